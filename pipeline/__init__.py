@@ -1,0 +1,1 @@
+"""What the stages share: settings, identity, store, runner, models, datasets, methods."""

@@ -1,0 +1,160 @@
+"""`abs`: one command per stage, one for the chain, and a few that look.
+
+Bad input, an interrupted run and a full disk end in one line and an exit code, never in a
+traceback: 1 for what is missing or failed, 2 for a wrong setting or option, 130 and 143 when
+interrupted or terminated.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pipeline.commands import (
+    DatasetOption,
+    JsonOption,
+    ProfileOption,
+    QuietOption,
+    Run,
+    SetOption,
+    print_json,
+)
+from pipeline.errors import AbsError
+
+app = typer.Typer(
+    name="abs",
+    help="Attention-based selection for zero-shot classification: encode once, score anything.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+STAGES = ("index", "descriptions", "attention", "crops", "embeddings", "scores", "metrics")
+for _kind in STAGES:
+    _module = import_module(f"stages.{_kind}")
+    _help = (_module.__doc__ or "").partition(": ")[2].partition("\n\nReads")[0]
+    app.command(_kind, help=_help, rich_help_panel="Stages")(_module.command)
+
+
+@app.command()
+def run(
+    dataset: DatasetOption,
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+    to: Annotated[str, typer.Option(help="The last stage to make.")] = "metrics",
+    force: Annotated[list[str] | None, typer.Option(help="A stage to compute again.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make whatever is missing, then print the table of results."""
+    from pipeline import report
+    from pipeline.run import needed
+
+    chosen = Run.of(dataset, profile, set_)
+    stages = needed(chosen.named(to), chosen.stages)
+    forced = [stage for name in force or [] for stage in chosen.named(name)]
+    if dry_run:
+        plan = report.states(chosen.store, stages)
+        print_json(plan) if as_json else report.print_plan(plan)
+        return
+    outcomes = chosen.execute(stages, forced, quiet or as_json)
+    results = report.results(chosen.store, stages[-1])
+    if as_json:
+        print_json({"stages": [o.as_dict() for o in outcomes], "results": results})
+        return
+    if all(outcome.state == "cached" for outcome in outcomes):
+        print("Nothing to do: every stage is finished.")
+    if results:
+        report.print_results(results, chosen.store)
+
+
+@app.command()
+def status(
+    dataset: DatasetOption,
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show each stage's state, units, size and age."""
+    from pipeline import report
+
+    chosen = Run.of(dataset, profile, set_)
+    states = report.states(chosen.store, chosen.stages)
+    print_json(states) if as_json else report.print_status(states)
+
+
+@app.command()
+def path(
+    stage: Annotated[str, typer.Argument(help="A stage, such as scores or embeddings-raw.")],
+    dataset: DatasetOption,
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+) -> None:
+    """Print the folder of a stage's artifact, for scripts."""
+    chosen = Run.of(dataset, profile, set_)
+    for found in chosen.named(stage):
+        print(chosen.store.artifact(found).path)
+
+
+@app.command()
+def config(
+    dataset: DatasetOption,
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+    resolved: Annotated[bool, typer.Option(help="All settings, not only what is changed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the settings of a run: those that differ from cfgs/default.yaml, or all."""
+    import yaml
+
+    from pipeline import settings
+
+    loaded = settings.load(dataset, profile, set_ or ())
+    values = loaded.model_dump(mode="json") if resolved else settings.changed(loaded)
+    print_json(values) if as_json else print(yaml.safe_dump(values, sort_keys=False), end="")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except AbsError as error:
+        _end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end("interrupted; finished units are kept, the same command goes on from there", 130)
+    except Terminated:
+        _end("terminated; finished units are kept, the same command goes on from there", 143)
+    except OSError as error:
+        _end(f"{error.strerror or error}: {error.filename or ''}", 1)
+    except Exception as error:
+        _end(*_usage(error))
+
+
+def _usage(error: Any) -> tuple[str, int]:
+    """Message and code of an error of the command line; anything else is raised again."""
+    if not hasattr(error, "format_message"):
+        raise error
+    return f"{error.format_message()} (see abs --help)", 2
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"abs: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,130 @@
+"""What all commands share: the common options, and running a choice of stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import ConfigError, closest
+
+if TYPE_CHECKING:
+    from pipeline.runner import Outcome
+    from pipeline.settings import Settings
+    from pipeline.stage import Stage
+    from pipeline.store import Store
+
+DatasetOption = Annotated[
+    str, typer.Option("--dataset", "-d", help="A name in cfgs/datasets, or a YAML file.")
+]
+ProfileOption = Annotated[
+    str, typer.Option("--profile", "-p", help="A name in cfgs/profiles, or a YAML file.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="section.field=value; may be repeated.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Compute again what is finished.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+WhichArgument = Annotated[
+    str, typer.Argument(help="One instance, such as raw or cupl; all of them without it.")
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Settings with their stages and store."""
+
+    settings: Settings
+    stages: list[Stage]
+    store: Store
+
+    @classmethod
+    def of(cls, dataset: str, profile: str, changes: Iterable[str] | None) -> Run:
+        """The run that the common options describe."""
+        from pipeline import settings
+        from pipeline.run import build
+        from pipeline.store import Store
+
+        loaded = settings.load(dataset, profile, _split(changes or ()))
+        return cls(loaded, build(loaded), Store(loaded.paths.store, loaded.dataset.name))
+
+    def named(self, name: str) -> list[Stage]:
+        """The stages of that name or kind: `raw` crops are `embeddings-raw`, or `embeddings`."""
+        found = [stage for stage in self.stages if name in (stage.name, stage.kind)]
+        if not found:
+            names = {n for stage in self.stages for n in (stage.name, stage.kind)}
+            raise ConfigError(f"unknown stage {name!r}; {closest(name, names)}")
+        return found
+
+    def execute(self, stages: list[Stage], force: list[Stage], quiet: bool) -> list[Outcome]:
+        """Bring each of `stages` to its finished state, in order."""
+        from pipeline.progress import Reporter
+        from pipeline.runner import run_stage
+
+        for stage in force:
+            self.store.artifact(stage).remove()
+        reporter = Reporter(quiet)
+        return [run_stage(stage, self.store, reporter, self.settings) for stage in stages]
+
+    def make_alone(self, name: str, force: bool, quiet: bool, as_json: bool) -> None:
+        """Make the stages of a name, and print what became of them if JSON is asked for."""
+        stages = self.named(name)
+        outcomes = self.execute(stages, stages if force else [], quiet or as_json)
+        if as_json:
+            print_json([outcome.as_dict() for outcome in outcomes])
+
+
+def _split(changes: Iterable[str]) -> list[str]:
+    """`a.b=1 c.d=2` in one word is two changes, as make passes them."""
+    return [part for change in changes for part in _words(change)]
+
+
+def _words(change: str) -> list[str]:
+    import re
+
+    return [part for part in re.split(r"\s+(?=[a-z_]+(?:\.[a-z_]+)+=)", change.strip()) if part]
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output."""
+    print(json.dumps(value, indent=1))
+
+
+def stage_command(kind: str) -> Callable[..., None]:
+    """The command that makes one stage alone, from inputs that are there."""
+
+    def command(
+        dataset: DatasetOption,
+        profile: ProfileOption = "official",
+        set_: SetOption = None,
+        force: ForceOption = False,
+        quiet: QuietOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        chosen = Run.of(dataset, profile, set_)
+        chosen.make_alone(kind, force, quiet, as_json)
+
+    return command
+
+
+def variants_command(kind: str) -> Callable[..., None]:
+    """The same for a stage of several instances: one of them, or all."""
+
+    def command(
+        dataset: DatasetOption,
+        which: WhichArgument = "",
+        profile: ProfileOption = "official",
+        set_: SetOption = None,
+        force: ForceOption = False,
+        quiet: QuietOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        chosen = Run.of(dataset, profile, set_)
+        chosen.make_alone(f"{kind}-{which}" if which else kind, force, quiet, as_json)
+
+    return command

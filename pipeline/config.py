@@ -1,0 +1,36 @@
+"""Frozen, closed configuration sections, and what of them counts towards an artifact's key.
+
+Every field of a section counts unless its annotation carries `RUNTIME`. Opting out is
+explicit, so that a new field can never be forgotten in a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class RuntimeMark:
+    """Marks a field that changes where or how fast work is done, never what it yields."""
+
+
+RUNTIME = RuntimeMark()
+
+
+class Section(BaseModel):
+    """Base of every configuration section: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def hashed_fields(cls) -> list[str]:
+        """Names of the fields that belong to a key, in the order of their definition."""
+        return [name for name, field in cls.model_fields.items() if RUNTIME not in field.metadata]
+
+    def hashed(self) -> dict[str, Any]:
+        """The fields that belong to a key, as plain values."""
+        values = self.model_dump(mode="json")
+        return {name: values[name] for name in self.hashed_fields()}

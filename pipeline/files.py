@@ -1,0 +1,96 @@
+"""Files that appear whole or not at all, and digests that are computed once per file version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import AbsError, MissingInput
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` by temporary file, fsync and rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The JSON in `path`; an AbsError that names `what` if it is missing or malformed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingInput(f"{what} not found: {path}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise AbsError(f"{what} {path} is not valid JSON: {error}") from None
+
+
+def blake2b(path: Path) -> str:
+    """Digest of a file's bytes, as used in ledgers."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+class Digests:
+    """sha256 of files, remembered by path, size, modification time and inode.
+
+    The memory is advice: a damaged or lost one is rebuilt by reading the files again.
+    """
+
+    def __init__(self, memory: Path) -> None:
+        self._memory = memory
+        self._known: dict[str, list[Any]] = {}
+        if memory.exists():
+            try:
+                self._known = json.loads(memory.read_text())
+            except (OSError, ValueError):
+                self._known = {}
+
+    def sha256(self, path: Path) -> str:
+        """sha256 of one file."""
+        return self.sha256_many([path])[0]
+
+    def sha256_many(self, paths: Iterable[Path]) -> list[str]:
+        """sha256 of each file in turn; reads only those that changed since the last look."""
+        before = len(self._known), self._changed
+        found = [self._look(path) for path in paths]
+        if (len(self._known), self._changed) != before:
+            self._save()
+        return found
+
+    _changed = 0
+
+    def _look(self, path: Path) -> str:
+        stat = path.stat()
+        version = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(str(path))
+        if known and known[:3] == version:
+            return str(known[3])
+        with open(path, "rb") as file:
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        self._known[str(path)] = [*version, sha]
+        self._changed += 1
+        return sha
+
+    def _save(self) -> None:
+        try:
+            write_atomic(self._memory, json.dumps(self._known).encode())
+        except OSError:
+            return  # a read-only store can still be read; the next look hashes again

@@ -1,0 +1,42 @@
+"""Keys: a digest of everything that decides an artifact's content.
+
+The code here refuses what it cannot serialise exactly, rather than hash a description of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 1
+"""Version of the artifact layout and of the key itself."""
+
+
+def canonical(value: Any) -> Any:
+    """`value` as JSON types only; raises TypeError for anything without one exact form."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{value} has no exact JSON form")
+        return value
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError(f"a mapping in a key needs string names: {list(value)}")
+        return {name: canonical(item) for name, item in value.items()}
+    raise TypeError(f"{type(value).__name__} cannot be part of a key")
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value, whatever the order in which its names were set."""
+    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of blake2b over the canonical JSON of `value`."""
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=8).hexdigest()

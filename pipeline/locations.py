@@ -1,0 +1,39 @@
+"""Where files are looked for, and the answer when one is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pipeline.config import RUNTIME, Section
+from pipeline.errors import MissingInput
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The checkout: home of `cfgs/` and of the embedded demo."""
+
+
+class Paths(Section):
+    """Folders of this machine; the environment sets them too (`ABS_ARTIFACTS` and so on)."""
+
+    artifacts: Annotated[str, RUNTIME] = "artifacts"
+    data: Annotated[str | None, RUNTIME] = None
+    weights: Annotated[str | None, RUNTIME] = None
+
+    @property
+    def store(self) -> Path:
+        """The folder of all artifacts; a relative one lies in the project."""
+        return (PROJECT / Path(self.artifacts).expanduser()).absolute()
+
+    def find(self, path: str, what: str, setting: str) -> Path:
+        """`path` itself if absolute, else below the data, weights or project folder.
+
+        Raises MissingInput that names every place tried and the setting to change.
+        """
+        wanted = Path(path).expanduser()
+        bases = [Path(base).expanduser() for base in (self.data, self.weights) if base]
+        places = [wanted] if wanted.is_absolute() else [b / wanted for b in [*bases, PROJECT]]
+        for place in places:
+            if place.exists():
+                return place.absolute()
+        tried = ", ".join(map(str, places))
+        raise MissingInput(f"{what} not found: looked for {tried}; set {setting}")

@@ -1,0 +1,128 @@
+"""CLIP through open_clip: preprocessing, the two encoders, and the image encoder in two halves."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from pipeline.errors import AbsError
+from pipeline.images import pixels
+from pipeline.models.device import device_of
+from pipeline.models.sources import ClipSource, Resolved
+from pipeline.runtime import Runtime
+
+
+class Clip:
+    """A loaded CLIP. Embeddings are unit vectors, float32 on the CPU."""
+
+    def __init__(self, source: ClipSource, runtime: Runtime) -> None:
+        self.device = device_of(runtime)
+        self._batch = runtime.batch_size
+        model, transform = _build(source.resolved)
+        self._model = model.to(self.device).eval().requires_grad_(False)
+        self._tokenizer = _tokenizer(source.resolved)
+        steps = transform.transforms
+        self._geometry = Compose([s for s in steps if not isinstance(s, ToTensor | Normalize)])
+        normalize = next(s for s in steps if isinstance(s, Normalize))
+        self._mean = torch.tensor(normalize.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(normalize.std, device=self.device).view(1, 3, 1, 1)
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        """CLIP's own resize and crop of an RGB image: uint8 (3, side, side)."""
+        return pixels(self._geometry(image))
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """(texts, dim)"""
+        parts = []
+        for start in range(0, len(texts), self._batch):
+            tokens = self._tokenizer(texts[start : start + self._batch]).to(self.device)
+            parts.append(unit(self._model.encode_text(tokens)))
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def encode_images(self, images: np.ndarray) -> Tensor:
+        """uint8 (n, 3, side, side) to (n, dim)"""
+        return torch.cat([unit(self._visual(batch)) for batch in self._batches(images)])
+
+    @torch.inference_mode()
+    def tokens_before(self, images: np.ndarray, layer: int) -> Tensor:
+        """Tokens that enter block `layer`: (n, 1 + grid * grid, width), the class token first."""
+        return torch.cat([self._run(batch, layer) for batch in self._batches(images)])
+
+    @torch.inference_mode()
+    def finish(self, tokens: Tensor, layer: int) -> Tensor:
+        """Blocks from `layer` on, final norm and projection: (n, tokens, width) to (n, dim)."""
+        parts = []
+        for start in range(0, len(tokens), self._batch):
+            batch = tokens[start : start + self._batch].to(self.device)
+            for block in self._visual.transformer.resblocks[layer:]:
+                batch = block(batch)
+            pooled, _ = self._visual._pool(batch)
+            parts.append(unit(pooled @ self._visual.proj))
+        return torch.cat(parts)
+
+    def layer_index(self, layer: int) -> int:
+        """`layer` counted from 0; negative ones count from the last block. AbsError if outside."""
+        depth = len(self._visual.transformer.resblocks)
+        if not -depth <= layer < depth:
+            raise AbsError(f"feature.layer: {layer} is not one of the {depth} blocks of the model")
+        return layer % depth
+
+    @property
+    def _visual(self) -> VisionTransformer:
+        visual = self._model.visual
+        if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
+            raise AbsError("clip.model: feature crops need a ViT with a class token")
+        return visual
+
+    def _run(self, batch: Tensor, layer: int) -> Tensor:
+        tokens: Tensor = self._visual._embeds(batch)
+        for block in self._visual.transformer.resblocks[:layer]:
+            tokens = block(tokens)
+        return tokens.cpu()
+
+    def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
+        for start in range(0, len(images), self._batch):
+            batch = torch.from_numpy(images[start : start + self._batch]).to(self.device)
+            yield (batch.float().div_(255) - self._mean) / self._std
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Rows scaled to length 1, float32 on the CPU."""
+    return F.normalize(vectors.float(), dim=-1).cpu()
+
+
+def _build(model: Resolved) -> tuple[Any, Compose]:
+    weights = str(model.file) if model.file and not model.name.startswith("local-dir:") else None
+    settings = {key: model.architecture["preprocess"].get(key) for key in ("mean", "std")}
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(model.seed or 0)
+        try:
+            built, _, transform = open_clip.create_model_and_transforms(
+                model.name,
+                pretrained=weights,
+                image_mean=settings["mean"],
+                image_std=settings["std"],
+                precision="fp32",
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise AbsError(f"CLIP weights {model.file} cannot be loaded: {reason}") from None
+    return built, transform
+
+
+def _tokenizer(model: Resolved) -> Any:
+    merges = {"bpe_path": str(model.extra[0])} if model.extra else {}
+    return open_clip.get_tokenizer(model.name, **merges)

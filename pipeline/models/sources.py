@@ -1,0 +1,203 @@
+"""Which model is meant: architecture and weights, known before torch is imported.
+
+A source's identity is the resolved architecture and the digest of its weights, wherever they lie.
+`weights` is a tag or file that the library knows, or `random:SEED`: seeded random weights, which
+prove shapes and speed and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pipeline import files
+from pipeline.config import RUNTIME, Section
+from pipeline.errors import AbsError
+from pipeline.files import Digests
+from pipeline.identity import digest
+from pipeline.locations import Paths
+
+LOCAL = "local-dir:"
+RANDOM = "random:"
+
+
+class ClipConfig(Section):
+    """The CLIP model: an open_clip name with a tag or file, or `local-dir:FOLDER`."""
+
+    model: Annotated[str, RUNTIME]
+    weights: Annotated[str, RUNTIME] = "openai"
+
+
+class VitConfig(Section):
+    """The attention model: a timm name with `pretrained` or a file, or `local-dir:FOLDER`."""
+
+    model: Annotated[str, RUNTIME]
+    weights: Annotated[str, RUNTIME] = "pretrained"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model that can be built: where its parts lie and what decides its output."""
+
+    name: str
+    """The name that the library builds: an architecture, or `local-dir:` with a full path."""
+    architecture: dict[str, Any]
+    file: Path | None
+    """The weights; None for random ones."""
+    seed: int | None = None
+    extra: tuple[Path, ...] = ()
+    """Other files that decide the output, such as a tokenizer's merges."""
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """A configured model, resolved when first asked for and remembered between runs."""
+
+    config: ClipConfig | VitConfig
+    paths: Paths
+    digests: Digests
+    library: ClassVar[str]
+
+    @abstractmethod
+    def _resolve_name(self) -> Resolved:
+        """Resolve a name of the library. Imports it; may download the weights."""
+
+    @abstractmethod
+    def _resolve_folder(self, folder: Path) -> Resolved:
+        """Resolve a local folder in the library's own layout. Must not import the library."""
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The model; AbsError if its weights or its configuration cannot be had."""
+        if self.config.model.startswith(LOCAL):
+            folder = self.config.model.removeprefix(LOCAL)
+            return self._resolve_folder(self.paths.find(folder, "model folder", "its model"))
+        return self._recall() or self._remember(self._resolve_name())
+
+    def identity(self) -> dict[str, Any]:
+        """Architecture and digests of every file that decides the output."""
+        model = self.resolved
+        weights = self.digests.sha256(model.file) if model.file else f"{RANDOM}{model.seed}"
+        extra = self.digests.sha256_many(model.extra)
+        return {"architecture": digest(model.architecture), "weights": weights, "extra": extra}
+
+    @property
+    def random_seed(self) -> int | None:
+        """The seed if `weights` is `random:SEED`."""
+        if not self.config.weights.startswith(RANDOM):
+            return None
+        seed = self.config.weights.removeprefix(RANDOM)
+        if not seed.isdigit():
+            raise AbsError(
+                f"weights {self.config.weights!r}: write random:SEED with a whole number"
+            )
+        return int(seed)
+
+    # The library's answer is kept in the store, so that a run with nothing to do stays light.
+
+    @property
+    def _memory(self) -> Path:
+        version = metadata.version(self.library)
+        question = [self.config.model, self.config.weights, self.paths.weights, version]
+        return self.paths.store / ".memory" / f"{self.library}-{digest(question)}.json"
+
+    def _recall(self) -> Resolved | None:
+        try:
+            known = files.read_json(self._memory, "memory")
+        except AbsError:
+            return None
+        file = Path(known["file"]) if known["file"] else None
+        if file and not file.exists():
+            return None
+        return Resolved(known["name"], known["architecture"], file, known["seed"])
+
+    def _remember(self, model: Resolved) -> Resolved:
+        known = {
+            "name": model.name,
+            "architecture": model.architecture,
+            "file": str(model.file) if model.file else None,
+            "seed": model.seed,
+        }
+        files.write_json(self._memory, known)
+        return self._recall() or model
+
+
+def file_in(folder: Path, names: list[str], what: str) -> Path:
+    """The first of `names` in `folder`."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise AbsError(f"{what} not found in {folder}: expected one of {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class ClipSource(Source):
+    """A CLIP of open_clip with its tokenizer and preprocessing."""
+
+    config: ClipConfig
+    library: ClassVar[str] = "open_clip_torch"
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, in pixels."""
+        size = self._vision["image_size"]
+        return int(size[0] if isinstance(size, list) else size)
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side."""
+        return self.image_size // int(self._vision["patch_size"])
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return int(self.resolved.architecture["model"]["embed_dim"])
+
+    @property
+    def _vision(self) -> dict[str, Any]:
+        vision = dict(self.resolved.architecture["model"]["vision_cfg"])
+        if "patch_size" not in vision or "layers" not in vision:
+            raise AbsError(f"{self.config.model} is not a plain ViT; feature crops need its tokens")
+        return vision
+
+    def _resolve_folder(self, folder: Path) -> Resolved:
+        config = files.read_json(folder / "open_clip_config.json", "model configuration")
+        names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        architecture = {"model": config["model_cfg"], "preprocess": config.get("preprocess_cfg")}
+        merges = folder / "merges.txt.gz"
+        extra = (merges,) if merges.exists() else ()
+        file = file_in(folder, names, "CLIP weights")
+        return Resolved(f"{LOCAL}{folder}", architecture, file, extra=extra)
+
+    def _resolve_name(self) -> Resolved:
+        from pipeline.models import open_clip_names
+
+        name = self.config.model
+        if self.random_seed is not None:
+            return open_clip_names.resolve_random(name, self.random_seed)
+        return open_clip_names.resolve(name, self.config.weights, self.paths)
+
+
+@dataclass(frozen=True)
+class VitSource(Source):
+    """A timm ViT with a class token, whose attention guides the crops."""
+
+    config: VitConfig
+    library: ClassVar[str] = "timm"
+
+    def _resolve_folder(self, folder: Path) -> Resolved:
+        config = files.read_json(folder / "config.json", "model configuration")
+        file = file_in(folder, ["model.safetensors"], "weights of the attention model")
+        return Resolved(f"{LOCAL}{folder}", config, file)
+
+    def _resolve_name(self) -> Resolved:
+        from pipeline.models import timm_names
+
+        name = self.config.model
+        if self.random_seed is not None:
+            return timm_names.resolve_random(name, self.random_seed)
+        return timm_names.resolve(name, self.config.weights, self.paths)

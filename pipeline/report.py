@@ -1,0 +1,111 @@
+"""What a person sees: the state of the store, the plan of a run, the table of results."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import MissingInput
+from pipeline.stage import Stage
+from pipeline.store import Store
+
+
+def states(store: Store, stages: list[Stage]) -> list[dict[str, Any]]:
+    """State, key, units, bytes, age and folder of each stage, without computing anything."""
+    return [_state(store, stage) for stage in stages]
+
+
+def _state(store: Store, stage: Stage) -> dict[str, Any]:
+    artifact = store.artifact(stage)
+    state: dict[str, Any] = {"stage": stage.name, "key": stage.key, "path": str(artifact.path)}
+    try:
+        units = stage.units(store)
+    except MissingInput:
+        # Its inputs are not there, so how many units it needs is not known yet.
+        return state | {"state": "missing", "units": None, "done": 0, "bytes": 0, "age": None}
+    missing = artifact.missing(units)
+    failures = artifact.path / "failures"
+    failed = len(list(failures.glob("*.txt"))) if missing and failures.is_dir() else 0
+    state["state"] = "done" if missing is None else missing
+    state["units"], state["done"] = len(units), len(artifact.finished(units))
+    state["failed"] = failed
+    if missing is None:
+        finished = datetime.fromisoformat(artifact.manifest["finished"])
+        state["bytes"] = artifact.manifest["bytes"]
+        state["age"] = round((datetime.now(UTC) - finished).total_seconds())
+    else:
+        state["bytes"], state["age"] = 0, None
+    return state
+
+
+def print_status(rows: list[dict[str, Any]]) -> None:
+    """The states as a table."""
+    _print_states(rows, ("stage", "state", "units", "size", "age", "key"))
+
+
+def print_plan(rows: list[dict[str, Any]]) -> None:
+    """What a run would do."""
+    _print_states(rows, ("stage", "state", "units", "key"))
+    todo = [row["stage"] for row in rows if row["state"] != "done"]
+    print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
+
+
+def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        failed = f", {row['failed']} failed" if row.get("failed") else ""
+        cells = {
+            "stage": row["stage"],
+            "state": row["state"] + failed,
+            "units": "?" if row["units"] is None else str(row["units"]),
+            "size": size(row["bytes"]) if row["bytes"] else "",
+            "age": "" if row["age"] is None else age(row["age"]),
+            "key": row["key"],
+        }
+        table.add_row(*(cells[column] for column in columns))
+    Console(soft_wrap=True).print(table)
+
+
+def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
+    """Rows of the table of results, if `stage` is the metrics."""
+    if stage.kind != "metrics":
+        return []
+    table = store.open(stage).table("metrics")
+    columns = ["method", "top1", "top1_low", "top1_high", "top5", "images", "classes"]
+    return [dict(zip(columns, row, strict=True)) for row in table[columns].to_numpy().tolist()]
+
+
+def print_results(rows: list[dict[str, Any]], store: Store) -> None:
+    """Method, top-1, interval and number of images."""
+    first = rows[0]
+    title = f"{store.dataset}: {first['images']:,} images, {first['classes']} classes"
+    table = Table("method", title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("top-1 %", "95 % interval", "top-5 %", "images"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = 100 * row["top1_low"], 100 * row["top1_high"]
+        top1, top5 = 100 * row["top1"], 100 * row["top5"]
+        interval = f"{low:.2f} to {high:.2f}"
+        table.add_row(row["method"], f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
+    Console(soft_wrap=True).print(table)
+
+
+def size(count: int) -> str:
+    """`5.2 GB`"""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def age(seconds: int) -> str:
+    """`3 min`"""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,168 @@
+"""What a stage is: a frozen value whose fields are everything that decides its output.
+
+The key is derived from the fields, so nothing can be left out of it by forgetting: a section
+counts with every field not marked runtime, an upstream stage with its key, an outside input
+with its digest. A field of any other kind is refused.
+"""
+
+from __future__ import annotations
+
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from pipeline.config import RUNTIME, Section
+from pipeline.identity import SCHEMA, digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pipeline.store import Store
+
+    Output = pd.DataFrame | np.ndarray
+
+
+@runtime_checkable
+class Outside(Protocol):
+    """An input from outside the store (weights, prompt files, a dataset), known by its digest."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the key takes of this input, as JSON types."""
+        ...
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest piece of work that is committed: a block of rows, perhaps of crops too."""
+
+    name: str
+    rows: slice
+    crops: slice | None = None
+
+    @property
+    def size(self) -> int:
+        """Rows in the unit, or crops where it has them."""
+        rows = int(self.rows.stop - self.rows.start)
+        return rows * (self.crops.stop - self.crops.start) if self.crops else rows
+
+
+WHOLE = Unit("all", slice(0, 1))
+"""The only unit of a stage that is not divided."""
+
+
+def row_units(count: int, block: int) -> list[Unit]:
+    """`count` rows in blocks of `block`; the last may be shorter."""
+    starts = range(0, count, block)
+    return [Unit(f"{i:05d}", slice(s, min(s + block, count))) for i, s in enumerate(starts)]
+
+
+def crop_units(count: int, block: int, crops: int, crop_block: int) -> list[Unit]:
+    """Blocks of rows times whole blocks of crops, as many as hold the first `crops` crops."""
+    return [
+        Unit(f"{unit.name}-{c:03d}", unit.rows, slice(c * crop_block, (c + 1) * crop_block))
+        for unit in row_units(count, block)
+        for c in range(-(-crops // crop_block))
+    ]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """An array of an artifact: one chunk per unit along `image` (and `crop`), raw, NaN-filled."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str
+
+
+class Worker(ABC):
+    """Holds what is costly to load, and does one unit at a time: read, then compute."""
+
+    def arrays(self) -> list[ArraySpec]:
+        """The arrays that the outputs of `compute` are written to."""
+        return []
+
+    def read(self, unit: Unit) -> Any:
+        """Everything `compute` needs of the unit; no arithmetic here."""
+        return None
+
+    @abstractmethod
+    def compute(self, unit: Unit, inputs: Any) -> dict[str, Output]:
+        """The unit's outputs by name: a DataFrame becomes Parquet, an array a Zarr chunk."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """A step of the pipeline with all its settings and inputs bound."""
+
+    kind: ClassVar[str]
+    """The stage; also the name of its command."""
+    version: ClassVar[int]
+    """The code's part of the key: raise it when the same inputs give other outputs."""
+    counts: ClassVar[str] = "images"
+    """What `Unit.size` counts, for progress."""
+
+    @property
+    def variant(self) -> str:
+        """Which of several instances of one kind this is: `raw` of `embeddings`."""
+        return ""
+
+    @property
+    def name(self) -> str:
+        """Kind and variant: the artifact's folder, and the stage's name in all output."""
+        return f"{self.kind}-{self.variant}" if self.variant else self.kind
+
+    @abstractmethod
+    def units(self, store: Store) -> list[Unit]:
+        """All units that this stage must have; MissingInput if an input is not there yet."""
+
+    @abstractmethod
+    def worker(self, store: Store) -> Worker:
+        """Load what the units need. Heavy imports belong here."""
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything that decides the content of this stage's artifact."""
+        return digest(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """What the key is made of, in clear."""
+        parts: dict[str, dict[str, Any]] = {"config": {}, "upstream": {}, "outside": {}}
+        for name, value in self._hashed_fields():
+            kind, part = _identify(f"{self.name}.{name}", value)
+            parts[kind][name] = part
+        return {"schema": SCHEMA, "stage": self.name, "version": self.version, **parts}
+
+    @cached_property
+    def upstream(self) -> list[Stage]:
+        """The stages this one reads, each once."""
+        found: list[Stage] = []
+        for _, value in self._hashed_fields():
+            candidates = list(value.values()) if isinstance(value, Mapping) else [value]
+            found += [c for c in candidates if isinstance(c, Stage) and c not in found]
+        return found
+
+    def _hashed_fields(self) -> Iterator[tuple[str, Any]]:
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            if RUNTIME not in getattr(hints[field.name], "__metadata__", ()):
+                yield field.name, getattr(self, field.name)
+
+
+def _identify(where: str, value: Any) -> tuple[str, Any]:
+    if isinstance(value, Stage):
+        return "upstream", value.key
+    if isinstance(value, Section):
+        return "config", value.hashed()
+    if isinstance(value, Mapping) and value and all(isinstance(v, Stage) for v in value.values()):
+        return "upstream", {name: stage.key for name, stage in value.items()}
+    if isinstance(value, int | str):
+        return "config", value
+    if isinstance(value, Outside):
+        return "outside", value.identity()
+    raise TypeError(f"{where}: {type(value).__name__} cannot be part of a key")

@@ -1,0 +1,99 @@
+"""metrics: accuracy of each method, with the run's parameters beside it.
+
+Reads the scores. Writes `metrics.parquet` (a row per method: top-1 with its 95 % interval, top-5,
+mean per class, and every setting that the scores depend on as a column), `per_class.parquet` and
+`confusion.parquet` (label, pred, images).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.commands import stage_command
+from pipeline.stage import WHOLE, Stage, Unit, Worker
+from pipeline.statistics import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Metrics(Stage):
+    """Accuracy over all images of a dataset."""
+
+    scores: Stage
+    index: Stage
+    dataset: str
+
+    kind: ClassVar[str] = "metrics"
+    version: ClassVar[int] = 1
+    counts: ClassVar[str] = "tables"
+
+    def units(self, store: Store) -> list[Unit]:
+        """Not divided."""
+        return [WHOLE]
+
+    def worker(self, store: Store) -> Worker:
+        """Open the scores."""
+        scores = store.open(self.scores).table("scores")
+        names = store.open(self.index).table("classes")
+        return MetricsWorker(scores, names, self.dataset, dict(parameters(self.scores)))
+
+
+def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
+    """`stage.field` and value of every setting that a stage's output depends on."""
+    for name, part in stage.identity()["config"].items():
+        if isinstance(part, dict):
+            yield from ((f"{stage.name}.{field}", value) for field, value in part.items())
+        else:
+            yield f"{stage.name}.{name}", part
+    yield f"{stage.name}.key", stage.key
+    for upstream in stage.upstream:
+        yield from parameters(upstream)
+
+
+@dataclass
+class MetricsWorker(Worker):
+    """Counts."""
+
+    scores: pd.DataFrame
+    classes: pd.DataFrame
+    dataset: str
+    parameters: dict[str, Any]
+
+    def compute(self, unit: Unit, inputs: Any) -> dict[str, Any]:
+        """The three tables."""
+        import pandas as pd
+
+        methods = self.scores.groupby("method", sort=False)
+        classes = self.scores.groupby(["method", "label"], sort=False, as_index=False)
+        per_class = classes.agg(images=("correct", "size"), top1=("correct", "mean"))
+        counts = self.scores.value_counts(["method", "label", "pred"], sort=False).reset_index()
+        settings = {n: repr(v) if isinstance(v, list) else v for n, v in self.parameters.items()}
+        rows = [{**self._row(str(name), group), **settings} for name, group in methods]
+        return {
+            "metrics": pd.DataFrame(rows),
+            "per_class": per_class.merge(self.classes, on="label"),
+            "confusion": counts.rename(columns={"count": "images"}),
+        }
+
+    def _row(self, method: str, rows: pd.DataFrame) -> dict[str, Any]:
+        low, high = wilson(int(rows["correct"].sum()), len(rows))
+        return {
+            "dataset": self.dataset,
+            "method": method,
+            "images": len(rows),
+            "classes": len(self.classes),
+            "top1": rows["correct"].mean(),
+            "top1_low": low,
+            "top1_high": high,
+            "top5": (rows["rank"] <= 5).mean(),
+            "mean_per_class": rows.groupby("label")["correct"].mean().mean(),
+        }
+
+
+command = stage_command("metrics")
