@@ -143,7 +143,8 @@ def main() -> None:
     except Terminated:
         _end("terminated; finished units are kept, the same command goes on from there", 143)
     except OSError as error:
-        _end(f"{error.strerror or error}: {error.filename or ''}", 1)
+        where = f" ({error.filename})" if error.filename else ""
+        _end(f"{error.strerror or error}{where}: check path, permissions and space left", 1)
     except Exception as error:
         _end(*_usage(error))
 
@@ -152,7 +153,10 @@ def _usage(error: Any) -> tuple[str, int]:
     """Message and code of an error of the command line; anything else is raised again."""
     if not hasattr(error, "format_message"):
         raise error
-    return f"{error.format_message()} (see abs --help)", 2
+    message = error.format_message()
+    if not message:
+        sys.exit(0)  # no arguments: the help has been printed
+    return f"{message} (see abs --help)", 2
 
 
 def _end(message: str, code: int) -> NoReturn:

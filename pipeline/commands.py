@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,8 +52,12 @@ class Run:
         from pipeline.run import build
         from pipeline.store import Store
 
-        loaded = settings.load(dataset, profile, _split(changes or ()))
-        return cls(loaded, build(loaded), Store(loaded.paths.store, loaded.dataset.name))
+        changes = _split(changes or ())
+        loaded = settings.load(dataset, profile, changes)
+        words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
+        words += [word for change in changes for word in ("--set", change)]
+        store = Store(loaded.paths.store, loaded.dataset.name, shlex.join(words))
+        return cls(loaded, build(loaded), store)
 
     def named(self, name: str) -> list[Stage]:
         """The stages of that name or kind: `raw` crops are `embeddings-raw`, or `embeddings`."""
@@ -62,10 +68,13 @@ class Run:
         return found
 
     def execute(self, stages: list[Stage], force: list[Stage], quiet: bool) -> list[Outcome]:
-        """Bring each of `stages` to its finished state, in order."""
+        """Bring each of `stages` to its finished state, in order; check all before the first."""
         from pipeline.progress import Reporter
         from pipeline.runner import run_stage
 
+        for stage in stages:
+            _ = stage.key
+            stage.check()
         for stage in force:
             self.store.artifact(stage).remove()
         reporter = Reporter(quiet)
@@ -85,8 +94,6 @@ def _split(changes: Iterable[str]) -> list[str]:
 
 
 def _words(change: str) -> list[str]:
-    import re
-
     return [part for part in re.split(r"\s+(?=[a-z_]+(?:\.[a-z_]+)+=)", change.strip()) if part]
 
 

@@ -47,7 +47,6 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
     if artifact.missing(units) is None:
         reporter.say(f"{stage.name}: cached ({artifact.manifest['rows']:,} rows) {stage.key}")
         return Outcome(*base, state="cached", units=len(units))
-    artifact.begin(stage.identity())
     done = artifact.finished(units)
     todo = [unit for unit in units if unit.name not in done]
     started = time.perf_counter()
@@ -61,14 +60,15 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
 def _compute(
     stage: Stage, store: Store, artifact: Artifact, todo: list[Unit], of: int, reporter: Reporter
 ) -> dict[str, float]:
-    resumed = f", {of - len(todo)} of {of} units kept" if len(todo) < of else ""
-    reporter.say(f"{stage.name}: {sum(u.size for u in todo):,} {stage.counts}{resumed}")
     clocks = {"load": 0.0, "read": 0.0, "compute": 0.0, "write": 0.0}
     start = time.perf_counter()
     worker = stage.worker(store)
+    artifact.begin(stage.identity())
     for spec in worker.arrays():
         artifact.create(spec)
     clocks["load"] = time.perf_counter() - start
+    resumed = f", {of - len(todo)} of {of} units kept" if len(todo) < of else ""
+    reporter.say(f"{stage.name}: {sum(u.size for u in todo):,} {stage.counts}{resumed}")
     failed: list[tuple[Unit, Exception]] = []
     with reporter.stage(stage.name, sum(u.size for u in todo), stage.counts) as advance:
         for unit in todo:

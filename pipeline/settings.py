@@ -95,6 +95,8 @@ def validate(values: Mapping[str, Any]) -> Settings:
             raise ConfigError(f"unknown setting {where!r}; {hint}") from None
         if isinstance(cause := first.get("ctx", {}).get("error"), Exception):
             raise ConfigError(f"{where}: {cause}") from None
+        if first["type"] == "model_type":
+            raise ConfigError(f"{where}: needs fields, not {first['input']!r}") from None
         given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
         raise ConfigError(f"{where}: {first['msg'].lower()}{given}") from None
 

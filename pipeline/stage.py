@@ -125,6 +125,10 @@ class Stage(ABC):
     def worker(self, store: Store) -> Worker:
         """Load what the units need. Heavy imports belong here."""
 
+    def check(self) -> None:
+        """Raise AbsError for settings or files that cannot work, before any work is done."""
+        return
+
     @cached_property
     def key(self) -> str:
         """Digest of everything that decides the content of this stage's artifact."""

@@ -47,6 +47,8 @@ class Store:
 
     root: Path
     dataset: str
+    options: str = ""
+    """The options that select these settings, for commands that messages suggest."""
 
     @property
     def folder(self) -> Path:
@@ -63,19 +65,14 @@ class Store:
         missing = artifact.missing(stage.units(self))
         if missing is not None:
             raise MissingInput(
-                f"{stage.name} of {self.dataset!r} is {missing}; run: {command_for(stage)} "
-                f"--dataset {self.dataset} (with the same settings)"
+                f"{stage.name} of {self.dataset!r} is {missing}; run: "
+                f"abs {stage.name.replace('-', ' ')} {self.options}"
             )
         return artifact
 
     def rows(self, stage: Stage) -> int:
         """Rows of a finished artifact."""
         return int(self.open(stage).manifest["rows"])
-
-
-def command_for(stage: Stage) -> str:
-    """The command line that makes a stage alone: `abs embeddings raw`."""
-    return "abs " + stage.name.replace("-", " ")
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,10 @@ class Descriptions(Stage):
         """The text set."""
         return self.prompts.name
 
+    def check(self) -> None:
+        """Every class must have its texts."""
+        _ = self.prompts.rows
+
     def units(self, store: Store) -> list[Unit]:
         """Blocks of texts."""
         return row_units(len(self.prompts.rows), BLOCK)

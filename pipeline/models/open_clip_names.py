@@ -15,6 +15,7 @@ from open_clip.pretrained import download_pretrained
 
 from pipeline.errors import AbsError, MissingInput, closest
 from pipeline.locations import Paths
+from pipeline.models.hub import fetch
 from pipeline.models.sources import Resolved
 
 
@@ -33,16 +34,20 @@ def resolve(name: str, weights: str, paths: Paths) -> Resolved:
     preprocess = {
         key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag
     }
-    try:
-        file = Path(download_pretrained(tag, cache_dir=paths.weights))
-    except Exception as error:
-        place = paths.weights or "the Hugging Face cache"
-        source = tag.get("hf_hub") or tag.get("url")
-        raise MissingInput(
-            f"weights {weights!r} of {name} ({source}) not found in {place} and not to be fetched "
-            f"({type(error).__name__}); put them there, or set clip.weights to a local file"
-        ) from None
+    file = _fetch(tag, paths)
     return Resolved(name, {"model": _config(name), "preprocess": preprocess}, file)
+
+
+def _fetch(tag: dict[str, Any], paths: Paths) -> Path:
+    """The file of a tag: from the hub if it is there, else from its own address."""
+    if not tag.get("hf_hub"):
+        try:
+            return Path(download_pretrained(tag, cache_dir=paths.weights))
+        except OSError as error:
+            raise MissingInput(f"{tag.get('url')} cannot be fetched: {error}") from None
+    repository, _, name = str(tag["hf_hub"]).rpartition("/")
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    return fetch(repository, names, paths.weights, "clip.weights")
 
 
 def _config(name: str) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import hf_hub_download
 
-from pipeline.errors import AbsError, MissingInput, closest
+from pipeline.errors import AbsError, closest
 from pipeline.locations import Paths
+from pipeline.models.hub import fetch
 from pipeline.models.sources import Resolved
 
 
@@ -24,15 +23,7 @@ def resolve(name: str, weights: str, paths: Paths) -> Resolved:
     if weights != "pretrained":
         file = paths.find(weights, "weights of the attention model", "attention.weights")
         return Resolved(name, architecture, file)
-    repository = architecture["hub"]
-    try:
-        file = Path(hf_hub_download(repository, "model.safetensors", cache_dir=paths.weights))
-    except Exception as error:
-        place = paths.weights or "the Hugging Face cache"
-        raise MissingInput(
-            f"weights of {name} ({repository}, model.safetensors) not found in {place} and not to "
-            f"be fetched ({type(error).__name__}); put them there, or set attention.weights"
-        ) from None
+    file = fetch(architecture["hub"], ["model.safetensors"], paths.weights, "attention.weights")
     return Resolved(name, architecture, file)
 
 

@@ -1,0 +1,82 @@
+# The menu. Nothing here knows what is stale: artifacts are found by their keys.
+#
+#   make all DATASET=cub DATA=/data
+#   make scores DATASET=cub SET="scores.temperature=0.01 scores.n=20"
+
+DATASET ?= demo
+PROFILE ?= official
+SET     ?=
+DATA    ?=
+PYTHON  ?= python3
+
+VENV := .venv
+BIN  := $(VENV)/bin
+RUN  := $(if $(DATA),ABS_DATA="$(DATA)") $(BIN)/abs
+ARGS := --dataset "$(DATASET)" --profile "$(PROFILE)" $(if $(SET),--set "$(SET)")
+
+.DEFAULT_GOAL := help
+.PHONY: help all index descriptions attention crops embeddings scores metrics status \
+        test check format demo-models clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  DATASET=demo  PROFILE=official  SET="section.field=value ..."  DATA=/folder/of/datasets'
+
+all: $(VENV)/installed ## every stage that is missing, then the table of results
+	@$(RUN) run $(ARGS)
+
+index: $(VENV)/installed ## which images there are
+	@$(RUN) run --to index $(ARGS)
+
+descriptions: $(VENV)/installed ## the texts of each class, encoded
+	@$(RUN) run --to descriptions $(ARGS)
+
+attention: $(VENV)/installed ## where a self-supervised ViT looks
+	@$(RUN) run --to attention $(ARGS)
+
+crops: $(VENV)/installed ## where to crop images and token grids
+	@$(RUN) run --to crops $(ARGS)
+
+embeddings: $(VENV)/installed ## whole images, raw crops, feature crops as vectors
+	@$(RUN) run --to embeddings $(ARGS)
+
+scores: $(VENV)/installed ## every image against every class, then the table of results
+	@$(RUN) run --to metrics $(ARGS)
+
+metrics: $(VENV)/installed ## accuracy of each method
+	@$(RUN) run --to metrics $(ARGS)
+
+status: $(VENV)/installed ## what is stored for these settings
+	@$(RUN) status $(ARGS)
+
+test: $(VENV)/developer ## the test suite
+	@$(BIN)/pytest
+
+check: $(VENV)/developer ## linter, formatter, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/developer ## let the formatter write
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+demo-models: $(VENV)/installed ## train the demo's two models again, from seeds
+	@$(BIN)/python -m pipeline.demo.build all
+
+clean: ## remove the virtual environment and caches; artifacts stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than 3.11; set PYTHON=python3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) (a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/developer: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
