@@ -1,0 +1,64 @@
+"""Writes the demo's dataset: pictures and object masks of the test species, and prompt files.
+
+Picture i of a class is a function of the class's place and of i. PNG pixels are therefore the same
+wherever Pillow draws polygons the same way; every third file is a JPEG, whose bytes depend on the
+encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.demo.lessons import SIZES, TEST, stream
+from pipeline.demo.species import WRONG_SHARE, Species, descriptions, species
+from pipeline.demo.world import Scene, draw_scene
+
+PER_CLASS = 20
+JPEG_QUALITY = 92
+
+
+def class_folder(name: str) -> str:
+    """The folder of a class: "red-winged shortbill" -> "red-winged_shortbill"."""
+    return name.replace(" ", "_")
+
+
+def file_name(number: int) -> str:
+    """The name of a class's picture; sizes turn over with another period than formats, so that all
+    pairs occur.
+    """
+    return f"{number:02d}.{'jpg' if number % 3 == 2 else 'png'}"
+
+
+def picture(place: int, one: Species, number: int) -> Scene:
+    """Picture `number` of the class at `place` in the list of species."""
+    rng = stream(TEST, place * PER_CLASS + number)
+    return draw_scene(rng, one.bird, SIZES[(number + number // 3) % len(SIZES)])
+
+
+def write_dataset(root: Path) -> None:
+    """Write `images/`, `masks/` and `prompts/` below `root`."""
+    for place, one in enumerate(species()):
+        folder = class_folder(one.name.text)
+        for number in range(PER_CLASS):
+            _write_scene(root, folder, file_name(number), picture(place, one, number))
+    prompts = root / "prompts"
+    prompts.mkdir(parents=True, exist_ok=True)
+    for name, share in (("cupl.json", WRONG_SHARE), ("cupl-clean.json", 0.0)):
+        (prompts / name).write_text(json.dumps(descriptions(share), indent=1) + "\n")
+
+
+def _write_scene(root: Path, folder: str, name: str, scene: Scene) -> None:
+    picture, mask = (
+        root / "images" / folder / name,
+        root / "masks" / folder / f"{Path(name).stem}.png",
+    )
+    for path in (picture, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if picture.suffix == ".jpg":
+        scene.image.save(picture, quality=JPEG_QUALITY)
+    else:
+        scene.image.save(picture, optimize=True)
+    Image.fromarray(scene.mask).save(mask, optimize=True)

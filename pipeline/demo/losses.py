@@ -1,0 +1,75 @@
+"""What the demo's CLIP is trained on.
+
+Two losses make the model: captions against views, with every caption that is true of a view counted
+as right, and the values of each attribute against the view. Two more are a scaffold that fades out:
+the values of a part's attributes against the patch tokens that lie on it, and the class token's
+attention in the block before the last. The last block is reached through the class token alone, as
+in any CLIP, and no loss tells it where to look.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.demo.attributes import ATTRIBUTES, PARTS, part_of
+from pipeline.demo.lessons import Batch
+from pipeline.demo.towers import Towers
+
+
+def losses(towers: Towers, batch: Batch, scaffold: float) -> dict[str, Tensor]:
+    """The losses of a batch by name, those of the scaffold weighted."""
+    captions = len(batch.captions)
+    with torch.autocast("cpu", torch.bfloat16):
+        pixels, tokens = (
+            batch.pixels.float() / 127.5 - 1,
+            torch.cat([batch.captions, batch.questions]),
+        )
+        encoded = towers(pixels, tokens)
+    texts = encoded.texts.float() * towers.clip.logit_scale.exp()
+    told, asked = texts[:captions].T, texts[captions:].T
+    views, patches = encoded.views.float(), encoded.patches.float().flatten(0, 1)
+    found = {
+        "captions": matching_loss(views @ told, batch.truth),
+        "attributes": answer_loss(views @ asked, batch.answers),
+    }
+    if scaffold:
+        answers = patch_answers(batch).flatten(0, 1)
+        found["patches"] = scaffold * answer_loss(patches @ asked, answers)
+        found["glance"] = scaffold * glance_loss(encoded.glance, batch.patches > 0)
+    return found
+
+
+def matching_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Contrastive loss in both directions, (views, captions), where several may be true of one."""
+    sides = []
+    for scores, right in ((logits, truth), (logits.T, truth.T)):
+        target = right / right.sum(1, keepdim=True).clamp(min=1)
+        sides.append(-(target * scores.log_softmax(1)).sum(1).mean())
+    return (sides[0] + sides[1]) / 2
+
+
+def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
+    """Cross-entropy among the values of an attribute, mean of attributes.
+
+    Logits are (n, values of all attributes), answers (n, attributes) with -100 for unknown.
+    """
+    scores = logits.split([len(values) for values in ATTRIBUTES.values()], 1)
+    each = [
+        F.cross_entropy(score, answer, reduction="sum") / (answer >= 0).sum().clamp(min=1)
+        for score, answer in zip(scores, answers.T, strict=True)
+    ]
+    return torch.stack(each).mean()
+
+
+def patch_answers(batch: Batch) -> Tensor:
+    """(views, patches, attributes): a view's answers where a patch lies on the part, else -100."""
+    parts = torch.tensor([1 + PARTS.index(part_of(name)) for name in ATTRIBUTES])
+    return torch.where(batch.patches[:, :, None] == parts, batch.answers[:, None, :], -100)
+
+
+def glance_loss(attention: Tensor, on_bird: Tensor) -> Tensor:
+    """Minus the log of the attention that falls on the bird; both are (n, patches)."""
+    falls = attention.mul(on_bird).sum(1)
+    return -falls[on_bird.any(1)].clamp(min=1e-4).log().mean()
