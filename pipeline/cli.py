@@ -162,3 +162,7 @@ def _usage(error: Any) -> tuple[str, int]:
 def _end(message: str, code: int) -> NoReturn:
     print(f"abs: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -74,6 +74,8 @@ def _compute(
         for unit in todo:
             try:
                 _do_unit(worker, artifact, unit, clocks)
+            except AbsError:
+                raise
             except OSError as error:
                 raise _store_error(error, artifact) from error
             except Exception as error:

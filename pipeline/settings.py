@@ -30,16 +30,16 @@ class Settings(Section):
     """One section per stage or shared concern."""
 
     dataset: DatasetConfig
-    index: IndexConfig
+    index: IndexConfig = IndexConfig()
     clip: ClipConfig
     descriptions: DescriptionsConfig
     attention: VitConfig
-    crops: CropsConfig
-    feature: FeatureConfig
-    scores: ScoresConfig
-    layout: Layout
-    runtime: Runtime
-    paths: Paths
+    crops: CropsConfig = CropsConfig()
+    feature: FeatureConfig = FeatureConfig()
+    scores: ScoresConfig = ScoresConfig()
+    layout: Layout = Layout()
+    runtime: Runtime = Runtime()
+    paths: Paths = Paths()
 
 
 def load(dataset: str, profile: str = "official", changes: Iterable[str] = ()) -> Settings:
@@ -98,7 +98,8 @@ def validate(values: Mapping[str, Any]) -> Settings:
         if first["type"] == "model_type":
             raise ConfigError(f"{where}: needs fields, not {first['input']!r}") from None
         given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
-        raise ConfigError(f"{where}: {first['msg'].lower()}{given}") from None
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise ConfigError(f"{where}: {message}{given}") from None
 
 
 def changed(settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""Settings are layered in the documented order, closed, and answer a typing error with a hint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import settings
+from pipeline.errors import ConfigError
+from pipeline.settings import CFGS, Settings, load, merge, parse_change
+
+
+def test_each_layer_overrides_the_one_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, profile = tmp_path / "d.yaml", tmp_path / "p.yaml"
+    below = {"dataset": {"name": "d", "root": "/d"}, "crops": {"k": 1, "alpha": 0.1, "beta": 0.2}}
+    dataset.write_text(yaml.safe_dump({**below, "scores": {"n": 7}, "paths": {"artifacts": "a"}}))
+    profile.write_text("crops: {k: 2, alpha: 0.15}")
+    monkeypatch.delenv("ABS_ARTIFACTS", raising=False)
+    loaded = load(str(dataset), str(profile), ["crops.k=3", "paths.artifacts=b"])
+    assert (loaded.crops.k, loaded.crops.alpha, loaded.crops.beta) == (3, 0.15, 0.2)
+    assert (loaded.scores.n, loaded.crops.seed) == (7, 0)
+    assert loaded.paths.artifacts == "b"
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path))
+    loaded = load(str(dataset), str(profile), ["paths.artifacts=b"])
+    assert loaded.paths.artifacts == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["crops.kk=3"], r"unknown setting 'crops.kk'; did you mean 'k'\?"),
+        (["crop.k=3"], r"unknown setting 'crop'; did you mean 'crops'\?"),
+        (["descriptions.cupl.flie=x"], r"did you mean 'file'\?"),
+        (["crops.k=some"], "crops.k: .*integer.*'some'"),
+        (["crops.k=0"], "crops.k: .*greater than or equal to 1.*0"),
+        (["scores.temperature=0"], "scores.temperature: .*greater than 0"),
+        (["scores.temperature=.nan"], "scores.temperature"),
+        (["crops.alpha=0.95"], "alpha 0.95 is larger than beta 0.9"),
+        (["scores.methods=[clip, asb]"], r"unknown method 'asb'; did you mean 'abs'\?"),
+        (["scores.methods=[]"], "one or more methods"),
+        (["dataset.name=../x"], "dataset.name"),
+        (["crops=3"], "crops: needs fields"),
+        (["crops.k"], "write section.field=value"),
+        (["crops..k=1"], "write section.field=value"),
+        (["crops.k={"], "not valid YAML"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_a_hint(changes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load("demo", changes=changes)
+
+
+def test_an_unknown_dataset_or_profile_names_the_closest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown dataset 'dmo'; did you mean 'demo'\?"):
+        load("dmo")
+    with pytest.raises(ConfigError, match=r"unknown profile 'offical'; did you mean 'official'\?"):
+        load("demo", "offical")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\xff\xfe", "crops: {k: }"])
+def test_an_unreadable_file_is_one_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError):
+        load(str(path))
+
+
+def test_default_and_official_profile_decide_every_setting_but_the_dataset() -> None:
+    default = yaml.safe_load((CFGS / "default.yaml").read_text())
+    profile = yaml.safe_load((CFGS / "profiles" / "official.yaml").read_text())
+    stated = merge(default, profile)
+    loaded = settings.validate(merge(stated, {"dataset": {"name": "x", "root": "/x"}}))
+    for name, section in loaded.model_dump(mode="json").items():
+        for field in set(section) - {"dataset"} if name != "dataset" else ():
+            assert field in stated[name], f"{name}.{field} is not stated in cfgs"
+
+
+def test_resolved_settings_are_settings_again() -> None:
+    loaded = load("demo", changes=["crops.k=3", "scores.methods=[abs]"])
+    assert Settings.model_validate(loaded.model_dump(mode="json")) == loaded
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    loaded = load("demo")
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.crops.k = 3  # type: ignore[misc]
+
+
+@given(
+    st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), min_size=1, max_size=4), st.integers()
+)
+def test_a_change_is_read_at_its_place(path: list[str], value: int) -> None:
+    found: object = parse_change(f"{'.'.join(path)}={value}")
+    for name in path:
+        assert isinstance(found, dict)
+        found = found[name]
+    assert found == value

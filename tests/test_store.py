@@ -1,0 +1,221 @@
+"""The store never shows the unfinished, redoes only what is missing, and repeats itself exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import AbsError, MissingInput, UnitsFailed
+from pipeline.progress import Reporter
+from pipeline.runner import run_stage
+from tests.conftest import ROOT, Runner, digests, make_all
+
+STAGES = [
+    "index", "descriptions-clip", "descriptions-cupl", "attention", "crops", "embeddings-image",
+    "embeddings-raw", "embeddings-feature", "scores", "metrics",
+]  # fmt: skip
+
+
+def test_a_second_run_computes_nothing_and_another_store_gets_the_same_digests(
+    run_of: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_all(run_of())
+    again = run_of()
+    outcomes = again.execute(again.stages, [], quiet=True)
+    assert {o.stage: o.state for o in outcomes} == dict.fromkeys(STAGES, "cached")
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "elsewhere"))
+    assert make_all(run_of()) == first
+
+
+def test_a_deleted_artifact_alone_is_rebuilt_with_the_same_digest(run_of: Runner) -> None:
+    run = run_of()
+    before = make_all(run)
+    for stage in run.stages:
+        run.store.artifact(stage).remove()
+        fresh = run_of()
+        outcomes = fresh.execute(fresh.stages, [], quiet=True)
+        assert [o.stage for o in outcomes if o.state != "cached"] == [stage.name]
+        assert digests(fresh) == before
+
+
+def test_readers_refuse_an_artifact_without_manifest_and_name_the_command(run_of: Runner) -> None:
+    run = run_of()
+    make_all(run)
+    crops = run.named("crops")[0]
+    (run.store.artifact(crops).path / "manifest.json").unlink()
+    with pytest.raises(MissingInput, match=r"partial \(6 of 6 units\).*abs crops --dataset"):
+        run.store.open(crops)
+    with pytest.raises(MissingInput):
+        run.store.artifact(crops).table("crops")
+
+
+def test_a_lost_receipt_costs_one_unit_and_ends_with_the_same_digest(run_of: Runner) -> None:
+    run = run_of()
+    before = make_all(run)
+    for name in ("attention", "crops", "embeddings-raw", "embeddings-feature", "scores"):
+        artifact = run.store.artifact(run.named(name)[0])
+        receipt = sorted((artifact.path / "ledger").iterdir())[1]
+        receipt.unlink()
+        (artifact.path / "manifest.json").unlink()
+        fresh = run_of()
+        outcome = run_stage(fresh.named(name)[0], fresh.store, Reporter(True), fresh.settings)
+        assert (outcome.state, outcome.computed) == ("computed", 1)
+        assert digests(fresh) == before
+
+
+def test_a_larger_n_adds_blocks_and_leaves_the_first_crops_as_they_were(run_of: Runner) -> None:
+    small = run_of()
+    make_all(small)
+    folder = small.store.artifact(small.named("embeddings-raw")[0]).path
+    first = {p: p.read_bytes() for p in folder.rglob("c/*/*/*") if p.is_file()}
+    scores = small.store.open(small.named("scores")[0]).table("scores")
+    large = run_of("scores.n=7")
+    outcomes = {o.stage: o for o in large.execute(large.stages, [], quiet=True)}
+    for name in ("crops", "embeddings-raw", "embeddings-feature"):
+        assert (outcomes[name].units, outcomes[name].computed) == (12, 6)
+    assert outcomes["attention"].state == outcomes["embeddings-image"].state == "cached"
+    assert {p: p.read_bytes() for p in first} == first
+    array = large.store.open(large.named("embeddings-raw")[0]).array("embeddings")
+    assert array.shape[:2] == (8, 8)
+    assert np.isfinite(np.asarray(array[:])).all()
+    again = run_of()
+    assert again.store.open(again.named("scores")[0]).table("scores").equals(scores)
+
+
+def test_a_smaller_n_is_only_read(run_of: Runner) -> None:
+    make_all(run_of("scores.n=6"))
+    run = run_of("scores.n=3")
+    outcomes = run.execute(run.stages, [], quiet=True)
+    assert [o.stage for o in outcomes if o.state != "cached"] == ["scores", "metrics"]
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("scores.temperature=0.05", ["scores", "metrics"]),
+        ("scores.methods=[clip]", ["scores", "metrics"]),
+        ("feature.layer=1", ["embeddings-feature", "scores", "metrics"]),
+        ("crops.k=7", ["crops", "embeddings-raw", "embeddings-feature", "scores", "metrics"]),
+        ("crops.seed=1", ["crops", "embeddings-raw", "embeddings-feature", "scores", "metrics"]),
+        ("descriptions.cupl.limit=5", ["descriptions-cupl", "scores", "metrics"]),
+        ("runtime.batch_size=7", []),
+    ],
+)
+def test_a_change_reaches_just_the_stages_it_concerns(
+    run_of: Runner, change: str, stages: list[str]
+) -> None:
+    keys = {stage.name: stage.key for stage in run_of().stages}
+    changed = {stage.name: stage.key for stage in run_of(change).stages}
+    assert [name for name in changed if changed[name] != keys[name]] == stages
+
+
+def test_a_failing_unit_is_recorded_never_cached_and_the_others_are_kept(
+    run_of: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.crops import CropsWorker
+
+    run = run_of()
+    make_all(run)
+    crops = run.named("crops")[0]
+    whole = run.store.open(crops).manifest["digest"]
+    run.store.artifact(crops).remove()
+    compute = CropsWorker.compute
+
+    def broken(self: CropsWorker, unit: Any, inputs: Any) -> Any:
+        if unit.name == "00001-000":
+            raise ValueError("no such luck")
+        return compute(self, unit, inputs)
+
+    monkeypatch.setattr(CropsWorker, "compute", broken)
+    with pytest.raises(UnitsFailed, match=r"1 units failed.*00001-000.*no such luck"):
+        run_stage(crops, run.store, Reporter(True), run.settings)
+    artifact = run.store.artifact(crops)
+    assert not (artifact.path / "manifest.json").exists()
+    assert "no such luck" in (artifact.path / "failures" / "00001-000.txt").read_text()
+    assert len(list((artifact.path / "ledger").iterdir())) == 5
+    monkeypatch.setattr(CropsWorker, "compute", compute)
+    outcome = run_stage(crops, run.store, Reporter(True), run.settings)
+    assert outcome.computed == 1
+    assert not list((artifact.path / "failures").iterdir())
+    assert run.store.open(crops).manifest["digest"] == whole
+
+
+def test_an_image_that_vanishes_is_one_clear_line(run_of: Runner) -> None:
+    run = run_of()
+    run.execute(run.named("index"), [], quiet=True)
+    root = Path(run.settings.dataset.root)
+    gone = sorted(root.rglob("*.*g"))[0]
+    content = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(AbsError, match=f"No such file or directory.*{gone.name}"):
+        run_stage(run.named("attention")[0], run.store, Reporter(True), run.settings)
+    gone.write_bytes(content)
+
+
+def test_a_dataset_that_changed_is_another_dataset(run_of: Runner) -> None:
+    before = {stage.name: stage.key for stage in run_of().stages}
+    image = sorted(Path(run_of().settings.dataset.root).rglob("*.png"))[0]
+    image.write_bytes(image.read_bytes() + b"\0")
+    after = {stage.name: stage.key for stage in run_of().stages}
+    same = [name for name in before if before[name] == after[name]]
+    assert same == ["descriptions-clip", "descriptions-cupl"]
+
+
+def test_unreadable_images_are_skipped_with_their_reason_up_to_the_limit(run_of: Runner) -> None:
+    root = Path(run_of().settings.dataset.root)
+    broken = sorted(root.rglob("*.png"))[0]
+    broken.write_bytes(broken.read_bytes()[:200])
+    run = run_of()
+    with pytest.raises(AbsError, match=r"^1 of 8 images cannot be read.*index\.max_skipped"):
+        run.execute(run.named("index"), [], quiet=True)
+    run = run_of("index.max_skipped=0.2")
+    make_all(run)
+    index = run.store.open(run.named("index")[0])
+    assert index.table("skipped")["file"].tolist() == [broken.relative_to(root).as_posix()]
+    assert "truncated" in index.table("skipped")["reason"][0].lower()
+    assert len(run.store.open(run.named("scores")[0]).table("scores")) == 7 * 3
+
+
+def test_kill_9_in_the_middle_of_a_stage_loses_at_most_the_unit_in_flight(
+    run_of: Runner, tiny: Path
+) -> None:
+    run = run_of()
+    before = make_all(run)
+    raw = run.store.artifact(run.named("embeddings-raw")[0])
+    raw.remove()
+    command = [sys.executable, "-m", "pipeline.cli", "run", "--dataset", str(tiny)]
+    process = subprocess.Popen([*command, "--set", "scores.n=4"], cwd=ROOT, env=os.environ)
+    ledger = raw.path / "ledger"
+    while process.poll() is None and not (ledger.is_dir() and any(ledger.glob("*.json"))):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {p.name: json.loads(p.read_text()) for p in ledger.glob("*.json")}
+    fresh = run_of()
+    outcome = run_stage(
+        fresh.named("embeddings-raw")[0], fresh.store, Reporter(True), fresh.settings
+    )
+    assert kept
+    assert outcome.computed == 6 - len(kept)
+    for name, receipt in kept.items():
+        assert json.loads((ledger / name).read_text()) == receipt
+    assert digests(fresh) == before
+
+
+def test_results_do_not_depend_on_where_the_images_lie(
+    run_of: Runner, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {stage.name: stage.key for stage in run_of().stages}
+    moved = tmp_path / "moved"
+    (tmp_path / "images").rename(moved)
+    after = {stage.name: stage.key for stage in run_of(f"dataset.root={moved}").stages}
+    assert after == before
