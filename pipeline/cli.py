@@ -7,6 +7,7 @@ interrupted or terminated.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -123,25 +124,28 @@ def config(
     print_json(values) if as_json else print(yaml.safe_dump(values, sort_keys=False), end="")
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived."""
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
 
 
 def main() -> None:
     """Entry point of the console command."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except AbsError as error:
         _end(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _end("interrupted; finished units are kept, the same command goes on from there", 130)
-    except Terminated:
-        _end("terminated; finished units are kept, the same command goes on from there", 143)
+    except Stopped as stopped:
+        _end(
+            "stopped; finished units are kept, the same command goes on from there",
+            at_once=True,
+            code=128 + stopped.args[0],
+        )
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _end(f"{error.strerror or error}{where}: check path, permissions and space left", 1)
@@ -159,8 +163,11 @@ def _usage(error: Any) -> tuple[str, int]:
     return f"{message} (see abs --help)", 2
 
 
-def _end(message: str, code: int) -> NoReturn:
-    print(f"abs: {message}", file=sys.stderr)
+def _end(message: str, code: int, at_once: bool = False) -> NoReturn:
+    """Say why, and exit; `at_once` leaves out what libraries still have under way."""
+    print(f"abs: {message}", file=sys.stderr, flush=True)
+    if at_once:
+        os._exit(code)
     sys.exit(code)
 
 

@@ -66,7 +66,7 @@ def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
             "key": row["key"],
         }
         table.add_row(*(cells[column] for column in columns))
-    Console(soft_wrap=True).print(table)
+    _print(table)
 
 
 def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
@@ -90,7 +90,15 @@ def print_results(rows: list[dict[str, Any]], store: Store) -> None:
         top1, top5 = 100 * row["top1"], 100 * row["top5"]
         interval = f"{low:.2f} to {high:.2f}"
         table.add_row(row["method"], f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
-    Console(soft_wrap=True).print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """On standard output; not cut to a screen's width where there is none."""
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
 
 
 def size(count: int) -> str:

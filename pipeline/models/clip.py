@@ -117,8 +117,8 @@ def _build(model: Resolved) -> tuple[Any, Compose]:
                 image_std=settings["std"],
                 precision="fp32",
             )
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # whatever a damaged file makes the library raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise AbsError(f"CLIP weights {model.file} cannot be loaded: {reason}") from None
     return built, transform
 

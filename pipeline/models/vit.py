@@ -90,8 +90,8 @@ def _build(model: Resolved) -> Any:
                 pretrained=local,
                 checkpoint_path="" if local or model.file is None else str(model.file),
             )
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # whatever a damaged file makes the library raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise AbsError(f"attention weights {model.file} cannot be loaded: {reason}") from None
     if not _has_class_attention(built):
         raise AbsError(f"attention.model: {model.name} is not a ViT with a class token")

@@ -1,0 +1,220 @@
+"""What a person meets: one line for every mistake, exit codes, and commands that look."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Runner, abs_command, make_all
+
+SMALL = ("--set", "scores.n=4")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run"], 2, "Missing option '--dataset'"),
+        (["run", "-d", "dmo"], 2, "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["runn"], 2, "No such command 'runn'. Did you mean 'run'?"),
+        (["run", "-d", "demo", "--bogus"], 2, "No such option: --bogus"),
+        (["run", "-d", "demo", "--to", "scorse"], 2, "did you mean 'scores'?"),
+        (["run", "-d", "demo", "--set", "crops.kk=3"], 2, "unknown setting 'crops.kk'"),
+        (["run", "-d", "/nowhere/x.yaml"], 2, "/nowhere/x.yaml cannot be read: No such file"),
+        (["embeddings", "rwa", "-d", "demo"], 2, "did you mean 'embeddings-raw'?"),
+        (["run", "-d", "demo", "--set", "dataset.root=/nowhere"], 1, "looked for /nowhere; set"),
+        (["run", "-d", "demo", "--set", "clip.model=local-dir:/nowhere"], 1, "looked for /nowhere"),
+        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99"], 1, "did you mean 'ViT-B-32'?"),
+        (["run", "-d", "demo", "--set", "descriptions.cupl.file=/nowhere"], 1, "set descriptions"),
+        (["run", "-d", "demo", "--set", "descriptions.cupl.file=null"], 2, "give a JSON file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_answered_with_one_line(
+    words: list[str], code: int, message: str, tmp_path: Path
+) -> None:
+    done = abs_command(*words, ABS_ARTIFACTS=str(tmp_path / "store"), HF_HUB_OFFLINE="1")
+    assert done.returncode == code
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    "model", ["clip.model=ViT-B-16", "attention.model=vit_base_patch16_224.dino"]
+)
+def test_weights_that_are_not_there_are_named_before_any_work(
+    model: str, tiny: Path, tmp_path: Path
+) -> None:
+    places = {"HF_HUB_OFFLINE": "1", "ABS_WEIGHTS": str(tmp_path)}
+    sets = ["--set", model, "--set", "clip.weights=openai"]
+    done = abs_command("run", "-d", tiny, *sets, **places)
+    assert done.returncode == 1
+    assert f"are not in {tmp_path} and cannot be fetched" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("ledger"))
+
+
+def test_damaged_weights_are_one_line(tiny: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"not weights at all")
+    model = ["--set", "clip.model=ViT-B-32", "--set", f"clip.weights={weights}"]
+    done = abs_command("run", "-d", tiny, "-q", *model)
+    assert done.returncode == 1
+    assert f"{weights} cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_class_without_descriptions_names_the_nearest(tiny: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('{"black-eyed fantale": ["A bird."], "black-eyed forktail": ["A bird."]}')
+    done = abs_command("run", "-d", tiny, "--set", f"descriptions.cupl.file={prompts}")
+    assert done.returncode == 1
+    assert (
+        "no descriptions of 'black-eyed fantail'; did you mean 'black-eyed fantale'?" in done.stderr
+    )
+
+
+def test_a_stage_alone_says_which_input_is_missing_and_the_command_that_makes_it(
+    tiny: Path,
+) -> None:
+    done = abs_command("scores", "-d", tiny, *SMALL)
+    assert done.returncode == 1
+    command = f"abs index --dataset {tiny} --set scores.n=4"
+    assert done.stderr.strip() == f"abs: index of 'tiny' is missing; run: {command}"
+    assert abs_command(*command.split()[1:]).returncode == 0
+    done = abs_command("scores", "-d", tiny, *SMALL)
+    assert "abs embeddings feature --dataset" in done.stderr
+
+
+def test_every_stage_runs_alone_in_order(tiny: Path) -> None:
+    for kind in ("index", "descriptions", "attention", "crops", "embeddings", "scores", "metrics"):
+        done = abs_command(kind, "-d", tiny, *SMALL)
+        assert done.returncode == 0, done.stderr
+        assert f"{kind}" in done.stderr
+        assert "done, " in done.stderr
+    assert "cached" in abs_command("metrics", "-d", tiny, *SMALL).stderr
+
+
+def test_run_prints_a_table_then_says_that_nothing_is_to_do(tiny: Path) -> None:
+    done = abs_command("run", "-d", tiny, *SMALL)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows[2:]] == ["clip", "cupl", "abs"]
+    assert {row[-1] for row in rows[2:]} == {"8"}
+    again = abs_command("run", "-d", tiny, *SMALL)
+    assert again.stdout.splitlines()[0] == "Nothing to do: every stage is finished."
+    assert again.stdout.splitlines()[1:] == done.stdout.splitlines()
+
+
+def test_json_alone_is_on_standard_output(run_of: Runner, tiny: Path) -> None:
+    make_all(run_of())
+    done = json.loads(abs_command("run", "-d", tiny, *SMALL, "--json").stdout)
+    assert {stage["state"] for stage in done["stages"]} == {"cached"}
+    assert [row["method"] for row in done["results"]] == ["clip", "cupl", "abs"]
+    forced = abs_command("run", "-d", tiny, *SMALL, "--force", "crops", "--json")
+    states = {stage["stage"]: stage["state"] for stage in json.loads(forced.stdout)["stages"]}
+    assert [name for name, state in states.items() if state == "computed"] == ["crops"]
+    plan = abs_command("run", "-d", tiny, *SMALL, "--to", "crops", "--dry-run", "--json")
+    assert [row["stage"] for row in json.loads(plan.stdout)] == ["index", "attention", "crops"]
+
+
+def test_a_dry_run_writes_no_artifact(tiny: Path, tmp_path: Path) -> None:
+    done = abs_command("run", "-d", tiny, *SMALL, "--dry-run")
+    assert "To compute: index, descriptions-clip" in done.stdout
+    assert not (tmp_path / "store" / "tiny").exists()
+
+
+def test_status_tells_done_partial_and_missing(run_of: Runner, tiny: Path) -> None:
+    run = run_of()
+    make_all(run)
+    raw = run.store.artifact(run.named("embeddings-raw")[0]).path
+    (raw / "manifest.json").unlink()
+    (raw / "ledger" / "00000-000.json").unlink()
+    run.store.artifact(run.named("crops")[0]).remove()
+    status = json.loads(abs_command("status", "-d", tiny, *SMALL, "--json").stdout)
+    states = {row["stage"]: row["state"] for row in status}
+    assert states["crops"] == "missing"
+    assert states["embeddings-raw"] == "partial (5 of 6 units)"
+    assert states["scores"] == "done"
+    assert all(row["bytes"] > 0 for row in status if row["state"] == "done")
+    assert "partial (5 of 6 units)" in abs_command("status", "-d", tiny, *SMALL).stdout
+
+
+def test_path_prints_the_folder_for_scripts(run_of: Runner, tiny: Path) -> None:
+    make_all(run_of())
+    done = abs_command("path", "scores", "-d", tiny, *SMALL)
+    assert (Path(done.stdout.strip()) / "scores.parquet").exists()
+
+
+def test_config_prints_everything_or_what_differs(tiny: Path) -> None:
+    resolved = json.loads(abs_command("config", "-d", tiny, *SMALL, "--resolved", "--json").stdout)
+    assert (resolved["scores"]["n"], resolved["crops"]["k"]) == (4, 20)
+    differing = json.loads(abs_command("config", "-d", tiny, *SMALL, "--json").stdout)
+    assert differing["scores"]["n"] == 4
+    assert "runtime" not in differing
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_in_one_line_and_the_run_goes_on_later(
+    run_of: Runner, tiny: Path, number: signal.Signals, code: int
+) -> None:
+    run = run_of()
+    ledger = run.store.artifact(run.named("attention")[0]).path / "ledger"
+    command = [str(Path(sys.executable).with_name("abs")), "run", "-q", "-d", str(tiny), *SMALL]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not ledger.is_dir():
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == code
+    assert "the same command goes on from there" in error
+    assert "Traceback" not in error
+    assert abs_command("run", "-q", "-d", tiny, *SMALL).returncode == 0
+
+
+def test_a_store_that_cannot_be_written_is_one_line(tiny: Path) -> None:
+    done = abs_command("run", "-d", tiny, *SMALL, ABS_ARTIFACTS="/proc/nowhere")
+    assert done.returncode == 1
+    assert "check path, permissions and space left" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_finished(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """RLIMIT_FSIZE stands in for a full disk: a write beyond it fails as one does."""
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "
+    limited += "from pipeline.cli import main; main()"
+    command = [sys.executable, "-c", limited, "run", "-q", "-d", str(tiny), *SMALL]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    failed = [p for p in (tmp_path / "store" / "tiny").glob("*/*") if "attention" in str(p)]
+    assert not any((p / "manifest.json").exists() for p in failed)
+    assert abs_command("run", "-q", "-d", tiny, *SMALL).returncode == 0
+
+
+def test_the_main_path_fits_one_screen_and_no_stage_imports_another() -> None:
+    assert len((ROOT / "pipeline" / "run.py").read_text().splitlines()) < 80
+    for path in (ROOT / "stages").glob("*.py"):
+        assert "from stages" not in path.read_text()
+        assert "import stages" not in path.read_text()
+
+
+def test_what_looks_does_not_import_torch(run_of: Runner, tiny: Path) -> None:
+    make_all(run_of())
+    code = "import sys; from pipeline.cli import app; app(standalone_mode=False); "
+    code += "print(sorted({'torch', 'open_clip', 'timm', 'zarr'} & set(sys.modules)))"
+    for words in (["run"], ["status"], ["run", "--dry-run"]):
+        command = [sys.executable, "-c", code, *words, "-d", str(tiny), *SMALL]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "[]", words
