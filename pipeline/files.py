@@ -69,28 +69,27 @@ class Digests:
 
     def sha256_many(self, paths: Iterable[Path]) -> list[str]:
         """sha256 of each file in turn; reads only those that changed since the last look."""
-        before = len(self._known), self._changed
-        found = [self._look(path) for path in paths]
-        if (len(self._known), self._changed) != before:
+        found = []
+        fresh = False
+        for path in paths:
+            stat = path.stat()
+            version = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+            known = self._known.get(str(path))
+            if known is None or known[:3] != version:
+                known = self._known[str(path)] = [*version, _sha256(path)]
+                fresh = True
+            found.append(str(known[3]))
+        if fresh:
             self._save()
         return found
-
-    _changed = 0
-
-    def _look(self, path: Path) -> str:
-        stat = path.stat()
-        version = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        known = self._known.get(str(path))
-        if known and known[:3] == version:
-            return str(known[3])
-        with open(path, "rb") as file:
-            sha = hashlib.file_digest(file, "sha256").hexdigest()
-        self._known[str(path)] = [*version, sha]
-        self._changed += 1
-        return sha
 
     def _save(self) -> None:
         try:
             write_atomic(self._memory, json.dumps(self._known).encode())
         except OSError:
             return  # a read-only store can still be read; the next look hashes again
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

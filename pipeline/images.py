@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+HELD_PIXELS = 1 << 27
+"""Pixels of decoded images held at once: 384 MiB."""
 
 
 def decode(path: Path) -> Image.Image:
@@ -16,20 +19,25 @@ def decode(path: Path) -> Image.Image:
 
 
 class Images:
-    """The images of an index, decoded; the last block is kept for units that share it."""
+    """The images of an index, decoded; those of the last block are held for units that share it."""
 
     def __init__(self, root: Path, paths: Iterable[str]) -> None:
         self._root = root
         self._paths = list(paths)
+        self._rows = slice(0, 0)
         self._held: dict[int, Image.Image] = {}
 
-    def block(self, rows: slice) -> list[Image.Image]:
-        """The images of `rows`, in order."""
-        wanted = range(rows.start, rows.stop)
-        self._held = {
-            row: self._held.get(row) or decode(self._root / self._paths[row]) for row in wanted
-        }
-        return list(self._held.values())
+    def block(self, rows: slice) -> Iterator[Image.Image]:
+        """The images of `rows`, in order, one at a time."""
+        if rows != self._rows:
+            self._rows, self._held = rows, {}
+        for row in range(rows.start, rows.stop):
+            image = self._held.get(row)
+            if image is None:
+                image = decode(self._root / self._paths[row])
+                if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
+                    self._held[row] = image
+            yield image
 
 
 def pixels(image: Image.Image) -> np.ndarray:

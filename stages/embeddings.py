@@ -165,11 +165,11 @@ class RawWorker(Worker):
 
     def read(self, unit: Unit) -> np.ndarray:
         """Cropped and preprocessed: uint8 (n, crops, 3, side, side)."""
-        images = self.images.block(unit.rows)
-        boxes = self.crops(unit)[BOX].to_numpy().reshape(len(images), -1, 4)
+        images = unit.rows.stop - unit.rows.start
+        boxes = self.crops(unit)[BOX].to_numpy().reshape(images, -1, 4)
         cut = [
             [self.clip.preprocess(image.crop(tuple(box))) for box in of_image.tolist()]
-            for image, of_image in zip(images, boxes, strict=True)
+            for image, of_image in zip(self.images.block(unit.rows), boxes, strict=True)
         ]
         return np.array(cut)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +16,8 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from pipeline.errors import AbsError
 from pipeline.images import pixels
-from pipeline.models.device import device_of
-from pipeline.models.sources import ClipSource, Resolved
+from pipeline.models.device import device_of, quiet
+from pipeline.models.sources import LOCAL, ClipSource, Resolved
 from pipeline.runtime import Runtime
 
 
@@ -104,17 +103,16 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def _build(model: Resolved) -> tuple[Any, Compose]:
-    weights = str(model.file) if model.file and not model.name.startswith("local-dir:") else None
-    settings = {key: model.architecture["preprocess"].get(key) for key in ("mean", "std")}
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    weights = str(model.file) if model.file and not model.name.startswith(LOCAL) else None
+    preprocess = model.architecture["preprocess"] or {}
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
             built, _, transform = open_clip.create_model_and_transforms(
                 model.name,
                 pretrained=weights,
-                image_mean=settings["mean"],
-                image_std=settings["std"],
+                image_mean=preprocess.get("mean"),
+                image_std=preprocess.get("std"),
                 precision="fp32",
             )
         except Exception as error:  # whatever a damaged file makes the library raise

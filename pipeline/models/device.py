@@ -1,6 +1,11 @@
-"""Where arithmetic runs, and the settings that keep it the same from run to run."""
+"""Where arithmetic runs; and libraries that warn of what has been checked already."""
 
 from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,3 +26,16 @@ def device_of(runtime: Runtime) -> torch.device:
         reason = str(error).splitlines()[0]
         raise AbsError(f"runtime.device: cannot use {runtime.device!r} ({reason})") from None
     return device
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings from a library while it builds a model; its errors still come through."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(before)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import AbsError
 from pipeline.images import pixels
-from pipeline.models.device import device_of
-from pipeline.models.sources import Resolved, VitSource
+from pipeline.models.device import device_of, quiet
+from pipeline.models.sources import LOCAL, Resolved, VitSource
 from pipeline.runtime import Runtime
 
 
@@ -81,8 +81,8 @@ class AttentionVit:
 
 
 def _build(model: Resolved) -> Any:
-    local = model.name.startswith("local-dir:")
-    with torch.random.fork_rng(devices=[]):
+    local = model.name.startswith(LOCAL)
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
             built: Any = timm.create_model(

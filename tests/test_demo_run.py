@@ -1,0 +1,101 @@
+"""The README's commands on the demo, as a user runs them, and the figures that it states."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import DEMO, ROOT, abs_command
+
+CHANCE = 1 / 24
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store with the demo in it, made by the command that the README names."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    before = os.environ.get("ABS_ARTIFACTS")
+    os.environ["ABS_ARTIFACTS"] = str(folder)
+    done = abs_command("run", "--dataset", "demo")
+    assert done.returncode == 0, done.stderr
+    yield folder
+    os.environ.pop("ABS_ARTIFACTS")
+    if before is not None:
+        os.environ["ABS_ARTIFACTS"] = before
+
+
+def run_json(*words: str) -> Any:
+    return json.loads(abs_command(*words, "--dataset", "demo", "--json").stdout)
+
+
+def test_a_second_run_computes_nothing_and_says_so(store: Path) -> None:
+    done = abs_command("run", "--dataset", "demo")
+    assert "Nothing to do: every stage is finished." in done.stdout
+    assert done.stderr.count("cached") == 10
+
+
+def test_another_temperature_computes_scores_and_metrics_only(store: Path) -> None:
+    done = run_json("run", "--set", "scores.temperature=0.05")
+    computed = [stage["stage"] for stage in done["stages"] if stage["state"] == "computed"]
+    assert computed == ["scores", "metrics"]
+
+
+def test_the_demo_reaches_what_it_promises(store: Path) -> None:
+    rows = {row["method"]: row for row in run_json("run")["results"]}
+    clip, cupl = rows["clip"]["top1"], rows["cupl"]["top1"]
+    images = rows["clip"]["images"]
+    assert clip >= 5 * CHANCE
+    error = ((clip * (1 - clip) + cupl * (1 - cupl)) / images) ** 0.5
+    assert cupl - clip > 5 * error
+
+
+def test_attention_lies_on_the_object(store: Path) -> None:
+    """The top-K patches are on the bird at least twice as often as any patch is."""
+    import zarr
+
+    index = Path(abs_command("path", "index", "--dataset", "demo").stdout.strip())
+    maps = Path(abs_command("path", "attention", "--dataset", "demo").stdout.strip())
+    images = pd.read_parquet(index / "images.parquet")
+    attention = np.asarray(zarr.open_array(maps / "attention.zarr", mode="r")[:, -1])
+    grid = attention.shape[-1]
+    hits, areas = [], []
+    for path, patches in zip(images["path"], attention.reshape(len(images), -1), strict=True):
+        with Image.open((DEMO / "masks" / path).with_suffix(".png")) as mask:
+            share = mask.convert("L").resize((grid, grid), Image.Resampling.BOX)
+        on_object = np.asarray(share, dtype=float).ravel() / 255
+        hits.append(on_object[np.argsort(-patches)[:20]].mean())
+        areas.append(on_object.mean())
+    assert np.mean(hits) >= 2 * np.mean(areas)
+
+
+def test_the_python_of_the_readme_runs(store: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "abs" in done.stdout
+
+
+def test_the_commands_of_the_readme_exist(store: Path) -> None:
+    commands = re.findall(r"^    (abs .*?)(?:  +#.*)?$", (ROOT / "README.md").read_text(), re.M)
+    assert len(commands) >= 6
+    for command in commands:
+        done = abs_command(*command.split()[1:])
+        assert done.returncode == 0, (command, done.stderr)
