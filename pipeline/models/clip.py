@@ -17,7 +17,8 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from pipeline.errors import AbsError
 from pipeline.images import pixels
 from pipeline.models.device import device_of, quiet
-from pipeline.models.sources import LOCAL, ClipSource, Resolved
+from pipeline.models.resolved import LOCAL, Resolved
+from pipeline.models.sources import ClipSource
 from pipeline.runtime import Runtime
 
 
@@ -113,6 +114,8 @@ def _build(model: Resolved) -> tuple[Any, Compose]:
                 pretrained=weights,
                 image_mean=preprocess.get("mean"),
                 image_std=preprocess.get("std"),
+                image_interpolation=preprocess.get("interpolation"),
+                image_resize_mode=preprocess.get("resize_mode"),
                 precision="fp32",
             )
         except Exception as error:  # whatever a damaged file makes the library raise

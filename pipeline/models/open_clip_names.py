@@ -16,7 +16,7 @@ from open_clip.pretrained import download_pretrained
 from pipeline.errors import AbsError, MissingInput, closest
 from pipeline.locations import Paths
 from pipeline.models.hub import fetch
-from pipeline.models.sources import Resolved
+from pipeline.models.resolved import Resolved
 
 
 def resolve_random(name: str, seed: int) -> Resolved:

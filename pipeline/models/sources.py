@@ -16,12 +16,12 @@ from typing import Annotated, Any, ClassVar
 
 from pipeline import files
 from pipeline.config import RUNTIME, Section
-from pipeline.errors import AbsError
+from pipeline.errors import AbsError, ConfigError
 from pipeline.files import Digests
 from pipeline.identity import digest
 from pipeline.locations import Paths
+from pipeline.models.resolved import LOCAL, Resolved
 
-LOCAL = "local-dir:"
 RANDOM = "random:"
 
 
@@ -29,28 +29,14 @@ class ClipConfig(Section):
     """The CLIP model: an open_clip name with a tag or file, or `local-dir:FOLDER`."""
 
     model: Annotated[str, RUNTIME]
-    weights: Annotated[str, RUNTIME] = "openai"
+    weights: Annotated[str | None, RUNTIME] = "openai"
 
 
 class VitConfig(Section):
     """The attention model: a timm name with `pretrained` or a file, or `local-dir:FOLDER`."""
 
     model: Annotated[str, RUNTIME]
-    weights: Annotated[str, RUNTIME] = "pretrained"
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A model that can be built: where its parts lie and what decides its output."""
-
-    name: str
-    """The name that the library builds: an architecture, or `local-dir:` with a full path."""
-    architecture: dict[str, Any]
-    file: Path | None
-    """The weights; None for random ones."""
-    seed: int | None = None
-    extra: tuple[Path, ...] = ()
-    """Other files that decide the output, such as a tokenizer's merges."""
+    weights: Annotated[str | None, RUNTIME] = "pretrained"
 
 
 @dataclass(frozen=True)
@@ -61,9 +47,11 @@ class Source(ABC):
     paths: Paths
     digests: Digests
     library: ClassVar[str]
+    section: ClassVar[str]
+    """The section of the settings that names the model."""
 
     @abstractmethod
-    def _resolve_name(self) -> Resolved:
+    def _resolve_name(self, name: str, weights: str) -> Resolved:
         """Resolve a name of the library. Imports it; may download the weights."""
 
     @abstractmethod
@@ -73,10 +61,19 @@ class Source(ABC):
     @cached_property
     def resolved(self) -> Resolved:
         """The model; AbsError if its weights or its configuration cannot be had."""
-        if self.config.model.startswith(LOCAL):
-            folder = self.config.model.removeprefix(LOCAL)
-            return self._resolve_folder(self.paths.find(folder, "model folder", "its model"))
-        return self._recall() or self._remember(self._resolve_name())
+        model, weights = self.config.model, self.config.weights
+        if model.startswith(LOCAL):
+            if weights is not None:
+                raise ConfigError(
+                    f"{self.section}.weights: {model} brings its own weights; set it to null"
+                )
+            setting = f"{self.section}.model"
+            return self._resolve_folder(
+                self.paths.find(model.removeprefix(LOCAL), "model folder", setting)
+            )
+        if weights is None:
+            raise ConfigError(f"{self.section}.weights: {model} needs weights")
+        return self._recall() or self._remember(self._resolve_name(model, weights))
 
     def identity(self) -> dict[str, Any]:
         """Architecture and digests of every file that decides the output."""
@@ -84,18 +81,6 @@ class Source(ABC):
         weights = self.digests.sha256(model.file) if model.file else f"{RANDOM}{model.seed}"
         extra = self.digests.sha256_many(model.extra)
         return {"architecture": digest(model.architecture), "weights": weights, "extra": extra}
-
-    @property
-    def random_seed(self) -> int | None:
-        """The seed if `weights` is `random:SEED`."""
-        if not self.config.weights.startswith(RANDOM):
-            return None
-        seed = self.config.weights.removeprefix(RANDOM)
-        if not seed.isdigit():
-            raise AbsError(
-                f"weights {self.config.weights!r}: write random:SEED with a whole number"
-            )
-        return int(seed)
 
     # The library's answer is kept in the store, so that a run with nothing to do stays light.
 
@@ -126,6 +111,14 @@ class Source(ABC):
         return self._recall() or model
 
 
+def seed_of(weights: str) -> int:
+    """The seed of `random:SEED`."""
+    seed = weights.removeprefix(RANDOM)
+    if not seed.isdecimal():
+        raise ConfigError(f"weights {weights!r}: write random:SEED with a whole number")
+    return int(seed)
+
+
 def file_in(folder: Path, names: list[str], what: str) -> Path:
     """The first of `names` in `folder`."""
     for name in names:
@@ -140,6 +133,7 @@ class ClipSource(Source):
 
     config: ClipConfig
     library: ClassVar[str] = "open_clip_torch"
+    section: ClassVar[str] = "clip"
 
     @property
     def image_size(self) -> int:
@@ -173,13 +167,12 @@ class ClipSource(Source):
         file = file_in(folder, names, "CLIP weights")
         return Resolved(f"{LOCAL}{folder}", architecture, file, extra=extra)
 
-    def _resolve_name(self) -> Resolved:
+    def _resolve_name(self, name: str, weights: str) -> Resolved:
         from pipeline.models import open_clip_names
 
-        name = self.config.model
-        if self.random_seed is not None:
-            return open_clip_names.resolve_random(name, self.random_seed)
-        return open_clip_names.resolve(name, self.config.weights, self.paths)
+        if weights.startswith(RANDOM):
+            return open_clip_names.resolve_random(name, seed_of(weights))
+        return open_clip_names.resolve(name, weights, self.paths)
 
 
 @dataclass(frozen=True)
@@ -188,16 +181,16 @@ class VitSource(Source):
 
     config: VitConfig
     library: ClassVar[str] = "timm"
+    section: ClassVar[str] = "attention"
 
     def _resolve_folder(self, folder: Path) -> Resolved:
         config = files.read_json(folder / "config.json", "model configuration")
         file = file_in(folder, ["model.safetensors"], "weights of the attention model")
         return Resolved(f"{LOCAL}{folder}", config, file)
 
-    def _resolve_name(self) -> Resolved:
+    def _resolve_name(self, name: str, weights: str) -> Resolved:
         from pipeline.models import timm_names
 
-        name = self.config.model
-        if self.random_seed is not None:
-            return timm_names.resolve_random(name, self.random_seed)
-        return timm_names.resolve(name, self.config.weights, self.paths)
+        if weights.startswith(RANDOM):
+            return timm_names.resolve_random(name, seed_of(weights))
+        return timm_names.resolve(name, weights, self.paths)

@@ -9,7 +9,7 @@ import timm
 from pipeline.errors import AbsError, closest
 from pipeline.locations import Paths
 from pipeline.models.hub import fetch
-from pipeline.models.sources import Resolved
+from pipeline.models.resolved import Resolved
 
 
 def resolve_random(name: str, seed: int) -> Resolved:

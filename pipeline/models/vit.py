@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from pipeline.errors import AbsError
 from pipeline.images import pixels
 from pipeline.models.device import device_of, quiet
-from pipeline.models.sources import LOCAL, Resolved, VitSource
+from pipeline.models.resolved import LOCAL, Resolved
+from pipeline.models.sources import VitSource
 from pipeline.runtime import Runtime
 
 
