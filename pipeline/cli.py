@@ -16,16 +16,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.commands import (
-    DatasetOption,
-    JsonOption,
-    ProfileOption,
-    QuietOption,
-    Run,
-    SetOption,
-    print_json,
-)
-from pipeline.errors import AbsError
+from pipeline.commands import Run, print_json
+from pipeline.errors import AbsError, ConfigError
+from pipeline.options import DatasetOption, JsonOption, ProfileOption, QuietOption, SetOption
 
 app = typer.Typer(
     name="abs",
@@ -33,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "obj": Run.of},
 )
 
 STAGES = ("index", "descriptions", "attention", "crops", "embeddings", "scores", "metrics")
@@ -63,6 +56,8 @@ def run(
     chosen = Run.of(dataset, profile, set_)
     stages = needed(chosen.named(to), chosen.stages)
     forced = [stage for name in force or [] for stage in chosen.named(name)]
+    if unneeded := [stage.name for stage in forced if stage not in stages]:
+        raise ConfigError(f"--force {unneeded[0]}: not needed for {to} under these settings")
     if dry_run:
         plan = report.states(chosen.store, stages)
         print_json(plan) if as_json else report.print_plan(plan)

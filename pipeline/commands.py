@@ -1,15 +1,13 @@
-"""What all commands share: the common options, and running a choice of stages."""
+"""A run as the command line describes it: settings, stages, store."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError, closest
 
@@ -18,23 +16,6 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from pipeline.stage import Stage
     from pipeline.store import Store
-
-DatasetOption = Annotated[
-    str, typer.Option("--dataset", "-d", help="A name in cfgs/datasets, or a YAML file.")
-]
-ProfileOption = Annotated[
-    str, typer.Option("--profile", "-p", help="A name in cfgs/profiles, or a YAML file.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="section.field=value; may be repeated.")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Compute again what is finished.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-
-WhichArgument = Annotated[
-    str, typer.Argument(help="One instance, such as raw or cupl; all of them without it.")
-]
 
 
 @dataclass(frozen=True)
@@ -100,38 +81,3 @@ def _words(change: str) -> list[str]:
 def print_json(value: Any) -> None:
     """JSON on standard output."""
     print(json.dumps(value, indent=1))
-
-
-def stage_command(kind: str) -> Callable[..., None]:
-    """The command that makes one stage alone, from inputs that are there."""
-
-    def command(
-        dataset: DatasetOption,
-        profile: ProfileOption = "official",
-        set_: SetOption = None,
-        force: ForceOption = False,
-        quiet: QuietOption = False,
-        as_json: JsonOption = False,
-    ) -> None:
-        chosen = Run.of(dataset, profile, set_)
-        chosen.make_alone(kind, force, quiet, as_json)
-
-    return command
-
-
-def variants_command(kind: str) -> Callable[..., None]:
-    """The same for a stage of several instances: one of them, or all."""
-
-    def command(
-        dataset: DatasetOption,
-        which: WhichArgument = "",
-        profile: ProfileOption = "official",
-        set_: SetOption = None,
-        force: ForceOption = False,
-        quiet: QuietOption = False,
-        as_json: JsonOption = False,
-    ) -> None:
-        chosen = Run.of(dataset, profile, set_)
-        chosen.make_alone(f"{kind}-{which}" if which else kind, force, quiet, as_json)
-
-    return command

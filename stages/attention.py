@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from pipeline.commands import stage_command
 from pipeline.config import RUNTIME
 from pipeline.datasets import Dataset
 from pipeline.images import Images
 from pipeline.models.sources import VitSource
+from pipeline.options import stage_command
 from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
 

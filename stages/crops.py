@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline import geometry, sampling
-from pipeline.commands import stage_command
 from pipeline.config import RUNTIME, Section
 from pipeline.errors import ConfigError
+from pipeline.options import stage_command
 from pipeline.runtime import Layout
 from pipeline.stage import Stage, Unit, Worker, crop_units
 

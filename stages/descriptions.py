@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from pipeline import files
-from pipeline.commands import variants_command
 from pipeline.config import RUNTIME, Section
 from pipeline.datasets import ClassNames
 from pipeline.errors import AbsError, ConfigError, closest
 from pipeline.files import Digests
 from pipeline.locations import Paths
 from pipeline.models.sources import ClipSource
+from pipeline.options import variants_command
 from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from pipeline.commands import variants_command
 from pipeline.config import RUNTIME, Section
 from pipeline.datasets import Dataset
 from pipeline.geometry import BOX, WINDOW
 from pipeline.images import Images
 from pipeline.models.sources import ClipSource
+from pipeline.options import variants_command
 from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, crop_units, row_units
 

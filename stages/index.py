@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.commands import stage_command
 from pipeline.config import Section
 from pipeline.datasets import Dataset
 from pipeline.errors import AbsError
+from pipeline.options import stage_command
 from pipeline.stage import WHOLE, Stage, Unit, Worker
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.commands import stage_command
+from pipeline.options import stage_command
 from pipeline.stage import WHOLE, Stage, Unit, Worker
 from pipeline.statistics import wilson
 

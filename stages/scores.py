@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from pipeline.commands import stage_command
 from pipeline.config import RUNTIME, Section
 from pipeline.methods import METHODS, needs_of
+from pipeline.options import stage_command
 from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
 
