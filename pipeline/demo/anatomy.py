@@ -70,7 +70,7 @@ def _legs(length: str, colour: Colour) -> Iterator[Shape]:
 
 def _wing(rng: np.random.Generator, pattern: str, colour: Colour, ink: Colour) -> Iterator[Shape]:
     lift, centre = rng.uniform(-24, -8), np.array([-0.1, -0.02])
-    yield Shape("wing", colour, ellipse(*centre, 0.33, 0.2, lift))
+    yield Shape("wing", colour, ellipse(centre[0], centre[1], 0.33, 0.2, lift))
     turn = rotation(lift)
     if pattern == "striped":
         for x in BARS:

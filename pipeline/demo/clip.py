@@ -32,7 +32,7 @@ SAVE_EVERY = 200
 class Recipe:
     """How the model is trained; a step sees scenes * (1 + crops) views."""
 
-    steps: int = 4200
+    steps: int = 4000
     scenes: int = 32
     crops: int = 3
     peak_rate: float = 1.5e-3
@@ -86,7 +86,7 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate(step, recipe.steps, recipe.warmup, recipe.peak_rate)
         found = losses(self.towers, batch, recipe.scaffold(step))
-        torch.stack(list(found.values())).sum().backward()
+        torch.autograd.backward(list(found.values()))
         torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad()

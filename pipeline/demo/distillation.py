@@ -16,14 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from pipeline.demo.lessons import DISTILLATION, SIDE, SIZES, random_box, stream, whole_box
+from pipeline.demo.attention import squashed
+from pipeline.demo.lessons import DISTILLATION, SIZES, random_box, stream
 from pipeline.demo.schedule import rate
 from pipeline.demo.species import training_bird
 from pipeline.demo.world import draw_scene
+
+Pixels = NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +53,7 @@ class Recipe:
 
 
 class Pairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Batches by number: the wholes (2, birds, 3, 80, 80) and small squares (local_views, birds, 3,
-    40, 40), uint8.
-    """
+    """Batches by number, uint8: wholes (2, birds, 3, 80, 80), squares (views, birds, 3, 40, 40)."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -61,29 +63,22 @@ class Pairs(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         wholes, squares = zip(*(self._bird(rng) for _ in range(self.recipe.birds)), strict=True)
         return _stacked(wholes), _stacked(squares)
 
-    def _bird(self, rng: np.random.Generator) -> tuple[list[Image.Image], list[Image.Image]]:
+    def _bird(self, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+        """Two scenes of one bird as a whole, and squares from each by turns."""
         bird = training_bird(rng)
-        scenes = [
-            draw_scene(rng, bird, SIZES[int(rng.integers(len(SIZES)))]).image for _ in range(2)
-        ]
-        wholes = [
-            image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=whole_box(image))
-            for image in scenes
-        ]
+        scenes = [draw_scene(rng, bird, SIZES[int(rng.integers(3))]).image for _ in range(2)]
         turns = [scenes[i % 2] for i in range(self.recipe.local_views)]
-        return wholes, [
-            image.resize(
-                (LOCAL_SIDE, LOCAL_SIDE), Image.Resampling.BICUBIC, box=random_box(rng, image)
-            )
-            for image in turns
-        ]
+        return np.stack([squashed(s) for s in scenes]), np.stack([_square(rng, s) for s in turns])
 
 
-def _stacked(rows: tuple[list[Image.Image], ...]) -> Tensor:
-    """(birds) lists of (views) images to (views, birds, 3, side, side)."""
-    return torch.from_numpy(
-        np.stack([[np.asarray(image) for image in row] for row in rows])
-    ).permute(1, 0, 4, 2, 3)
+def _square(rng: np.random.Generator, image: Image.Image) -> Pixels:
+    size, box = (LOCAL_SIDE, LOCAL_SIDE), random_box(rng, image)
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
+
+
+def _stacked(birds: tuple[Pixels, ...]) -> Tensor:
+    """(views, side, side, 3) of each bird to (views, birds, 3, side, side)."""
+    return torch.from_numpy(np.stack(birds, 1)).permute(0, 1, 4, 2, 3)
 
 
 class Answerer(nn.Module):
@@ -97,9 +92,10 @@ class Answerer(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, 128))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(n, 3, side, side) uint8 to cosines (n, prototypes)."""
-        features = self.trunk.forward_features(pixels.float() / 127.5 - 1)[:, 0]
-        return F.normalize(self.head(features), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        """(views, birds, 3, side, side) uint8 to cosines (views, birds, prototypes)."""
+        features = self.trunk.forward_features(pixels.flatten(0, 1).float() / 127.5 - 1)[:, 0]
+        cosines = F.normalize(self.head(features), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        return cosines.float().view(*pixels.shape[:2], -1)
 
 
 def distil(trunk: VisionTransformer, recipe: Recipe) -> VisionTransformer:
@@ -122,15 +118,10 @@ def distil(trunk: VisionTransformer, recipe: Recipe) -> VisionTransformer:
     for step, (wholes, squares) in enumerate(loader):
         optimiser.param_groups[0]["lr"] = rate(step, recipe.steps, recipe.warmup, recipe.peak_rate)
         with torch.autocast("cpu", torch.bfloat16):
-            asked = teacher(wholes.flatten(0, 1)).float().unflatten(0, wholes.shape[:2])
-            given = torch.cat(
-                [
-                    student(views.flatten(0, 1)).float().unflatten(0, views.shape[:2])
-                    for views in (wholes, squares)
-                ]
-            )
+            asked = teacher(wholes)
+            given = torch.cat([student(wholes), student(squares)])
         loss = agreement(asked, given, centre, recipe)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()

@@ -138,19 +138,15 @@ def _name(rng: np.random.Generator, bird: Bird, visible: frozenset[str]) -> Name
 
 
 def questions(rng: np.random.Generator) -> list[str]:
-    """A sentence for each value of each attribute, alike within an attribute but for the value."""
-    sentences = []
-    for attribute, values in ATTRIBUTES.items():
-        names = [
-            one for one in possible_names(training_bird(rng)) if one.text not in reserved_names()
-        ]
-        name = ANONYMOUS if rng.random() < 0.5 else names[int(rng.integers(len(names)))]
-        wording = int(rng.integers(2**32))
-        sentences += [
-            one_part_sentence(np.random.default_rng(wording), name, [(attribute, value)])
-            for value in values
-        ]
-    return sentences
+    """A sentence for each value of each attribute, all of one wording and about one name."""
+    names = [n for n in possible_names(training_bird(rng)) if n.text not in reserved_names()]
+    name = ANONYMOUS if rng.random() < 0.5 else names[int(rng.integers(len(names)))]
+    wording = int(rng.integers(2**32))
+    return [
+        one_part_sentence(np.random.default_rng(wording), name, [(attribute, value)])
+        for attribute, values in ATTRIBUTES.items()
+        for value in values
+    ]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 Two losses make the model: captions against views, with every caption that is true of a view counted
 as right, and the values of each attribute against the view. Two more are a scaffold that fades out:
-the values of a part's attributes against the patch tokens that lie on it, and the class token's
-attention in the block before the last. The last block is reached through the class token alone, as
-in any CLIP, and no loss tells it where to look.
+the values of all attributes against the patch tokens, right where they are true of the part that a
+token lies on, and the class token's attention in the block before the last. The last block is
+reached through the class token alone, as in any CLIP, and no loss tells it where to look.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ def losses(towers: Towers, batch: Batch, scaffold: float) -> dict[str, Tensor]:
         encoded = towers(pixels, tokens)
     texts = encoded.texts.float() * towers.clip.logit_scale.exp()
     told, asked = texts[:captions].T, texts[captions:].T
-    views, patches = encoded.views.float(), encoded.patches.float().flatten(0, 1)
+    views, patches = encoded.views.float(), encoded.patches.float()
     found = {
         "captions": matching_loss(views @ told, batch.truth),
         "attributes": answer_loss(views @ asked, batch.answers),
     }
     if scaffold:
-        answers = patch_answers(batch).flatten(0, 1)
-        found["patches"] = scaffold * answer_loss(patches @ asked, answers)
+        found["patches"] = scaffold * patch_loss(patches @ asked, batch)
         found["glance"] = scaffold * glance_loss(encoded.glance, batch.patches > 0)
     return found
 
@@ -55,7 +54,7 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
 
     Logits are (n, values of all attributes), answers (n, attributes) with -100 for unknown.
     """
-    scores = logits.split([len(values) for values in ATTRIBUTES.values()], 1)
+    scores = torch.split(logits, [len(values) for values in ATTRIBUTES.values()], 1)
     each = [
         F.cross_entropy(score, answer, reduction="sum") / (answer >= 0).sum().clamp(min=1)
         for score, answer in zip(scores, answers.T, strict=True)
@@ -63,10 +62,18 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
     return torch.stack(each).mean()
 
 
-def patch_answers(batch: Batch) -> Tensor:
-    """(views, patches, attributes): a view's answers where a patch lies on the part, else -100."""
-    parts = torch.tensor([1 + PARTS.index(part_of(name)) for name in ATTRIBUTES])
-    return torch.where(batch.patches[:, :, None] == parts, batch.answers[:, None, :], -100)
+def patch_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of patches with what is true of the part they lie on, among all values.
+
+    Logits are (views, patches, values of all attributes); patches that lie on no part do not count.
+    """
+    sizes = [len(values) for values in ATTRIBUTES.values()]
+    facts = [a[:, None] == torch.arange(n) for a, n in zip(batch.answers.T, sizes, strict=True)]
+    parts = [1 + PARTS.index(part_of(name)) for name, values in ATTRIBUTES.items() for _ in values]
+    true = torch.cat(facts, 1)[:, None] & (batch.patches[:, :, None] == torch.tensor(parts))
+    known = true.any(2)
+    target = true[known] / true[known].sum(1, keepdim=True)
+    return -(target * logits[known].log_softmax(1)).sum(1).mean()
 
 
 def glance_loss(attention: Tensor, on_bird: Tensor) -> Tensor:

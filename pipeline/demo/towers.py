@@ -8,7 +8,6 @@ else of it is ever used.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +54,7 @@ def write_architecture(folder: Path) -> None:
 def new_model(folder: Path) -> open_clip.CLIP:
     """A model with random weights, as the folder's configuration has it."""
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
-    return open_clip.CLIP(**config, init_logit_scale=math.log(10.0))
+    return open_clip.CLIP(**config)
 
 
 def through(
@@ -70,12 +69,13 @@ def through(
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     q = F.linear(tokens[:, :queries], weight[:width], bias[:width])
     kv = F.linear(tokens, weight[width:], bias[width:])
-    q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
-    k, v = kv.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    q = q.view(*q.shape[:2], heads, -1).transpose(1, 2)
+    k, v = kv.view(*kv.shape[:2], 2, heads, -1).permute(2, 0, 3, 1, 4)
     scores = (q * attention.head_dim**-0.5) @ k.transpose(-1, -2)
     pooled = (scores if mask is None else scores + mask).softmax(-1).to(v.dtype) @ v
     x = x[:, :queries] + attention.out_proj(pooled.transpose(1, 2).flatten(2))
-    return x + block.mlp(block.ln_2(x))
+    y: Tensor = x + block.mlp(block.ln_2(x))
+    return y
 
 
 def class_attention(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
@@ -83,8 +83,8 @@ def class_attention(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     attention, tokens = block.attn, block.ln_1(x)
     width, heads = attention.embed_dim, attention.num_heads
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    q = F.linear(tokens[:, 0], weight[:width], bias[:width]).unflatten(-1, (heads, -1))
-    k = F.linear(tokens, weight[width:-width], bias[width:-width]).unflatten(-1, (heads, -1))
+    q = F.linear(tokens[:, 0], weight[:width], bias[:width]).view(len(x), heads, -1)
+    k = F.linear(tokens, weight[width:-width], bias[width:-width]).view(*x.shape[:2], heads, -1)
     scores = torch.einsum("bhd,bthd->bht", q * attention.head_dim**-0.5, k)
     return scores.float().softmax(-1)[:, :, 1:].mean(1)
 

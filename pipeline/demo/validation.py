@@ -4,6 +4,7 @@ draws.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,28 +16,23 @@ from pipeline.demo.attributes import ATTRIBUTES, Bird
 from pipeline.demo.lessons import SIZES, VALIDATION, View, look, random_box, stream, whole_box
 from pipeline.demo.phrases import HAVING, noun_phrase
 from pipeline.demo.species import training_bird
-from pipeline.demo.world import draw_scene
+from pipeline.demo.world import Scene, draw_scene
 
 if TYPE_CHECKING:
     import open_clip
     from open_clip.tokenizer import SimpleTokenizer
 
 
-def validation_views(count: int) -> tuple[list[Bird], list[View], list[View]]:
-    """Birds, each with a look at the whole picture and one at a random square that shows some of
-    it.
-    """
-    birds, wholes, squares = [], [], []
-    for index in range(count):
-        rng = stream(VALIDATION, index)
-        birds.append(training_bird(rng))
-        scene = draw_scene(rng, birds[-1], SIZES[index % len(SIZES)])
-        wholes.append(look(scene, birds[-1], whole_box(scene.image)))
-        squares.append(look(scene, birds[-1], random_box(rng, scene.image)))
-    return birds, wholes, squares
+def validation_scene(index: int) -> tuple[Bird, Scene, View, View]:
+    """A bird, its scene, a look at the whole picture and one at a random square of it."""
+    rng = stream(VALIDATION, index)
+    bird = training_bird(rng)
+    scene = draw_scene(rng, bird, SIZES[index % len(SIZES)])
+    whole, square = (whole_box(scene.image), random_box(rng, scene.image))
+    return bird, scene, look(scene, bird, whole), look(scene, bird, square)
 
 
-def as_input(views: list[View]) -> Tensor:
+def as_input(views: Sequence[View]) -> Tensor:
     """Pixels as the model takes them: (n, 3, 80, 80), from -1 to 1."""
     return (
         torch.from_numpy(np.stack([view.pixels for view in views])).permute(0, 3, 1, 2).float()
@@ -52,7 +48,7 @@ def attribute_accuracy(
     """For each attribute, the share read rightly where it is in sight: on whole pictures, and on
     random squares.
     """
-    birds, wholes, squares = validation_views(count)
+    birds, _, wholes, squares = zip(*(validation_scene(i) for i in range(count)), strict=True)
     embedded = [_image_vectors(clip, views) for views in (wholes, squares)]
     result = {}
     for name, values in ATTRIBUTES.items():
@@ -68,9 +64,9 @@ def attribute_accuracy(
     return result
 
 
-def _image_vectors(clip: open_clip.CLIP, views: list[View]) -> Tensor:
+def _image_vectors(clip: open_clip.CLIP, views: Sequence[View]) -> Tensor:
     return torch.cat(
-        [clip.encode_image(part, normalize=True) for part in as_input(views).split(100)]
+        [clip.encode_image(part, normalize=True) for part in torch.split(as_input(views), 100)]
     )
 
 
