@@ -141,6 +141,8 @@ def main() -> None:
             at_once=True,
             code=128 + stopped.args[0],
         )
+    except BrokenPipeError:
+        os._exit(1)  # whoever read the output has left
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _end(f"{error.strerror or error}{where}: check path, permissions and space left", 1)

@@ -51,6 +51,7 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
     todo = [unit for unit in units if unit.name not in done]
     started = time.perf_counter()
     seconds = _compute(stage, store, artifact, todo, len(units), reporter) if todo else {}
+    stage.verify(artifact)
     artifact.finalise(provenance(stage, store, settings))
     took = {name: round(value, 3) for name, value in seconds.items()}
     reporter.say(_summary(stage, todo, len(units), time.perf_counter() - started, took))
@@ -67,8 +68,7 @@ def _compute(
     for spec in worker.arrays():
         artifact.create(spec)
     clocks["load"] = time.perf_counter() - start
-    resumed = f", {of - len(todo)} of {of} units kept" if len(todo) < of else ""
-    reporter.say(f"{stage.name}: {sum(u.size for u in todo):,} {stage.counts}{resumed}")
+    reporter.say(_start(stage, todo, of))
     failed: list[tuple[Unit, Exception]] = []
     with reporter.stage(stage.name, sum(u.size for u in todo), stage.counts) as advance:
         for unit in todo:
@@ -99,8 +99,7 @@ def _do_unit(worker: Worker, artifact: Artifact, unit: Unit, clocks: dict[str, f
     marks.append(time.perf_counter())
     names = ("read", "compute", "write")
     seconds = {name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)}
-    rows = unit.size if unit.name != "all" else len(next(iter(outputs.values())))
-    artifact.commit(unit, rows, written, seconds)
+    artifact.commit(unit, len(next(iter(outputs.values()))), written, seconds)
     for name, value in seconds.items():
         clocks[name] += value
 
@@ -121,12 +120,17 @@ def _failure(stage: Stage, artifact: Artifact, failed: list[tuple[Unit, Exceptio
     )
 
 
+def _start(stage: Stage, todo: list[Unit], of: int) -> str:
+    kept = f"{of - len(todo)} of {of} units kept" if len(todo) < of else ""
+    size = f"{sum(unit.size for unit in todo):,} {stage.counts}" if stage.counts else ""
+    return f"{stage.name}: {', '.join(filter(None, (size, kept))) or 'begun'}"
+
+
 def _summary(
     stage: Stage, todo: list[Unit], of: int, total: float, seconds: dict[str, float]
 ) -> str:
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
-    size = sum(unit.size for unit in todo)
-    return (
-        f"{stage.name}: done, {len(todo)} of {of} units in {clock(total)}"
-        f" ({size / max(total, 1e-9):,.0f} {stage.counts}/s; seconds: {parts or '0'}) {stage.key}"
-    )
+    rate = sum(unit.size for unit in todo) / max(total, 1e-9)
+    each = f"{rate:,.0f} {stage.counts}/s; " if stage.counts else ""
+    units = f"{len(todo)} of {of} units in {clock(total)}"
+    return f"{stage.name}: done, {units} ({each}seconds: {parts or '0'}) {stage.key}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from pipeline.store import Store
+    from pipeline.store import Artifact, Store
 
     Output = pd.DataFrame | np.ndarray
 
@@ -105,7 +105,7 @@ class Stage(ABC):
     version: ClassVar[int]
     """The code's part of the key: raise it when the same inputs give other outputs."""
     counts: ClassVar[str] = "images"
-    """What `Unit.size` counts, for progress."""
+    """What `Unit.size` counts, for progress; empty for a stage that is not divided."""
 
     @property
     def variant(self) -> str:
@@ -124,6 +124,10 @@ class Stage(ABC):
     @abstractmethod
     def worker(self, store: Store) -> Worker:
         """Load what the units need. Heavy imports belong here."""
+
+    def verify(self, artifact: Artifact) -> None:
+        """Raise AbsError if the finished units together are not what the stage promises."""
+        return
 
     def check(self) -> None:
         """Raise AbsError for settings or files that cannot work, before any work is done."""

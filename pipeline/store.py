@@ -108,11 +108,15 @@ class Artifact:
 
     # -- reading ----------------------------------------------------------------------------
 
-    def table(self, name: str, unit: Unit | None = None) -> pd.DataFrame:
-        """A whole table of a finished artifact, or the part that one unit wrote."""
+    def table(self, name: str, unit: Unit | None = None, *, finished: bool = True) -> pd.DataFrame:
+        """A whole table, or the part that one unit wrote; refused unless the artifact is finished.
+
+        Only a stage that looks at its own units before they are finalised sets `finished` to False.
+        """
         import pandas as pd
 
-        _ = self.manifest
+        if finished:
+            _ = self.manifest
         path = self.path / f"{name}.parquet"
         return pd.read_parquet(path / f"{unit.name}.parquet" if unit else path)
 

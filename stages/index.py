@@ -8,6 +8,7 @@ and `skipped.parquet` (file, reason).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -16,10 +17,24 @@ from pipeline.config import Section
 from pipeline.datasets import Dataset
 from pipeline.errors import AbsError
 from pipeline.options import stage_command
-from pipeline.stage import WHOLE, Stage, Unit, Worker
+from pipeline.stage import Stage, Unit, Worker, row_units
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store import Artifact, Store
+
+
+BLOCK = 512
+"""Files per unit."""
+
+IMAGES = {
+    "image_id": "str",
+    "path": "str",
+    "label": "int64",
+    "width": "int64",
+    "height": "int64",
+    "sha256": "str",
+}
+"""Columns of `images.parquet`."""
 
 
 class IndexConfig(Section):
@@ -37,15 +52,24 @@ class Index(Stage):
 
     kind: ClassVar[str] = "index"
     version: ClassVar[int] = 1
-    counts: ClassVar[str] = "datasets"
 
     def units(self, store: Store) -> list[Unit]:
-        """Not divided."""
-        return [WHOLE]
+        """Blocks of files."""
+        return row_units(len(self.dataset.listing[1]), BLOCK)
 
     def worker(self, store: Store) -> Worker:
         """Nothing to load."""
-        return IndexWorker(self.dataset, self.config.max_skipped)
+        return IndexWorker(self.dataset)
+
+    def verify(self, artifact: Artifact) -> None:
+        """AbsError if too many files are unreadable."""
+        skipped, files = artifact.table("skipped", finished=False), len(self.dataset.listing[1])
+        if len(skipped) > self.config.max_skipped * files:
+            first = skipped.iloc[0]
+            raise AbsError(
+                f"{len(skipped)} of {files} images cannot be read, more than index.max_skipped "
+                f"({self.config.max_skipped:.0%}) allows; the first: {first.file} ({first.reason})"
+            )
 
 
 @dataclass
@@ -53,46 +77,41 @@ class IndexWorker(Worker):
     """Decodes every file once, so that later stages meet no broken one."""
 
     dataset: Dataset
-    max_skipped: float
 
     def read(self, unit: Unit) -> list[tuple[int, int] | str]:
         """(width, height) of each sample, or why it cannot be read."""
-        from pipeline.images import decode
-
-        sizes: list[tuple[int, int] | str] = []
-        for path, _ in self.dataset.listing[1]:
-            try:
-                sizes.append(decode(self.dataset.root / path).size)
-            except (OSError, ValueError, SyntaxError) as error:
-                sizes.append(f"{type(error).__name__}: {error}")
-        return sizes
+        return [_size(self.dataset.root / path) for path, _ in self.dataset.listing[1][unit.rows]]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
-        """The three tables; AbsError if too many files are unreadable."""
+        """The tables; the classes come with the first unit."""
         import pandas as pd
 
         names, samples = self.dataset.listing
         images, skipped = [], []
-        for (path, label), sha, size in zip(samples, self.dataset.sha256, inputs, strict=True):
+        shas = self.dataset.sha256[unit.rows]
+        for (path, label), sha, size in zip(samples[unit.rows], shas, inputs, strict=True):
             if isinstance(size, str):
                 skipped.append((path, size))
             else:
                 images.append((path, path, label, *size, sha))
-        self._check(skipped, len(samples))
-        columns = ["image_id", "path", "label", "width", "height", "sha256"]
-        return {
-            "images": pd.DataFrame(images, columns=columns),
-            "classes": pd.DataFrame({"label": range(len(names)), "name": names}),
+        tables = {
+            "images": pd.DataFrame(images, columns=list(IMAGES)).astype(IMAGES),
             "skipped": pd.DataFrame(skipped, columns=["file", "reason"], dtype="str"),
         }
+        if unit.rows.start == 0:
+            tables["classes"] = pd.DataFrame({"label": range(len(names)), "name": names})
+        return tables
 
-    def _check(self, skipped: list[tuple[str, str]], of: int) -> None:
-        if len(skipped) > self.max_skipped * of:
-            file, reason = skipped[0]
-            raise AbsError(
-                f"{len(skipped)} of {of} images cannot be read, more than index.max_skipped "
-                f"({self.max_skipped:.0%}) allows; the first: {file} ({reason})"
-            )
+
+def _size(path: Path) -> tuple[int, int] | str:
+    from pipeline.images import decode
+
+    try:
+        return decode(path).size
+    except FileNotFoundError:
+        raise  # the dataset changes under our hands
+    except (OSError, ValueError, SyntaxError) as error:
+        return f"{type(error).__name__}: {error}"
 
 
 command = stage_command("index")

@@ -31,7 +31,7 @@ class Metrics(Stage):
 
     kind: ClassVar[str] = "metrics"
     version: ClassVar[int] = 1
-    counts: ClassVar[str] = "tables"
+    counts: ClassVar[str] = ""
 
     def units(self, store: Store) -> list[Unit]:
         """Not divided."""
