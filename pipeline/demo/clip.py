@@ -40,6 +40,8 @@ class Recipe:
     weight_decay: float = 0.05
     scaffold_share: float = 0.5
     """The share of the steps over which the scaffold losses fade out."""
+    spread_from: int = 1200
+    """The step from which sentences of different values are kept apart."""
     seed: int = 0
 
     @property
@@ -85,7 +87,7 @@ class Training:
         recipe, clip = self.recipe, self.towers.clip
         for group in self.optimiser.param_groups:
             group["lr"] = rate(step, recipe.steps, recipe.warmup, recipe.peak_rate)
-        found = losses(self.towers, batch, recipe.scaffold(step))
+        found = losses(self.towers, batch, recipe.scaffold(step), step >= recipe.spread_from)
         torch.autograd.backward(list(found.values()))
         torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
         self.optimiser.step()

@@ -1,10 +1,12 @@
 """What the demo's CLIP is trained on.
 
 Two losses make the model: captions against views, with every caption that is true of a view counted
-as right, and the values of each attribute against the view. Two more are a scaffold that fades out:
-the values of all attributes against the patch tokens, right where they are true of the part that a
-token lies on, and the class token's attention in the block before the last. The last block is
-reached through the class token alone, as in any CLIP, and no loss tells it where to look.
+as right, and the values of each attribute against the view. A third keeps the sentences of all
+values apart: without it "a red head" is but the sum of red and head, and no picture can tell it
+from a red tail beside another head. Two more are a scaffold that fades out: the values of all
+attributes against the patch tokens, right where they are true of the part that a token lies on, and
+the class token's attention in the block before the last. The last block is reached through the
+class token alone, as in any CLIP, and no loss tells it where to look.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pipeline.demo.lessons import Batch
 from pipeline.demo.towers import Towers
 
 
-def losses(towers: Towers, batch: Batch, scaffold: float) -> dict[str, Tensor]:
+def losses(towers: Towers, batch: Batch, scaffold: float, spread: bool) -> dict[str, Tensor]:
     """The losses of a batch by name, those of the scaffold weighted."""
     captions = len(batch.captions)
     with torch.autocast("cpu", torch.bfloat16):
@@ -34,6 +36,8 @@ def losses(towers: Towers, batch: Batch, scaffold: float) -> dict[str, Tensor]:
         "captions": matching_loss(views @ told, batch.truth),
         "attributes": answer_loss(views @ asked, batch.answers),
     }
+    if spread:
+        found["spread"] = spread_loss(encoded.texts[captions:].float())
     if scaffold:
         found["patches"] = scaffold * patch_loss(patches @ asked, batch)
         found["glance"] = scaffold * glance_loss(encoded.glance, batch.patches > 0)
@@ -60,6 +64,12 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
         for score, answer in zip(scores, answers.T, strict=True)
     ]
     return torch.stack(each).mean()
+
+
+def spread_loss(texts: Tensor) -> Tensor:
+    """How alike the sentences of different values are but for what all share; (values, dim)."""
+    apart = F.normalize(texts - texts.mean(0), dim=-1)
+    return ((apart @ apart.T).square().sum(1) - 1).mean()
 
 
 def patch_loss(logits: Tensor, batch: Batch) -> Tensor:
