@@ -1,7 +1,8 @@
 """Random draws that belong to an image: the same whatever the batch, worker or dataset order.
 
-Each image has its own counter-based stream (Philox), keyed by the seed and the sha256 of the
-image file. Crop i takes row i of the stream, so the first 20 crops are a prefix of 60.
+Each image has its own counter-based stream (Philox), keyed by the seed, the stream's name and the
+sha256 of the image file: the little-endian number in blake2b, 16 bytes, of `seed:stream:sha256`.
+Crop i takes row i of the stream, so the first 20 crops are a prefix of 60.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class ScoresWorker(Worker):
         return [ArraySpec("logits", dims, shape, chunks, "float32")]
 
     def read(self, unit: Unit) -> dict[str, np.ndarray]:
-        """The unit's views, float16 (images, views, dim); of crops the first n."""
+        """The unit's views as stored, float16 (images, views, dim); of crops the first n."""
         return {name: np.asarray(a[unit.rows, : self.config.n]) for name, a in self.views.items()}
 
     def compute(self, unit: Unit, inputs: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from pipeline.errors import AbsError
 from pipeline.images import pixels
+from pipeline.last_block import class_token_after
 from pipeline.models.device import device_of, quiet
 from pipeline.models.resolved import LOCAL, Resolved
 from pipeline.models.sources import ClipSource
@@ -30,6 +31,8 @@ class Clip:
         self._batch = runtime.batch_size
         model, transform = _build(source.resolved)
         self._model = model.to(self.device).eval().requires_grad_(False)
+        self._visual = _plain_vit(model)
+        self._blocks = list(self._visual.transformer.resblocks)
         self._tokenizer = _tokenizer(source.resolved)
         steps = transform.transforms
         self._geometry = Compose([s for s in steps if not isinstance(s, ToTensor | Normalize)])
@@ -53,49 +56,56 @@ class Clip:
     @torch.inference_mode()
     def encode_images(self, images: np.ndarray) -> Tensor:
         """uint8 (n, 3, side, side) to (n, dim)"""
-        return torch.cat([unit(self._visual(batch)) for batch in self._batches(images)])
+        return torch.cat([unit(self._finish(self._embed(b), 0)) for b in self._batches(images)])
 
     @torch.inference_mode()
     def tokens_before(self, images: np.ndarray, layer: int) -> Tensor:
         """Tokens that enter block `layer`: (n, 1 + grid * grid, width), the class token first."""
-        return torch.cat([self._run(batch, layer) for batch in self._batches(images)])
+        parts = []
+        for batch in self._batches(images):
+            tokens = self._embed(batch)
+            for block in self._blocks[:layer]:
+                tokens = block(tokens)
+            parts.append(tokens.cpu())
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def finish(self, tokens: Tensor, layer: int) -> Tensor:
         """Blocks from `layer` on, final norm and projection: (n, tokens, width) to (n, dim)."""
-        parts = []
-        for start in range(0, len(tokens), self._batch):
-            batch = tokens[start : start + self._batch].to(self.device)
-            for block in self._visual.transformer.resblocks[layer:]:
-                batch = block(batch)
-            pooled, _ = self._visual._pool(batch)
-            parts.append(unit(pooled @ self._visual.proj))
-        return torch.cat(parts)
+        batches = tokens.split(self._batch)
+        return torch.cat([unit(self._finish(b.to(self.device), layer)) for b in batches])
 
     def layer_index(self, layer: int) -> int:
         """`layer` counted from 0; negative ones count from the last block. AbsError if outside."""
-        depth = len(self._visual.transformer.resblocks)
+        depth = len(self._blocks)
         if not -depth <= layer < depth:
             raise AbsError(f"feature.layer: {layer} is not one of the {depth} blocks of the model")
         return layer % depth
 
-    @property
-    def _visual(self) -> VisionTransformer:
-        visual = self._model.visual
-        if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
-            raise AbsError("clip.model: feature crops need a ViT with a class token")
-        return visual
-
-    def _run(self, batch: Tensor, layer: int) -> Tensor:
+    def _embed(self, batch: Tensor) -> Tensor:
         tokens: Tensor = self._visual._embeds(batch)
-        for block in self._visual.transformer.resblocks[:layer]:
+        return tokens
+
+    def _finish(self, tokens: Tensor, layer: int) -> Tensor:
+        *middle, last = self._blocks[layer:]
+        for block in middle:
             tokens = block(tokens)
-        return tokens.cpu()
+        pooled, _ = self._visual._pool(class_token_after(last, tokens))
+        finished: Tensor = pooled @ self._visual.proj
+        return finished
 
     def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
         for start in range(0, len(images), self._batch):
             batch = torch.from_numpy(images[start : start + self._batch]).to(self.device)
             yield (batch.float().div_(255) - self._mean) / self._std
+
+
+def _plain_vit(model: Any) -> VisionTransformer:
+    visual = model.visual
+    plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None
+    if not plain or visual.pool_type != "tok" or visual.proj is None:
+        raise AbsError("clip.model: needs a ViT of open_clip whose class token is projected")
+    return visual
 
 
 def unit(vectors: Tensor) -> Tensor:

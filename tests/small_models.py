@@ -1,0 +1,126 @@
+"""Small models with random weights in the libraries' own folder layout, and modules of either.
+
+Their grids are chosen freely, unlike the demo's, and their attention is uneven enough that the
+order of patches does not hang on rounding.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import timm
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+VOCABULARY = 512 + 2
+"""Bytes, bytes that end a word, and the two marks: a tokenizer without merges."""
+
+
+def fill(module: nn.Module, seed: int, gain: float = 1.0) -> None:
+    """Replace every weight by seeded noise of a size that keeps activations near 1."""
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            weight.copy_(torch.as_tensor(_noise(rng, name, tuple(weight.shape), gain)))
+
+
+def _noise(rng: np.random.Generator, name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+    noise = np.asarray(rng.standard_normal(shape))
+    if len(shape) < 2:
+        return noise * 0.1 + (1.0 if name.endswith("weight") or "gamma" in name else 0.0)
+    if name.endswith(("embedding", "pos_embed", "token", "embedding.weight")):
+        return noise * 0.5
+    scale = gain if "qkv" in name or "in_proj" in name else 1.0
+    return noise * scale / math.sqrt(math.prod(shape[1:]))
+
+
+def write_clip(folder: Path, side: int, patch: int, **preprocessing: str) -> None:
+    """A CLIP of `side // patch` tokens a side, with OpenAI's activation."""
+    config = {
+        "embed_dim": 24,
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": side,
+            "patch_size": patch,
+            "width": 32,
+            "layers": 3,
+            "head_width": 16,
+        },
+        "text_cfg": {
+            "context_length": 64,
+            "vocab_size": VOCABULARY,
+            "width": 32,
+            "heads": 2,
+            "layers": 2,
+        },
+    }
+    preprocess = {
+        "mean": [0.48, 0.46, 0.41],
+        "std": [0.27, 0.26, 0.28],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+        **preprocessing,
+    }
+    folder.mkdir(parents=True)
+    (folder / "merges.txt.gz").write_bytes(gzip.compress(b"#no merges"))
+    described = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    module = open_clip.CLIP(**config)
+    fill(module, seed=1, gain=1.5)
+    save_file(_contiguous(module), folder / "open_clip_model.safetensors")
+
+
+def write_vit(folder: Path, architecture: str, **model_args: Any) -> None:
+    """A timm ViT of that architecture with other sizes."""
+    args = {"num_classes": 0, **model_args}
+    side = args["img_size"]
+    config = {
+        "architecture": architecture,
+        "num_classes": 0,
+        "model_args": args,
+        "pretrained_cfg": {
+            "input_size": [3, side, side],
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "num_classes": 0,
+        },
+    }
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    module = timm.create_model(architecture, **args)
+    fill(module, seed=2, gain=1.5)
+    save_file(_contiguous(module), folder / "model.safetensors")
+
+
+def _contiguous(module: nn.Module) -> dict[str, Tensor]:
+    kept = {name for name, _ in module.named_parameters()}
+    state = module.state_dict()
+    return {name: value.contiguous() for name, value in state.items() if name in kept}
+
+
+def clip_parts(folder: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any], SimpleTokenizer]:
+    """Module, model and preprocessing configuration, and tokenizer of a CLIP folder."""
+    described = json.loads((folder / "open_clip_config.json").read_text())
+    config = described["model_cfg"]
+    module = open_clip.CLIP(**config)
+    module.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
+    length = config["text_cfg"]["context_length"]
+    tokenizer = SimpleTokenizer(str(folder / "merges.txt.gz"), context_length=length)
+    return module, config, described["preprocess_cfg"], tokenizer
+
+
+def vit_module(folder: Path) -> nn.Module:
+    """The timm module of a folder."""
+    config = json.loads((folder / "config.json").read_text())
+    module = timm.create_model(config["architecture"], **config["model_args"])
+    module.load_state_dict(load_file(folder / "model.safetensors"))
+    module.pretrained_cfg = config["pretrained_cfg"]
+    return module
