@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Run:
         from pipeline.run import build
         from pipeline.store import Store
 
-        changes = _split(changes or ())
+        changes = list(changes or ())
         loaded = settings.load(dataset, profile, changes)
         words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
         words += [word for change in changes for word in ("--set", change)]
@@ -67,15 +66,6 @@ class Run:
         outcomes = self.execute(stages, stages if force else [], quiet or as_json)
         if as_json:
             print_json([outcome.as_dict() for outcome in outcomes])
-
-
-def _split(changes: Iterable[str]) -> list[str]:
-    """`a.b=1 c.d=2` in one word is two changes, as make passes them."""
-    return [part for change in changes for part in _words(change)]
-
-
-def _words(change: str) -> list[str]:
-    return [part for part in re.split(r"\s+(?=[a-z_]+(?:\.[a-z_]+)+=)", change.strip()) if part]
 
 
 def print_json(value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,15 @@ class Settings(Section):
 def load(dataset: str, profile: str = "official", changes: Iterable[str] = ()) -> Settings:
     """The settings of a dataset (a name in `cfgs/datasets`, or a YAML file) under a profile.
 
-    `changes` are `section.field=value`, the value written as in YAML. Raises ConfigError.
+    `changes` are `section.field=value`, the value written as in YAML; one text may hold several,
+    as make passes them. Raises ConfigError.
     """
     values = _read(CFGS / "default.yaml")
     for layer in (_layer("datasets", dataset), _layer("profiles", profile)):
         values = merge(values, layer)
     for change in changes:
-        values = merge(values, parse_change(change))
+        for part in re.split(r"\s+(?=[a-z_]+(?:\.[a-z_]+)+=)", change.strip()):
+            values = merge(values, parse_change(part))
     places = {
         field: os.environ[name] for name, field in ENVIRONMENT.items() if os.environ.get(name)
     }

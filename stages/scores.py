@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline.config import RUNTIME, Section
+from pipeline.errors import AbsError
 from pipeline.methods import METHODS, needs_of
 from pipeline.options import stage_command
 from pipeline.runtime import Runtime
@@ -164,6 +165,8 @@ def judge(method: str, logits: np.ndarray, images: Any) -> Any:
     """
     import pandas as pd
 
+    if not np.isfinite(logits).all():
+        raise AbsError(f"{method}: scores that are no numbers; weights or embeddings are damaged")
     labels = images["label"].to_numpy()
     order = np.argsort(-logits, axis=1, kind="stable")
     rank = (order == labels[:, None]).argmax(axis=1) + 1

@@ -81,6 +81,12 @@ def test_default_and_official_profile_decide_every_setting_but_the_dataset() -> 
             assert field in stated[name], f"{name}.{field} is not stated in cfgs"
 
 
+def test_one_text_may_hold_several_changes() -> None:
+    loaded = load("demo", changes=["crops.k=3 descriptions.clip.template=a {} = b scores.n=5"])
+    assert (loaded.crops.k, loaded.scores.n) == (3, 5)
+    assert loaded.descriptions.clip.template == "a {} = b"
+
+
 def test_resolved_settings_are_settings_again() -> None:
     loaded = load("demo", changes=["crops.k=3", "scores.methods=[abs]"])
     assert Settings.model_validate(loaded.model_dump(mode="json")) == loaded
