@@ -75,7 +75,11 @@ def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
         return []
     table = store.open(stage).table("metrics")
     columns = ["method", "top1", "top1_low", "top1_high", "top5", "images", "classes"]
-    return [dict(zip(columns, row, strict=True)) for row in table[columns].to_numpy().tolist()]
+    rows = [dict(zip(columns, row, strict=True)) for row in table[columns].to_numpy().tolist()]
+    for row in rows:
+        off = [part for part in ("raw", "feature", "soft") if not table[f"scores.{part}"][0]]
+        row["without"] = off if row["method"] == "abs" else []
+    return rows
 
 
 def print_results(rows: list[dict[str, Any]], store: Store) -> None:
@@ -89,7 +93,8 @@ def print_results(rows: list[dict[str, Any]], store: Store) -> None:
         low, high = 100 * row["top1_low"], 100 * row["top1_high"]
         top1, top5 = 100 * row["top1"], 100 * row["top5"]
         interval = f"{low:.2f} to {high:.2f}"
-        table.add_row(row["method"], f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
+        name = " ".join([row["method"], *(f"-{part}" for part in row["without"])])
+        table.add_row(name, f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
     _print(table)
 
 

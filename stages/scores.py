@@ -37,6 +37,11 @@ class ScoresConfig(Section):
     """The scale that the CLIP at hand learned: similarities are divided by
     temperature * 100 / logit_scale, so that a profile means the same on every model."""
 
+    raw: bool = True
+    feature: bool = True
+    soft: bool = True
+    """The components of ABS, each on or off (Table 4); without crops it takes the whole image."""
+
     @field_validator("methods")
     @classmethod
     def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
@@ -54,7 +59,12 @@ class ScoresConfig(Section):
     @property
     def views(self) -> list[str]:
         """Embeddings that the methods read."""
-        return sorted({view for name in self.methods for view in needs_of(name).views})
+        return sorted({view for name in self.methods for view in self.views_of(name)})
+
+    def views_of(self, method: str) -> list[str]:
+        """What a method reads, less the crops that are switched off."""
+        off = {view for view in ("raw", "feature") if not getattr(self, view)}
+        return [view for view in needs_of(method).views if view not in off] or ["image"]
 
     @property
     def texts(self) -> list[str]:
@@ -115,7 +125,7 @@ class ScoresWorker(Worker):
         from pipeline.matching import Descriptions
         from pipeline.methods.needs import MatchSettings
 
-        settings = MatchSettings(self.config.effective_temperature)
+        settings = MatchSettings(self.config.effective_temperature, self.config.soft)
         tables = {
             name: Descriptions.from_rows(
                 torch.from_numpy(vectors), torch.from_numpy(labels.copy()), self.classes
@@ -145,7 +155,10 @@ class ScoresWorker(Worker):
 
         views = {name: torch.from_numpy(array).float() for name, array in inputs.items()}
         with torch.inference_mode():
-            logits = [scorer(views).float().numpy() for scorer in self._scorers.values()]
+            logits = [
+                scorer({view: views[view] for view in self.config.views_of(name)}).float().numpy()
+                for name, scorer in self._scorers.items()
+            ]
         images = self.images.iloc[unit.rows]
         tables = [
             judge(name, of_method, images)

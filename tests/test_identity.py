@@ -82,9 +82,12 @@ OTHER: dict[str, Any] = {
     "index.max_skipped": 0.02,
     "layout.crops": 7,
     "layout.images": 7,
+    "scores.feature": False,
     "scores.logit_scale": 50.0,
     "scores.methods": ["clip", "abs"],
     "scores.n": 3,
+    "scores.raw": False,
+    "scores.soft": False,
     "scores.temperature": 0.04,
 }
 """Another value for each field that belongs to a key."""

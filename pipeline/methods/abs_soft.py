@@ -1,4 +1,8 @@
-"""ABS: soft matching of feature crops and raw crops with all descriptions (Eq. 10)."""
+"""ABS: all views of an image, softly matched with all descriptions (Eq. 10).
+
+Its three components can be left out (Table 4): the views are those that it is given, and without
+soft matching each view meets the mean description of each class, as in CuPL.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,13 @@ if TYPE_CHECKING:
 
 
 def scorer(descriptions: Descriptions, settings: MatchSettings) -> Scorer:
-    """Sum over all 2N crops of softly matched similarities."""
+    """Sum over all views, 2N crops when nothing is left out."""
+    means = descriptions.means()
 
     def score(views: Mapping[str, Tensor]) -> Tensor:
-        crops = torch.cat([views["feature"], views["raw"]], dim=1)
-        return soft_match(crops, descriptions, settings.temperature)
+        crops = torch.cat(list(views.values()), dim=1)
+        if settings.soft:
+            return soft_match(crops, descriptions, settings.temperature)
+        return crops.sum(dim=1) @ means.T
 
     return score

@@ -4,7 +4,7 @@ A method's module has one function
 
     scorer(descriptions: Descriptions, settings: MatchSettings) -> Scorer
 
-called once per unit of images. The scorer it returns takes the views by name, each
+called once. The scorer it returns takes a block of images, its views by name, each
 (images, views, dim) of unit vectors, and returns scores (images, classes).
 """
 
@@ -29,6 +29,8 @@ class MatchSettings:
 
     temperature: float
     """Divides cosine similarities in the softmax; already scaled to the model at hand."""
+    soft: bool = True
+    """Whether crops choose among descriptions, or meet the mean of each class's."""
 
 
 @dataclass(frozen=True)
