@@ -11,8 +11,11 @@ PYTHON  ?= python3
 
 VENV := .venv
 BIN  := $(VENV)/bin
-RUN  := $(if $(DATA),ABS_DATA="$(DATA)") $(BIN)/abs
-ARGS := --dataset "$(DATASET)" --profile "$(PROFILE)" $(if $(SET),--set "$(SET)")
+# One shell word, whatever is in it.
+word = '$(subst ','\'',$(1))'
+RUN  := $(if $(DATA),ABS_DATA=$(call word,$(DATA))) $(BIN)/abs
+ARGS := --dataset $(call word,$(DATASET)) --profile $(call word,$(PROFILE)) \
+        $(if $(SET),--set $(call word,$(SET)))
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \

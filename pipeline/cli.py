@@ -8,11 +8,9 @@ interrupted or terminated.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +57,7 @@ def run(
     if unneeded := [stage.name for stage in forced if stage not in stages]:
         raise ConfigError(f"--force {unneeded[0]}: not needed for {to} under these settings")
     if dry_run:
-        plan = report.states(chosen.store, stages)
+        plan = report.states(chosen.store, stages, forced)
         print_json(plan) if as_json else report.print_plan(plan)
         return
     outcomes = chosen.execute(stages, forced, quiet or as_json)
@@ -95,10 +93,10 @@ def path(
     profile: ProfileOption = "official",
     set_: SetOption = None,
 ) -> None:
-    """Print the folder of a stage's artifact, for scripts."""
+    """Print the folder of a stage's finished artifact, for scripts."""
     chosen = Run.of(dataset, profile, set_)
     for found in chosen.named(stage):
-        print(chosen.store.artifact(found).path)
+        print(chosen.store.open(found).path)
 
 
 @app.command()
@@ -119,54 +117,30 @@ def config(
     print_json(values) if as_json else print(yaml.safe_dump(values, sort_keys=False), end="")
 
 
-class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived."""
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(number)
-
-
-def main() -> None:
-    """Entry point of the console command."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+def run_app() -> int:
+    """Run a command; its exit code. What a user can mend is one line on standard error."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        return int(app(standalone_mode=False) or 0)
     except AbsError as error:
-        _end(str(error), error.exit_code)
-    except Stopped as stopped:
-        _end(
-            "stopped; finished units are kept, the same command goes on from there",
-            at_once=True,
-            code=128 + stopped.args[0],
-        )
+        return _say(str(error), error.exit_code)
     except BrokenPipeError:
         os._exit(1)  # whoever read the output has left
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _end(f"{error.strerror or error}{where}: check path, permissions and space left", 1)
+        return _say(f"{error.strerror or error}{where}: check path, permissions, space left", 1)
     except Exception as error:
-        _end(*_usage(error))
+        return _usage(error)
 
 
-def _usage(error: Any) -> tuple[str, int]:
-    """Message and code of an error of the command line; anything else is raised again."""
+def _usage(error: Any) -> int:
+    """An error of the command line; anything else is a bug and is raised again."""
     if not hasattr(error, "format_message"):
         raise error
     message = error.format_message()
-    if not message:
-        sys.exit(0)  # no arguments: the help has been printed
-    return f"{message} (see abs --help)", 2
+    # Without arguments the help has been printed, and there is nothing to say.
+    return _say(f"{message} (see abs --help)", 2) if message else 0
 
 
-def _end(message: str, code: int, at_once: bool = False) -> NoReturn:
-    """Say why, and exit; `at_once` leaves out what libraries still have under way."""
-    print(f"abs: {message}", file=sys.stderr, flush=True)
-    if at_once:
-        os._exit(code)
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()
+def _say(message: str, code: int) -> int:
+    print(f"abs: {message}", file=sys.stderr)
+    return code

@@ -23,7 +23,9 @@ RUNTIME = RuntimeMark()
 class Section(BaseModel):
     """Base of every configuration section: immutable, and closed to unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     @classmethod
     def hashed_fields(cls) -> list[str]:

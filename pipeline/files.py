@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,19 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, what: str) -> Any:
     """The JSON in `path`; an AbsError that names `what` if it is missing or malformed."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except FileNotFoundError:
         raise MissingInput(f"{what} not found: {path}") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise AbsError(f"{what} {path} is not valid JSON: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands there twice")
+    return found
 
 
 def blake2b(path: Path) -> str:
@@ -48,20 +58,27 @@ def blake2b(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among the processes of this machine, for as long as the block runs."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Digests:
-    """sha256 of files, remembered by path, size, modification time and inode.
+    """sha256 of files, remembered by path, size, times and inode.
 
     The memory is advice: a damaged or lost one is rebuilt by reading the files again.
     """
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
-        self._known: dict[str, list[Any]] = {}
-        if memory.exists():
-            try:
-                self._known = json.loads(memory.read_text())
-            except (OSError, ValueError):
-                self._known = {}
+        try:
+            known = json.loads(memory.read_text())
+            self._known = {p: v for p, v in known.items() if len(v) == 5}
+        except (OSError, ValueError, AttributeError, TypeError):
+            self._known = {}
 
     def sha256(self, path: Path) -> str:
         """sha256 of one file."""
@@ -73,12 +90,12 @@ class Digests:
         fresh = False
         for path in paths:
             stat = path.stat()
-            version = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+            version = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
             known = self._known.get(str(path))
-            if known is None or known[:3] != version:
+            if known is None or known[:4] != version:
                 known = self._known[str(path)] = [*version, _sha256(path)]
                 fresh = True
-            found.append(str(known[3]))
+            found.append(str(known[4]))
         if fresh:
             self._save()
         return found

@@ -18,12 +18,13 @@ def patch_centers(patch: np.ndarray, grid: int, width: int, height: int) -> np.n
     """Centre pixel of each patch of a grid laid over the whole image: int64 (n, 2) as x, y.
 
     The patch starts at floor(column * width / grid) and is floor(width / grid) wide; its centre
-    is the floored mean of its ends.
+    is the floored mean of its ends. The product is taken in floating point and in the order of the
+    released code, which for some widths ends one pixel before the exact one.
     """
     centers = []
     for index, size in ((patch % grid, width), (patch // grid, height)):
-        start = index * size // grid
-        end = np.minimum(start + size // grid, size)
+        start = np.floor(index * 16 * (size / (grid * 16))).astype(np.int64)
+        end = np.minimum(start + int(16 * (size / (grid * 16))), size)
         centers.append((start + end) // 2)
     return np.stack(centers, axis=-1).astype(np.int64)
 

@@ -1,29 +1,50 @@
-"""Decoding image files to RGB, as PIL and CLIP's own loaders do."""
+"""Decoding image files to RGB, as PIL and CLIP's own loaders do; and only what was indexed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+from pipeline.errors import AbsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HELD_PIXELS = 1 << 27
 """Pixels of decoded images held at once: 384 MiB."""
 
 
-def decode(path: Path) -> Image.Image:
-    """The image as RGB; EXIF orientation is ignored, as in CLIP. Raises OSError if unreadable."""
-    with Image.open(path) as image:
+def decode(content: bytes) -> Image.Image:
+    """The image as RGB; EXIF orientation is ignored, as in CLIP. OSError if it cannot be read.
+
+    More than 8 bits a channel are refused: Pillow would clip them to white.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        if image.mode.startswith(("I", "F")):
+            raise OSError(f"mode {image.mode}: more than 8 bits a channel")
         return image.convert("RGB")
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """The bytes of an image file; AbsError if they are no longer those that were indexed."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise AbsError(f"{path} changed since it was indexed; run the same command again")
+    return content
 
 
 class Images:
     """The images of an index, decoded; those of the last block are held for units that share it."""
 
-    def __init__(self, root: Path, paths: Iterable[str]) -> None:
+    def __init__(self, root: Path, index: pd.DataFrame) -> None:
         self._root = root
-        self._paths = list(paths)
+        self._files = list(zip(index["path"], index["sha256"], strict=True))
         self._rows = slice(0, 0)
         self._held: dict[int, Image.Image] = {}
 
@@ -34,7 +55,8 @@ class Images:
         for row in range(rows.start, rows.stop):
             image = self._held.get(row)
             if image is None:
-                image = decode(self._root / self._paths[row])
+                path, sha256 = self._files[row]
+                image = decode(read_verified(self._root / path, sha256))
                 if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
                     self._held[row] = image
             yield image

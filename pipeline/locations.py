@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 from pipeline.config import RUNTIME, Section
-from pipeline.errors import MissingInput
+from pipeline.errors import ConfigError, MissingInput
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout: home of `cfgs/` and of the embedded demo."""
+
+
+def expand(path: str) -> Path:
+    """`path` with `~` replaced; ConfigError if there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 class Paths(Section):
@@ -22,15 +30,15 @@ class Paths(Section):
     @property
     def store(self) -> Path:
         """The folder of all artifacts; a relative one lies in the project."""
-        return (PROJECT / Path(self.artifacts).expanduser()).absolute()
+        return (PROJECT / expand(self.artifacts)).absolute()
 
     def find(self, path: str, what: str, setting: str) -> Path:
         """`path` itself if absolute, else below the data, weights or project folder.
 
         Raises MissingInput that names every place tried and the setting to change.
         """
-        wanted = Path(path).expanduser()
-        bases = [Path(base).expanduser() for base in (self.data, self.weights) if base]
+        wanted = expand(path)
+        bases = [expand(base) for base in (self.data, self.weights) if base]
         places = [wanted] if wanted.is_absolute() else [b / wanted for b in [*bases, PROJECT]]
         for place in places:
             if place.exists():

@@ -20,7 +20,12 @@ ProfileOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="section.field=value; may be repeated.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Compute again what is finished.")]
+ForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Remove what is there, all its crops included, and compute it again."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

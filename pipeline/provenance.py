@@ -8,10 +8,10 @@ import subprocess
 import sys
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import Section
+from pipeline.locations import PROJECT
 from pipeline.stage import Stage
 from pipeline.store import Store
 
@@ -25,7 +25,6 @@ PACKAGES = (
     "pyarrow",
     "pillow",
 )
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def provenance(stage: Stage, store: Store, settings: Section) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def provenance(stage: Stage, store: Store, settings: Section) -> dict[str, Any]:
     return {
         "identity": stage.identity(),
         "upstream": {
-            up.name: {"key": up.key, "digest": store.open(up).manifest["digest"]}
+            up.name: {"key": up.key, "digest": store.open(up).digest(up.units(store))}
             for up in stage.upstream
         },
         "settings": settings.model_dump(mode="json"),
@@ -54,10 +53,11 @@ def git_state() -> dict[str, Any]:
     """Commit and dirtiness of the code that ran; empty outside a git checkout."""
 
     def git(*words: str) -> str:
-        run = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+        run = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
         return run.stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        commit = git("rev-parse", "HEAD")
     except OSError:
-        return {}
+        return {}  # no git on this machine
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else {}

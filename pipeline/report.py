@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +14,16 @@ from pipeline.stage import Stage
 from pipeline.store import Store
 
 
-def states(store: Store, stages: list[Stage]) -> list[dict[str, Any]]:
-    """State, key, units, bytes, age and folder of each stage, without computing anything."""
-    return [_state(store, stage) for stage in stages]
+def states(store: Store, stages: list[Stage], forced: Iterable[Stage] = ()) -> list[dict[str, Any]]:
+    """State, key, units, bytes, age and folder of each stage, without computing anything.
+
+    Stages in `forced` are to be computed again whatever is there.
+    """
+    rows = [_state(store, stage) for stage in stages]
+    for row in rows:
+        if row["stage"] in {stage.name for stage in forced}:
+            row["state"] = "forced"
+    return rows
 
 
 def _state(store: Store, stage: Stage) -> dict[str, Any]:

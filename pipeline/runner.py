@@ -29,7 +29,7 @@ class Outcome:
     key: str
     path: str
     state: str
-    """`cached`, `computed` or, in a dry run, `missing` or `partial (3 of 8 units)`."""
+    """`cached` or `computed`."""
     units: int | None = None
     computed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)

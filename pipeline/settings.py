@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pipeline.config import Section
 from pipeline.datasets import DatasetConfig
 from pipeline.errors import ConfigError, closest
-from pipeline.locations import PROJECT, Paths
+from pipeline.locations import PROJECT, Paths, expand
 from pipeline.models.sources import ClipConfig, VitConfig
 from pipeline.runtime import Layout, Runtime
 from stages.crops import CropsConfig
@@ -58,7 +58,7 @@ def load(dataset: str, profile: str = "official", changes: Iterable[str] = ()) -
     places = {
         field: os.environ[name] for name, field in ENVIRONMENT.items() if os.environ.get(name)
     }
-    places = {field: str(Path(place).expanduser().absolute()) for field, place in places.items()}
+    places = {field: str(expand(place).absolute()) for field, place in places.items()}
     return validate(merge(values, {"paths": places}))
 
 
@@ -79,7 +79,7 @@ def parse_change(change: str) -> dict[str, Any]:
         raise ConfigError(f"--set {change!r}: write section.field=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {change!r}: the value is not valid YAML") from None
     for name in reversed(path.split(".")):
         value = {name: value}
@@ -142,10 +142,9 @@ def _layer(folder: str, name: str) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path} cannot be read: {reason}") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{line}: not valid YAML") from None

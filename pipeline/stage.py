@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -78,6 +78,8 @@ class ArraySpec:
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     dtype: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Stored beside the array, such as the names along an axis."""
 
 
 class Worker(ABC):
@@ -157,9 +159,9 @@ class Stage(ABC):
 
     def _hashed_fields(self) -> Iterator[tuple[str, Any]]:
         hints = typing.get_type_hints(type(self), include_extras=True)
-        for field in fields(self):
-            if RUNTIME not in getattr(hints[field.name], "__metadata__", ()):
-                yield field.name, getattr(self, field.name)
+        for each in fields(self):
+            if RUNTIME not in getattr(hints[each.name], "__metadata__", ()):
+                yield each.name, getattr(self, each.name)
 
 
 def _identify(where: str, value: Any) -> tuple[str, Any]:

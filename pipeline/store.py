@@ -85,13 +85,21 @@ class Artifact:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """The manifest of a finished artifact; MissingInput if there is none."""
-        manifest = files.read_json(self.path / MANIFEST, f"the manifest of {self.stage}")
+        path = self.path / MANIFEST
+        try:
+            manifest = files.read_json(path, f"the manifest of {self.stage}")
+        except MissingInput:
+            raise
+        except AbsError:
+            manifest = None
+        if not isinstance(manifest, dict) or "units" not in manifest:
+            raise AbsError(f"{path} is damaged; remove {self.path} to compute it again")
         if manifest.get("schema") != SCHEMA:
             raise AbsError(
                 f"{self.path} was written with layout {manifest.get('schema')}, this program "
                 f"reads {SCHEMA}; remove the folder to compute it again"
             )
-        return dict(manifest)
+        return manifest
 
     def missing(self, units: list[Unit]) -> str | None:
         """None if finished for `units`, else how far it is: `missing`, `partial (3 of 8 units)`."""
@@ -99,6 +107,11 @@ class Artifact:
             return None
         done = len(self.finished(units))
         return f"partial ({done} of {len(units)} units)" if done else "missing"
+
+    def digest(self, units: Iterable[Unit]) -> str:
+        """Content digest of those units, whatever others the artifact has."""
+        known = self.manifest["units"]
+        return _merkle(f"{unit.name}:{known[unit.name]}" for unit in units)
 
     def finished(self, units: Iterable[Unit]) -> set[str]:
         """Names of those of `units` that have a receipt."""
@@ -140,22 +153,22 @@ class Artifact:
         import zarr
 
         path = self.path / f"{spec.name}.zarr"
-        if not (path / "zarr.json").exists():
-            fill = float("nan") if spec.dtype.startswith("float") else -1
-            zarr.create_array(
-                path,
-                shape=spec.shape,
-                chunks=spec.chunks,
-                dtype=spec.dtype,
-                compressors=None,
-                fill_value=fill,
-                dimension_names=spec.dims,
-                overwrite=True,
-            )
-            return
-        array = zarr.open_array(path, mode="r+")
-        if any(have < need for have, need in zip(array.shape, spec.shape, strict=True)):
-            array.resize(tuple(map(max, array.shape, spec.shape)))
+        with files.locked(self.path / "claims" / f"{spec.name}.lock"):
+            if not (path / "zarr.json").exists():
+                zarr.create_array(
+                    path,
+                    shape=spec.shape,
+                    chunks=spec.chunks,
+                    dtype=spec.dtype,
+                    compressors=None,
+                    fill_value=float("nan"),
+                    dimension_names=spec.dims,
+                    attributes=dict(spec.attributes),
+                )
+                return
+            array = zarr.open_array(path, mode="r+")
+            if any(have < need for have, need in zip(array.shape, spec.shape, strict=True)):
+                array.resize(tuple(map(max, array.shape, spec.shape)))
 
     def write(self, unit: Unit, outputs: dict[str, Output]) -> list[Path]:
         """Write a unit's outputs; the files they went to."""
@@ -180,8 +193,14 @@ class Artifact:
         return path
 
     def _write_chunk(self, unit: Unit, name: str, value: Any) -> Path:
+        import numpy as np
         import zarr
 
+        if not np.isfinite(value).all():
+            raise AbsError(
+                f"{self.stage}: unit {unit.name} has values that are no numbers; the weights or "
+                f"what was stored before in {self.path.parent.parent} are damaged"
+            )
         array = zarr.open_array(
             self.path / f"{name}.zarr", mode="r+", config={"write_empty_chunks": True}
         )

@@ -45,7 +45,7 @@ class Attention(Stage):
         """Load the ViT."""
         from pipeline.models.vit import AttentionVit
 
-        images = Images(self.dataset.root, store.open(self.index).table("images")["path"])
+        images = Images(self.dataset.root, store.open(self.index).table("images"))
         vit = AttentionVit(self.model, self.runtime)
         return AttentionWorker(images, vit, store.rows(self.index), self.image_block)
 

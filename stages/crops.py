@@ -37,7 +37,7 @@ class CropsConfig(Section):
     layer: int = -1
     """Whose attention: a layer of the attention model, negative ones from the end."""
     k: int = Field(default=20, ge=1)
-    temperature: float = Field(default=0.03, gt=0)
+    temperature: float = Field(default=0.03, ge=1e-6)
     alpha: float = Field(default=0.5, gt=0, le=1)
     beta: float = Field(default=0.9, gt=0, le=1)
     seed: int = Field(default=0, ge=0)

@@ -41,8 +41,12 @@ class TextSet(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> TextSet:
-        if self.template is not None and self.template.count("{}") != 1:
-            raise ValueError("a template needs exactly one {}")
+        if self.template is None:
+            return self
+        if self.template.count("{}") != 1:
+            raise ValueError("a template needs {} once, where the class name goes")
+        if self.file is not None or self.limit is not None:
+            raise ValueError("a template goes without file and limit; set it to null to use a file")
         return self
 
 
@@ -82,13 +86,13 @@ class Prompts:
 
     def _of(self, name: str) -> list[str]:
         if self.config.template is not None:
-            return [self.config.template.format(name)]
-        texts = self._content.get(name)
-        if texts is None:
+            return [self.config.template.replace("{}", name)]
+        if name not in self._content:
             raise AbsError(
                 f"{self.file}: no descriptions of {name!r}; {closest(name, self._content)}"
             )
-        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        texts = self._content[name]
+        if not isinstance(texts, list) or not texts or not all(map(_is_sentence, texts)):
             raise AbsError(f"{self.file}: {name!r} needs a list of one or more sentences")
         return texts[: self.config.limit]
 
@@ -98,6 +102,10 @@ class Prompts:
         if not isinstance(content, dict):
             raise AbsError(f"{self.file}: expected an object of lists of sentences by class name")
         return content
+
+
+def _is_sentence(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
 
 
 @dataclass(frozen=True)

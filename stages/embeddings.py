@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.config import RUNTIME, Section
 from pipeline.datasets import Dataset
+from pipeline.errors import ConfigError
 from pipeline.geometry import BOX, WINDOW
 from pipeline.images import Images
 from pipeline.models.sources import ClipSource
@@ -50,7 +51,7 @@ class _Embeddings(Stage):
     def _load(self, store: Store) -> tuple[Clip, Images]:
         from pipeline.models.clip import Clip
 
-        images = Images(self.dataset.root, store.open(self.index).table("images")["path"])
+        images = Images(self.dataset.root, store.open(self.index).table("images"))
         return Clip(self.clip, self.runtime), images
 
     def _array(self, store: Store, axis: str, count: int, block: int) -> ArraySpec:
@@ -122,11 +123,18 @@ class FeatureEmbeddings(_CropEmbeddings):
     version: ClassVar[int] = 1
     variant = "feature"
 
+    def check(self) -> None:
+        """The layer must be one of CLIP's."""
+        layers = self.clip.layers
+        if not -layers <= self.config.layer < layers:
+            raise ConfigError(f"feature.layer: {self.config.layer} is not one of {layers} blocks")
+
     def worker(self, store: Store) -> Worker:
         """Load CLIP and open the crops."""
         clip, images = self._load(store)
-        layer = clip.layer_index(self.config.layer)
-        return FeatureWorker(clip, *self._crops(store), images, layer)
+        return FeatureWorker(
+            clip, *self._crops(store), images, self.config.layer % self.clip.layers
+        )
 
 
 @dataclass

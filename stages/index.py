@@ -80,7 +80,8 @@ class IndexWorker(Worker):
 
     def read(self, unit: Unit) -> list[tuple[int, int] | str]:
         """(width, height) of each sample, or why it cannot be read."""
-        return [_size(self.dataset.root / path) for path, _ in self.dataset.listing[1][unit.rows]]
+        files = zip(self.dataset.listing[1][unit.rows], self.dataset.sha256[unit.rows], strict=True)
+        return [_size(self.dataset.root / path, sha256) for (path, _), sha256 in files]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
         """The tables; the classes come with the first unit."""
@@ -103,14 +104,13 @@ class IndexWorker(Worker):
         return tables
 
 
-def _size(path: Path) -> tuple[int, int] | str:
-    from pipeline.images import decode
+def _size(path: Path, sha256: str) -> tuple[int, int] | str:
+    from pipeline.images import decode, read_verified
 
+    content = read_verified(path, sha256)
     try:
-        return decode(path).size
-    except FileNotFoundError:
-        raise  # the dataset changes under our hands
-    except (OSError, ValueError, SyntaxError) as error:
+        return decode(content).size
+    except Exception as error:  # whatever a damaged file makes Pillow raise
         return f"{type(error).__name__}: {error}"
 
 

@@ -45,12 +45,14 @@ class Metrics(Stage):
 
 
 def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
-    """`stage.field` and value of every setting that a stage's output depends on."""
-    for name, part in stage.identity()["config"].items():
+    """`stage.field` and value of all settings and file digests behind a stage's output."""
+    identity = stage.identity()
+    for name, part in (identity["config"] | identity["outside"]).items():
+        prefix = stage.name if name == "config" else f"{stage.name}.{name}"
         if isinstance(part, dict):
-            yield from ((f"{stage.name}.{field}", value) for field, value in part.items())
+            yield from ((f"{prefix}.{field}", value) for field, value in part.items())
         else:
-            yield f"{stage.name}.{name}", part
+            yield prefix, part
     yield f"{stage.name}.key", stage.key
     for upstream in stage.upstream:
         yield from parameters(upstream)

@@ -29,11 +29,11 @@ class ScoresConfig(Section):
     """How crops are scored (section 3.4 of the paper)."""
 
     methods: tuple[str, ...] = tuple(METHODS)
-    n: int = Field(default=60, ge=1)
+    n: int = Field(default=60, ge=1, le=10_000)
     """Crops per branch; the first n of each image."""
-    temperature: float = Field(default=0.03, gt=0)
+    temperature: float = Field(default=0.03, ge=1e-6)
     """Of soft matching, for a CLIP whose learned logit scale is 100, as OpenAI's are."""
-    logit_scale: float = Field(default=100.0, gt=0)
+    logit_scale: float = Field(default=100.0, ge=1e-3, le=1e6)
     """The scale that the CLIP at hand learned: similarities are divided by
     temperature * 100 / logit_scale, so that a profile means the same on every model."""
 
@@ -142,11 +142,16 @@ class ScoresWorker(Worker):
         each = (len(self.config.methods), self.classes)
         dims = ("image", "method", "class")
         shape, chunks = (len(self.images), *each), (self.image_block, *each)
-        return [ArraySpec("logits", dims, shape, chunks, "float32")]
+        names = {"methods": list(self.config.methods)}
+        return [ArraySpec("logits", dims, shape, chunks, "float32", names)]
 
     def read(self, unit: Unit) -> dict[str, np.ndarray]:
         """The unit's views as stored, float16 (images, views, dim); of crops the first n."""
-        return {name: np.asarray(a[unit.rows, : self.config.n]) for name, a in self.views.items()}
+        found = {name: np.asarray(a[unit.rows, : self.config.n]) for name, a in self.views.items()}
+        for name, views in found.items():
+            if name != "image" and views.shape[1] != self.config.n:
+                raise AbsError(f"embeddings-{name} has {views.shape[1]} crops, not {self.config.n}")
+        return found
 
     def compute(self, unit: Unit, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
         """Logits and what they say of each image."""
@@ -179,7 +184,7 @@ def judge(method: str, logits: np.ndarray, images: Any) -> Any:
     import pandas as pd
 
     if not np.isfinite(logits).all():
-        raise AbsError(f"{method}: scores that are no numbers; weights or embeddings are damaged")
+        raise AbsError(f"{method}: scores that are no numbers; are temperature and weights right?")
     labels = images["label"].to_numpy()
     order = np.argsort(-logits, axis=1, kind="stable")
     rank = (order == labels[:, None]).argmax(axis=1) + 1

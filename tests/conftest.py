@@ -59,7 +59,9 @@ def make_all(run: Run) -> dict[str, str]:
 
 def digests(run: Run) -> dict[str, str]:
     """The content digest of each finished artifact by stage."""
-    return {stage.name: run.store.open(stage).manifest["digest"] for stage in run.stages}
+    return {
+        stage.name: run.store.open(stage).digest(stage.units(run.store)) for stage in run.stages
+    }
 
 
 def abs_command(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -333,8 +333,8 @@ def drawn_integer(low: int, high: int, u: float) -> int:
 
 def axis_span(index: int, grid: int, side: int, length: int) -> tuple[int, int]:
     """One axis of Eq. 6: `side` pixels about the centre of a patch, clipped to the image."""
-    start = math.floor(index * length / grid)
-    end = start + math.floor(length / grid)
+    start = int(index * 16 * (length / (grid * 16)))
+    end = start + int(16 * (length / (grid * 16)))
     centre = (start + end) // 2
     half = side // 2
     return max(0, centre - half), min(length, centre + half)

@@ -30,7 +30,12 @@ SMALL = ("--set", "scores.n=4")
         (["embeddings", "rwa", "-d", "demo"], 2, "did you mean 'embeddings-raw'?"),
         (["run", "-d", "demo", "--set", "dataset.root=/nowhere"], 1, "looked for /nowhere; set"),
         (["run", "-d", "demo", "--set", "clip.model=local-dir:/nowhere"], 1, "looked for /nowhere"),
-        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99"], 1, "did you mean 'ViT-B-32'?"),
+        (["run", "-d", "demo", "--set", "feature.layer=99"], 2, "99 is not one of 4 blocks"),
+        (["run", "-d", "demo", "--set", "scores.temperature=.inf"], 2, "scores.temperature"),
+        (["run", "-d", "demo", "--set", "crops.k=2020-13-45"], 2, "not valid YAML"),
+        (["run", "-d", "demo", "--set", "dataset.root=~nobody1/x"], 2, "home directory"),
+        (["run", "-d", "demo", "--set", "scores.n=99999999999"], 2, "less than or equal to 10000"),
+        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99 clip.weights=x"], 1, "'ViT-B-32'?"),
         (["run", "-d", "demo", "--set", "descriptions.cupl.file=/nowhere"], 1, "set descriptions"),
         (["run", "-d", "demo", "--set", "descriptions.cupl.file=null"], 2, "give a JSON file"),
     ],
@@ -151,6 +156,9 @@ def test_path_prints_the_folder_for_scripts(run_of: Runner, tiny: Path) -> None:
     make_all(run_of())
     done = abs_command("path", "scores", "-d", tiny, *SMALL)
     assert (Path(done.stdout.strip()) / "scores.parquet").exists()
+    missing = abs_command("path", "scores", "-d", tiny, "--set", "scores.n=3")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "scores of 'tiny' is missing; run: abs scores --dataset" in missing.stderr
 
 
 def test_config_prints_everything_or_what_differs(tiny: Path) -> None:
@@ -182,7 +190,7 @@ def test_a_signal_ends_in_one_line_and_the_run_goes_on_later(
 def test_a_store_that_cannot_be_written_is_one_line(tiny: Path) -> None:
     done = abs_command("run", "-d", tiny, *SMALL, ABS_ARTIFACTS="/proc/nowhere")
     assert done.returncode == 1
-    assert "check path, permissions and space left" in done.stderr
+    assert "check path, permissions, space left" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
@@ -192,14 +200,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_finished(
     """RLIMIT_FSIZE stands in for a full disk: a write beyond it fails as one does."""
     limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "
-    limited += "from pipeline.cli import main; main()"
+    limited += "from pipeline.__main__ import main; main()"
     command = [sys.executable, "-c", limited, "run", "-q", "-d", str(tiny), *SMALL]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 1
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
-    failed = [p for p in (tmp_path / "store" / "tiny").glob("*/*") if "attention" in str(p)]
-    assert not any((p / "manifest.json").exists() for p in failed)
+    (failed,) = (tmp_path / "store" / "tiny" / "attention").iterdir()
+    assert not (failed / "manifest.json").exists()
     assert abs_command("run", "-q", "-d", tiny, *SMALL).returncode == 0
 
 

@@ -129,6 +129,11 @@ def test_patch_centres_worked_by_hand() -> None:
     assert found == [[17, 13], [481, 13], [17, 39], [231, 200], [481, 361]]
 
 
+def test_patch_centres_round_as_released() -> None:
+    """7 * 16 * (122 / 224) is just below 61 in floating point, so column 7 starts at 60."""
+    assert geometry.patch_centers(np.array([7]), 14, 122, 122).tolist() == [[64, 4]]
+
+
 def test_boxes_worked_by_hand() -> None:
     """Centres as above; odd sides lose a pixel, and nothing moves at the border."""
     assert box_of(7 * 14 + 6, (301, 200), (500, 375), 14) == [81, 100, 381, 300]
@@ -158,9 +163,9 @@ def test_boxes_follow_the_released_rule(
 
 
 def assert_axis(span: tuple[int, int], index: int, grid: int, side: int, length: int) -> None:
-    """The rule in integers; where it leaves nothing, one pixel is kept at the centre."""
-    start = index * length // grid
-    centre = (start + start + length // grid) // 2
+    """The released expressions; where they leave nothing, one pixel is kept at the centre."""
+    start = int(index * 16 * (length / (grid * 16)))
+    centre = (start + start + int(16 * (length / (grid * 16)))) // 2
     expected = max(0, centre - side // 2), min(length, centre + side // 2)
     if expected[0] < expected[1]:
         assert span == expected

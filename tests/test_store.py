@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from pipeline.errors import AbsError, MissingInput, UnitsFailed
 from pipeline.progress import Reporter
 from pipeline.runner import run_stage
+from pipeline.stage import ArraySpec, Unit
+from pipeline.store import Artifact
 from tests.conftest import ROOT, Runner, digests, make_all
 
 STAGES = [
@@ -192,7 +195,7 @@ def test_kill_9_in_the_middle_of_a_stage_loses_at_most_the_unit_in_flight(
     before = make_all(run)
     raw = run.store.artifact(run.named("embeddings-raw")[0])
     raw.remove()
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--dataset", str(tiny)]
+    command = [sys.executable, "-m", "pipeline", "run", "--dataset", str(tiny)]
     process = subprocess.Popen([*command, "--set", "scores.n=4"], cwd=ROOT, env=os.environ)
     ledger = raw.path / "ledger"
     while process.poll() is None and not (ledger.is_dir() and any(ledger.glob("*.json"))):
@@ -209,6 +212,35 @@ def test_kill_9_in_the_middle_of_a_stage_loses_at_most_the_unit_in_flight(
     for name, receipt in kept.items():
         assert json.loads((ledger / name).read_text()) == receipt
     assert digests(fresh) == before
+
+
+def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
+    artifact = Artifact(tmp_path, "any")
+    artifact.begin({})
+    for count, expected in ((4, 4), (6, 6), (2, 6)):
+        spec = ArraySpec("x", ("image", "crop"), (3, count), (3, 2), "float16", {"names": ["a"]})
+        artifact.create(spec)
+        array = zarr.open_array(tmp_path / "x.zarr", mode="r")
+        assert (array.shape, array.attrs["names"]) == ((3, expected), ["a"])
+    for crops in (slice(0, 2), slice(4, 6)):
+        unit = Unit("u", slice(0, 3), crops)
+        (written,) = artifact.write(unit, {"x": np.ones((3, 2), np.float16)})
+        assert written.is_file()
+    found = np.asarray(zarr.open_array(tmp_path / "x.zarr", mode="r")[:])
+    assert np.isnan(found[:, 2:4]).all()
+    assert (found[:, [0, 1, 4, 5]] == 1).all()
+    with pytest.raises(AbsError, match="no numbers"):
+        artifact.write(unit, {"x": np.full((3, 2), np.nan, np.float16)})
+
+
+def test_a_damaged_manifest_says_what_to_remove(run_of: Runner) -> None:
+    run = run_of()
+    make_all(run)
+    crops = run.store.artifact(run.named("crops")[0])
+    for content in ("", "[]", "{}"):
+        (crops.path / "manifest.json").write_text(content)
+        with pytest.raises(AbsError, match=f"damaged; remove {crops.path}"):
+            run_of().store.open(run.named("crops")[0])
 
 
 def test_results_do_not_depend_on_where_the_images_lie(

@@ -34,7 +34,7 @@ class DatasetConfig(Section):
     """Which dataset. `root` is where it lies; its content is known by digest."""
 
     name: str = Field(pattern=NAME)
-    root: Annotated[str, RUNTIME]
+    root: Annotated[str, RUNTIME, Field(min_length=1)]
     reader: str = "folder"
 
 

@@ -75,13 +75,6 @@ class Clip:
         batches = tokens.split(self._batch)
         return torch.cat([unit(self._finish(b.to(self.device), layer)) for b in batches])
 
-    def layer_index(self, layer: int) -> int:
-        """`layer` counted from 0; negative ones count from the last block. AbsError if outside."""
-        depth = len(self._blocks)
-        if not -depth <= layer < depth:
-            raise AbsError(f"feature.layer: {layer} is not one of the {depth} blocks of the model")
-        return layer % depth
-
     def _embed(self, batch: Tensor) -> Tensor:
         tokens: Tensor = self._visual._embeds(batch)
         return tokens
@@ -135,5 +128,6 @@ def _build(model: Resolved) -> tuple[Any, Compose]:
 
 
 def _tokenizer(model: Resolved) -> Any:
-    merges = {"bpe_path": str(model.extra[0])} if model.extra else {}
-    return open_clip.get_tokenizer(model.name, **merges)
+    """open_clip's own, with the merges that lie beside the weights if there are any."""
+    merges = [path for path in model.extra if path.name == "merges.txt.gz"]
+    return open_clip.get_tokenizer(model.name, **({"bpe_path": str(merges[0])} if merges else {}))

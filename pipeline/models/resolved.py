@@ -21,4 +21,4 @@ class Resolved:
     """The weights; None for random ones."""
     seed: int | None = None
     extra: tuple[Path, ...] = ()
-    """Other files that decide the output, such as a tokenizer's merges."""
+    """Other files that decide the output, such as a tokenizer's."""

@@ -87,18 +87,18 @@ class Source(ABC):
     @property
     def _memory(self) -> Path:
         version = metadata.version(self.library)
-        question = [self.config.model, self.config.weights, self.paths.weights, version]
+        places = [self.paths.data, self.paths.weights]
+        question = [self.config.model, self.config.weights, places, version]
         return self.paths.store / ".memory" / f"{self.library}-{digest(question)}.json"
 
     def _recall(self) -> Resolved | None:
         try:
             known = files.read_json(self._memory, "memory")
-        except AbsError:
+            file = Path(known["file"]) if known["file"] else None
+            found = Resolved(known["name"], known["architecture"], file, known["seed"])
+        except (AbsError, KeyError, TypeError):
             return None
-        file = Path(known["file"]) if known["file"] else None
-        if file and not file.exists():
-            return None
-        return Resolved(known["name"], known["architecture"], file, known["seed"])
+        return None if file and not file.exists() else found
 
     def _remember(self, model: Resolved) -> Resolved:
         known = {
@@ -142,6 +142,11 @@ class ClipSource(Source):
         return int(size[0] if isinstance(size, list) else size)
 
     @property
+    def layers(self) -> int:
+        """Blocks of the image encoder."""
+        return int(self._vision["layers"])
+
+    @property
     def grid(self) -> int:
         """Tokens along a side."""
         return self.image_size // int(self._vision["patch_size"])
@@ -162,10 +167,10 @@ class ClipSource(Source):
         config = files.read_json(folder / "open_clip_config.json", "model configuration")
         names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
         architecture = {"model": config["model_cfg"], "preprocess": config.get("preprocess_cfg")}
-        merges = folder / "merges.txt.gz"
-        extra = (merges,) if merges.exists() else ()
         file = file_in(folder, names, "CLIP weights")
-        return Resolved(f"{LOCAL}{folder}", architecture, file, extra=extra)
+        others = {file.name, "open_clip_config.json", "README.md"}
+        extra = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in others)
+        return Resolved(f"{LOCAL}{folder}", architecture, file, extra=tuple(extra))
 
     def _resolve_name(self, name: str, weights: str) -> Resolved:
         from pipeline.models import open_clip_names

@@ -1,0 +1,34 @@
+"""Entry point of `abs`, and of `python -m pipeline`.
+
+Signals are caught before anything else is imported, so that an interrupted command ends in one
+line however early it is hit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave at once, without what libraries still have under way; the store needs no farewell."""
+    told = "abs: stopped; finished units are kept, the same command goes on from there\n"
+    screen = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # clear the bar, show the cursor
+    os.write(2, f"{screen}{told}".encode())
+    os._exit(128 + number)
+
+
+def main() -> None:
+    """Run the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    from pipeline.cli import run_app
+
+    sys.exit(run_app())
+
+
+if __name__ == "__main__":
+    main()
