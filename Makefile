@@ -12,10 +12,10 @@ PYTHON  ?= python3
 VENV := .venv
 BIN  := $(VENV)/bin
 # One shell word, whatever is in it.
-word = '$(subst ','\'',$(1))'
-RUN  := $(if $(DATA),ABS_DATA=$(call word,$(DATA))) $(BIN)/abs
-ARGS := --dataset $(call word,$(DATASET)) --profile $(call word,$(PROFILE)) \
-        $(if $(SET),--set $(call word,$(SET)))
+quoted = '$(subst ','\'',$(1))'
+RUN  := $(if $(DATA),ABS_DATA=$(call quoted,$(DATA))) $(BIN)/abs
+ARGS := --dataset $(call quoted,$(DATASET)) --profile $(call quoted,$(PROFILE)) \
+        $(if $(SET),--set $(call quoted,$(SET)))
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \
