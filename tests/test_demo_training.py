@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,15 @@ from pipeline.demo.losses import matching_loss, spread_loss
 from pipeline.demo.schedule import rate
 
 SMALL = Recipe(steps=8, scenes=2, crops=1, warmup=1, spread_from=1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Batches this small are quicker without threads that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_a_training_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
