@@ -52,14 +52,17 @@ def test_a_mistake_is_answered_with_one_line(
 
 
 @pytest.mark.parametrize(
-    "model", ["clip.model=ViT-B-16", "attention.model=vit_base_patch16_224.dino"]
+    "model",
+    [
+        "clip.model=ViT-B-16 clip.weights=openai",
+        "attention.model=vit_base_patch16_224.dino attention.weights=pretrained",
+    ],
 )
 def test_weights_that_are_not_there_are_named_before_any_work(
     model: str, tiny: Path, tmp_path: Path
 ) -> None:
     places = {"HF_HUB_OFFLINE": "1", "ABS_WEIGHTS": str(tmp_path)}
-    sets = ["--set", model, "--set", "clip.weights=openai"]
-    done = abs_command("run", "-d", tiny, *sets, **places)
+    done = abs_command("run", "-d", tiny, "--set", model, **places)
     assert done.returncode == 1
     assert f"are not in {tmp_path} and cannot be fetched" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
