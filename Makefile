@@ -7,24 +7,27 @@ DATASET ?= demo
 PROFILE ?= official
 SET     ?=
 DATA    ?=
+WEIGHTS ?=
 PYTHON  ?= python3
 
 VENV := .venv
 BIN  := $(VENV)/bin
 # One shell word, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
-RUN  := $(if $(DATA),ABS_DATA=$(call quoted,$(DATA))) $(BIN)/abs
+RUN  := $(if $(DATA),ABS_DATA=$(call quoted,$(DATA))) \
+        $(if $(WEIGHTS),ABS_WEIGHTS=$(call quoted,$(WEIGHTS))) $(BIN)/abs
 ARGS := --dataset $(call quoted,$(DATASET)) --profile $(call quoted,$(PROFILE)) \
         $(if $(SET),--set $(call quoted,$(SET)))
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \
-        test check format demo-models clean
+        test check format demo-models demo-table clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo '  DATASET=demo  PROFILE=official  SET="section.field=value ..."  DATA=/folder/of/datasets'
+	@echo '  DATASET=demo  PROFILE=official  SET="section.field=value ..."'
+	@echo '  DATA=/folder/of/datasets  WEIGHTS=/folder/of/weights'
 
 all: $(VENV)/installed ## every stage that is missing, then the table of results
 	@$(RUN) run $(ARGS)
@@ -66,6 +69,9 @@ format: $(VENV)/developer ## let the formatter write
 
 demo-models: $(VENV)/installed ## train the demo's two models again, from seeds
 	@$(BIN)/python -m pipeline.demo.build all
+
+demo-table: $(VENV)/installed ## all methods, components and profiles on the demo, over five seeds
+	@$(BIN)/python -m pipeline.demo.table
 
 clean: ## remove the virtual environment and caches; artifacts stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,15 @@ import typer
 
 from pipeline.commands import Run, print_json
 from pipeline.errors import AbsError, ConfigError
-from pipeline.options import DatasetOption, JsonOption, ProfileOption, QuietOption, SetOption
+from pipeline.options import (
+    AnyDatasetOption,
+    DatasetOption,
+    JsonOption,
+    ProfileOption,
+    QuietOption,
+    SetOption,
+    WeightsOption,
+)
 
 app = typer.Typer(
     name="abs",
@@ -39,6 +47,7 @@ def run(
     dataset: DatasetOption,
     profile: ProfileOption = "official",
     set_: SetOption = None,
+    weights_dir: WeightsOption = None,
     to: Annotated[str, typer.Option(help="The last stage to make.")] = "metrics",
     force: Annotated[list[str] | None, typer.Option(help="A stage to compute again.")] = None,
     dry_run: Annotated[
@@ -51,7 +60,7 @@ def run(
     from pipeline import report
     from pipeline.run import needed
 
-    chosen = Run.of(dataset, profile, set_)
+    chosen = Run.of(dataset, profile, set_, weights_dir)
     stages = needed(chosen.named(to), chosen.stages)
     forced = [stage for name in force or [] for stage in chosen.named(name)]
     if unneeded := [stage.name for stage in forced if stage not in stages]:
@@ -69,6 +78,7 @@ def run(
         print("Nothing to do: every stage is finished.")
     if results:
         report.print_results(results, chosen.store)
+        report.print_left_out(chosen.settings)
 
 
 @app.command()
@@ -76,12 +86,13 @@ def status(
     dataset: DatasetOption,
     profile: ProfileOption = "official",
     set_: SetOption = None,
+    weights_dir: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show each stage's state, units, size and age."""
     from pipeline import report
 
-    chosen = Run.of(dataset, profile, set_)
+    chosen = Run.of(dataset, profile, set_, weights_dir)
     states = report.states(chosen.store, chosen.stages)
     print_json(states) if as_json else report.print_status(states)
 
@@ -92,28 +103,41 @@ def path(
     dataset: DatasetOption,
     profile: ProfileOption = "official",
     set_: SetOption = None,
+    weights_dir: WeightsOption = None,
 ) -> None:
     """Print the folder of a stage's finished artifact, for scripts."""
-    chosen = Run.of(dataset, profile, set_)
+    chosen = Run.of(dataset, profile, set_, weights_dir)
     for found in chosen.named(stage):
         print(chosen.store.open(found).path)
 
 
 @app.command()
 def config(
-    dataset: DatasetOption,
+    dataset: AnyDatasetOption = None,
     profile: ProfileOption = "official",
     set_: SetOption = None,
+    weights_dir: WeightsOption = None,
     resolved: Annotated[bool, typer.Option(help="All settings, not only what is changed.")] = False,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Two profiles: only what differs between them."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the settings of a run: those that differ from cfgs/default.yaml, or all."""
     import yaml
 
-    from pipeline import settings
+    from pipeline import report, settings
 
-    loaded = settings.load(dataset, profile, set_ or ())
+    if diff:
+        runs = [settings.load(dataset, name, set_ or (), weights_dir) for name in diff]
+        found = settings.differences(*runs)
+        print_json(found) if as_json else report.print_differences(found, *diff)
+        return
+    loaded = settings.load(dataset, profile, set_ or (), weights_dir)
     values = loaded.model_dump(mode="json") if resolved else settings.changed(loaded)
+    if dataset is None:
+        settings.forget_dataset(values)
     print_json(values) if as_json else print(yaml.safe_dump(values, sort_keys=False), end="")
 
 

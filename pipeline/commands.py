@@ -26,16 +26,23 @@ class Run:
     store: Store
 
     @classmethod
-    def of(cls, dataset: str, profile: str, changes: Iterable[str] | None) -> Run:
+    def of(
+        cls,
+        dataset: str,
+        profile: str,
+        changes: Iterable[str] | None,
+        weights_dir: str | None = None,
+    ) -> Run:
         """The run that the common options describe."""
         from pipeline import settings
         from pipeline.run import build
         from pipeline.store import Store
 
         changes = list(changes or ())
-        loaded = settings.load(dataset, profile, changes)
+        loaded = settings.load(dataset, profile, changes, weights_dir)
         words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
         words += [word for change in changes for word in ("--set", change)]
+        words += ["--weights-dir", weights_dir] if weights_dir else []
         store = Store(loaded.paths.store, loaded.dataset.name, shlex.join(words))
         return cls(loaded, build(loaded), store)
 

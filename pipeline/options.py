@@ -14,11 +14,18 @@ import typer
 DatasetOption = Annotated[
     str, typer.Option("--dataset", "-d", help="A name in cfgs/datasets, or a YAML file.")
 ]
+AnyDatasetOption = Annotated[
+    str | None, typer.Option("--dataset", "-d", help="As for runs; without one, of any dataset.")
+]
 ProfileOption = Annotated[
     str, typer.Option("--profile", "-p", help="A name in cfgs/profiles, or a YAML file.")
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="section.field=value; may be repeated.")
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights-dir", help="Folder of weights, as ABS_WEIGHTS; searched, then filled."),
 ]
 ForceOption = Annotated[
     bool,
@@ -42,11 +49,12 @@ def stage_command(kind: str) -> Callable[..., None]:
         dataset: DatasetOption,
         profile: ProfileOption = "official",
         set_: SetOption = None,
+        weights_dir: WeightsOption = None,
         force: ForceOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        chosen = context.obj(dataset, profile, set_)
+        chosen = context.obj(dataset, profile, set_, weights_dir)
         chosen.make_alone(kind, force, quiet, as_json)
 
     return command
@@ -61,11 +69,12 @@ def variants_command(kind: str) -> Callable[..., None]:
         which: WhichArgument = "",
         profile: ProfileOption = "official",
         set_: SetOption = None,
+        weights_dir: WeightsOption = None,
         force: ForceOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        chosen = context.obj(dataset, profile, set_)
+        chosen = context.obj(dataset, profile, set_, weights_dir)
         chosen.make_alone(f"{kind}-{which}" if which else kind, force, quiet, as_json)
 
     return command

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import MissingInput
+from pipeline.methods import METHODS
+from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.store import Store
 
@@ -61,6 +64,21 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
 
 
+def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
+    """Settings that differ between two profiles."""
+    if not found:
+        print(f"{a} and {b} do not differ.")
+        return
+    table = Table("setting", a, b, box=None, pad_edge=False)
+    for name, values in found.items():
+        table.add_row(name, *map(_plain, values))
+    _print(table)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
@@ -85,8 +103,9 @@ def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
     columns = ["method", "top1", "top1_low", "top1_high", "top5", "images", "classes"]
     rows = [dict(zip(columns, row, strict=True)) for row in table[columns].to_numpy().tolist()]
     for row in rows:
-        off = [part for part in ("raw", "feature", "soft") if not table[f"scores.{part}"][0]]
-        row["without"] = off if row["method"] == "abs" else []
+        off = [f"-{part}" for part in ("raw", "feature", "soft") if not table[f"scores.{part}"][0]]
+        on = ["+expectation"] if table["scores.expectation"][0] else []
+        row["switched"] = [*off, *on] if row["method"] == "abs" else []
     return rows
 
 
@@ -101,9 +120,18 @@ def print_results(rows: list[dict[str, Any]], store: Store) -> None:
         low, high = 100 * row["top1_low"], 100 * row["top1_high"]
         top1, top5 = 100 * row["top1"], 100 * row["top5"]
         interval = f"{low:.2f} to {high:.2f}"
-        name = " ".join([row["method"], *(f"-{part}" for part in row["without"])])
+        name = " ".join([row["method"], *row["switched"]])
         table.add_row(name, f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
     _print(table)
+
+
+def print_left_out(settings: Settings) -> None:
+    """Methods that are not in the table because they have no texts."""
+    if settings.scores.methods is not None:
+        return
+    for name in METHODS:
+        if lacking := settings.lacking(name):
+            print(f"Not scored: {name} ({', '.join(lacking)} not given).")
 
 
 def _print(table: Table) -> None:

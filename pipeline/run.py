@@ -8,50 +8,61 @@ from __future__ import annotations
 
 from pipeline.datasets import Dataset
 from pipeline.files import Digests
-from pipeline.models.sources import ClipSource, VitSource
+from pipeline.models.attention_sources import attention_source
+from pipeline.models.sources import ClipSource
 from pipeline.settings import Settings
 from pipeline.stage import Stage
+from pipeline.views import TokenGrid, WindowSpace
 from stages.attention import Attention
-from stages.crops import Crops
+from stages.crops import FeatureCrops, RawCrops, SquareCrops, Windows
 from stages.descriptions import Descriptions, Prompts
-from stages.embeddings import FeatureEmbeddings, ImageEmbeddings, RawEmbeddings
+from stages.embeddings import BoxEmbeddings, ImageEmbeddings, RawConfig, WindowEmbeddings
 from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores
 
 
 def build(s: Settings) -> list[Stage]:
-    """All stages under settings `s`, each after those it reads."""
+    """The stages that the chosen methods need under settings `s`, each after those it reads."""
     digests = Digests(s.paths.store / ".memory" / f"sha256-{s.dataset.name}.json")
     dataset = Dataset(s.dataset, s.paths, digests)
     clip = ClipSource(s.clip, s.paths, digests)
-    vit = VitSource(s.attention, s.paths, digests)
-    classes = dataset.classes
+    maps = attention_source(s.attention, clip, s.paths, digests)
+    methods, views = s.chosen, s.views
 
     index = Index(s.index, dataset)
 
     texts = {}
-    for name in s.scores.texts:
-        chosen = getattr(s.descriptions, name)
-        prompts = Prompts(name, chosen, classes, s.paths, digests)
-        texts[name] = Descriptions(chosen, prompts, classes, clip, s.runtime)
+    for name in s.texts:
+        prompts = Prompts(name, s.descriptions[name], dataset.classes, s.paths, digests)
+        texts[name] = Descriptions(prompts.config, prompts, dataset.classes, clip, s.runtime)
 
-    attention = Attention(vit, index, s.layout.images, dataset, s.runtime)
-    crops = Crops(s.crops, attention, index, clip.grid, s.layout, s.scores.n)
+    attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
+
+    grid = TokenGrid.of(clip, s.windows.view)
+    n, layout = s.scores.n, s.layout
+    raw = RawCrops(index, layout, n, s.crops, attention)
+    feature = FeatureCrops(index, layout, n, s.crops, s.windows, attention, grid)
+    windows = [Windows(index, layout, space, attention, grid) for space in WindowSpace.of(s)]
+    squares = SquareCrops(index, layout, views.get("squares", 0), s.squares)
 
     common = clip, index, s.layout.images, dataset, s.runtime
-    cropped = crops, s.layout.crops, s.scores.n
     embeddings = {
         "image": ImageEmbeddings(*common),
-        "raw": RawEmbeddings(*common, *cropped),
-        "feature": FeatureEmbeddings(*common, *cropped, s.feature),
+        "raw": BoxEmbeddings(*common, raw, s.raw),
+        "feature": WindowEmbeddings(*common, windows[0] if windows else feature, s.feature),
+        "squares": BoxEmbeddings(*common, squares, RawConfig()),
     }
 
-    views = {name: embeddings[name] for name in s.scores.views}
-    scores = Scores(s.scores, index, views, texts, s.layout.images, s.runtime)
+    viewed = {name: embeddings[name] for name in views}
+    drawn = {"feature": feature} if windows and "feature" in views else {}
+    config = s.scores.naming(methods)
+    scores = Scores(config, methods, index, viewed, drawn, texts, s.layout.images, s.runtime)
     metrics = Metrics(scores, index, s.dataset.name)
 
-    return [index, *texts.values(), attention, crops, *embeddings.values(), scores, metrics]
+    crops = [raw, feature, *windows, squares]
+    everything = [index, *texts.values(), attention, *crops, *embeddings.values(), scores, metrics]
+    return needed([metrics], everything)
 
 
 def needed(targets: list[Stage], stages: list[Stage]) -> list[Stage]:

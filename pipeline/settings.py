@@ -4,27 +4,49 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from pipeline.config import Section
 from pipeline.datasets import DatasetConfig
 from pipeline.errors import ConfigError, closest
 from pipeline.locations import PROJECT, Paths, expand
+from pipeline.methods import METHODS, method_of, views_read
+from pipeline.methods.base import Method
 from pipeline.models.sources import ClipConfig, VitConfig
 from pipeline.runtime import Layout, Runtime
-from stages.crops import CropsConfig
-from stages.descriptions import DescriptionsConfig
-from stages.embeddings import FeatureConfig
+from pipeline.views import CropsConfig, SquaresConfig, WindowsConfig
+from stages.descriptions import RULES, TextSet
+from stages.embeddings import FeatureConfig, RawConfig
 from stages.index import IndexConfig
 from stages.scores import ScoresConfig
 
 CFGS = PROJECT / "cfgs"
+NONE = {"dataset": {"name": "none", "root": "none"}}
+"""Stands in for a dataset where none is given."""
+OPEN: dict[str, Mapping[str, type[Section]]] = {"descriptions": RULES, "methods": METHODS}
+"""Sections of any name, and what can lie under one: by its rule, or by its own name."""
 ENVIRONMENT = {"ABS_ARTIFACTS": "artifacts", "ABS_DATA": "data", "ABS_WEIGHTS": "weights"}
+
+
+def _of_methods(given: Any) -> Any:
+    """Settings of methods by name, each a section that the method itself defines."""
+    if not isinstance(given, Mapping):
+        return given
+    found = {}
+    for name, values in given.items():
+        if isinstance(values, Method):
+            found[name] = values
+            continue
+        try:
+            found[name] = method_of(name).model_validate(values)
+        except ValidationError as error:
+            raise explained(error, ("methods", name)) from None
+    return found
 
 
 class Settings(Section):
@@ -33,31 +55,71 @@ class Settings(Section):
     dataset: DatasetConfig
     index: IndexConfig = IndexConfig()
     clip: ClipConfig
-    descriptions: DescriptionsConfig
+    descriptions: dict[str, TextSet]
     attention: VitConfig
     crops: CropsConfig = CropsConfig()
+    raw: RawConfig = RawConfig()
+    windows: WindowsConfig = WindowsConfig()
     feature: FeatureConfig = FeatureConfig()
+    squares: SquaresConfig = SquaresConfig()
     scores: ScoresConfig = ScoresConfig()
+    methods: Annotated[dict[str, SerializeAsAny[Method]], BeforeValidator(_of_methods)] = Field(
+        default_factory=dict
+    )
     layout: Layout = Layout()
     runtime: Runtime = Runtime()
     paths: Paths = Paths()
 
+    @property
+    def chosen(self) -> dict[str, Method]:
+        """The methods to score, with their settings: those asked for, or all that have texts."""
+        names = self.scores.methods or [name for name in METHODS if not self.lacking(name)]
+        for name in names:
+            if unknown := [t for t in METHODS[name].texts if t not in self.descriptions]:
+                raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
+        return {name: self.methods.get(name) or METHODS[name]() for name in names}
 
-def load(dataset: str, profile: str = "official", changes: Iterable[str] = ()) -> Settings:
+    def lacking(self, method: str) -> list[str]:
+        """The settings that must be given before a method has its texts."""
+        sets = {name: self.descriptions.get(name) for name in METHODS[method].texts}
+        fields = {name: "rule" if found is None else found.lacking for name, found in sets.items()}
+        return [f"descriptions.{name}.{field}" for name, field in fields.items() if field]
+
+    @property
+    def views(self) -> dict[str, int]:
+        """The views that the methods read, and how many of each."""
+        return views_read(self.chosen.values(), self.scores.matching)
+
+    @property
+    def texts(self) -> list[str]:
+        """The text sets that the methods read."""
+        return sorted({name for method in self.chosen.values() for name in method.texts})
+
+
+def load(
+    dataset: str | None,
+    profile: str = "official",
+    changes: Iterable[str] = (),
+    weights: str | None = None,
+) -> Settings:
     """The settings of a dataset (a name in `cfgs/datasets`, or a YAML file) under a profile.
 
+    Without a dataset: what would hold for any, to look at and not to run.
     `changes` are `section.field=value`, the value written as in YAML; one text may hold several,
-    as make passes them. Raises ConfigError.
+    as make passes them. `weights` is the folder of weights, whatever the environment says.
+    Raises ConfigError.
     """
     values = _read(CFGS / "default.yaml")
-    for layer in (_layer("datasets", dataset), _layer("profiles", profile)):
+    of_dataset = _layer("datasets", dataset) if dataset else NONE
+    for layer in (of_dataset, _layer("profiles", profile)):
         values = merge(values, layer)
     for change in changes:
-        for part in re.split(r"\s+(?=[a-z_]+(?:\.[a-z_]+)+=)", change.strip()):
+        for part in re.split(r"\s+(?=[a-z_]+(?:\.[a-z_-]+)+=)", change.strip()):
             values = merge(values, parse_change(part))
     places = {
         field: os.environ[name] for name, field in ENVIRONMENT.items() if os.environ.get(name)
     }
+    places |= {"weights": weights} if weights else {}
     places = {field: str(expand(place).absolute()) for field, place in places.items()}
     return validate(merge(values, {"paths": places}))
 
@@ -91,37 +153,81 @@ def validate(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            hint = closest(str(first["loc"][-1]), fields_at(first["loc"][:-1]))
-            raise ConfigError(f"unknown setting {where!r}; {hint}") from None
-        if isinstance(cause := first.get("ctx", {}).get("error"), Exception):
-            raise ConfigError(f"{where}: {cause}") from None
-        if first["type"] == "model_type":
-            raise ConfigError(f"{where}: needs fields, not {first['input']!r}") from None
-        given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
-        message = first["msg"][:1].lower() + first["msg"][1:]
-        raise ConfigError(f"{where}: {message}{given}") from None
+        raise explained(error) from None
+
+
+def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigError:
+    """The first thing wrong, in one line; `above` is where the validated values belong."""
+    first = error.errors()[0]
+    path = tuple(map(str, (*above, *first["loc"])))
+    known = path
+    if path[0] == "descriptions" and len(path) > 2:  # the name of a set, and its rule
+        path, known = (*path[:2], *path[3:]), (path[0], *path[2:])
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        hint = closest(known[-1], fields_at(known[:-1]))
+        return ConfigError(f"unknown setting {where!r}; {hint}")
+    if first["type"].startswith("union_tag"):
+        return ConfigError(f"{where}.rule: give one of {', '.join(RULES)}")
+    if isinstance(cause := first.get("ctx", {}).get("error"), Exception):
+        return ConfigError(f"{where}: {cause}")
+    if first["type"] == "model_type":
+        return ConfigError(f"{where}: needs fields, not {first['input']!r}")
+    given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return ConfigError(f"{where}: {message}{given}")
 
 
 def changed(settings: Settings) -> dict[str, Any]:
     """The settings that are not as in `default.yaml`."""
-    default = _read(CFGS / "default.yaml")
-    differing: dict[str, Any] = {}
-    for section, values in settings.model_dump(mode="json").items():
-        below = default.get(section, {})
-        other = {k: v for k, v in values.items() if k not in below or below[k] != v}
-        differing |= {section: other} if other else {}
-    return differing
+    default = validate(merge(_read(CFGS / "default.yaml"), NONE))
+    return _unlike(settings.model_dump(mode="json"), default.model_dump(mode="json"))
 
 
-def fields_at(path: Iterable[str | int]) -> list[str]:
-    """Names of the fields of the section at `path`."""
-    section: type[Section] = Settings
+def forget_dataset(values: dict[str, Any]) -> None:
+    """Take out what stood in for a dataset."""
+    for name in NONE["dataset"]:
+        values.get("dataset", {}).pop(name, None)
+
+
+def _unlike(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in values.items():
+        below = default.get(name)
+        if isinstance(value, dict) and isinstance(below, dict):
+            value = _unlike(value, below) or below
+        if value != below:
+            found[name] = value
+    return found
+
+
+def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
+    """The settings by dotted name in which two runs differ, and what each of them has."""
+    left, right = (dict(_leaves("", each.model_dump(mode="json"))) for each in (a, b))
+    names = dict.fromkeys([*left, *right])
+    pairs = {name: (left.get(name), right.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{prefix}.{name}" if prefix else name, inner)
+
+
+def fields_at(path: Iterable[str]) -> list[str]:
+    """Names of the fields of the section at `path`; in an open one, after its rule or name."""
+    section: Any = Settings
     for name in path:
-        section = section.model_fields[str(name)].annotation  # type: ignore[assignment]
-    return list(section.model_fields)
+        if section is Settings and name in OPEN:
+            section = OPEN[name]
+        elif isinstance(section, Mapping):
+            section = section[name]
+        else:
+            section = section.model_fields[name].annotation
+    return list(section if isinstance(section, Mapping) else section.model_fields)
 
 
 def known(folder: str) -> list[str]:

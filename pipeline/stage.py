@@ -106,8 +106,11 @@ class Stage(ABC):
     """The stage; also the name of its command."""
     version: ClassVar[int]
     """The code's part of the key: raise it when the same inputs give other outputs."""
-    counts: ClassVar[str] = "images"
-    """What `Unit.size` counts, for progress; empty for a stage that is not divided."""
+
+    @property
+    def counts(self) -> str:
+        """What `Unit.size` counts, for progress; empty for a stage that is not divided."""
+        return "images"
 
     @property
     def variant(self) -> str:
@@ -169,8 +172,10 @@ def _identify(where: str, value: Any) -> tuple[str, Any]:
         return "upstream", value.key
     if isinstance(value, Section):
         return "config", value.hashed()
-    if isinstance(value, Mapping) and value and all(isinstance(v, Stage) for v in value.values()):
+    if isinstance(value, Mapping) and all(isinstance(v, Stage) for v in value.values()):
         return "upstream", {name: stage.key for name, stage in value.items()}
+    if isinstance(value, Mapping) and all(isinstance(v, Section) for v in value.values()):
+        return "config", {name: section.hashed() for name, section in value.items()}
     if isinstance(value, int | str):
         return "config", value
     if isinstance(value, Outside):

@@ -121,7 +121,14 @@ class Artifact:
 
     # -- reading ----------------------------------------------------------------------------
 
-    def table(self, name: str, unit: Unit | None = None, *, finished: bool = True) -> pd.DataFrame:
+    def table(
+        self,
+        name: str,
+        unit: Unit | None = None,
+        *,
+        columns: list[str] | None = None,
+        finished: bool = True,
+    ) -> pd.DataFrame:
         """A whole table, or the part that one unit wrote; refused unless the artifact is finished.
 
         Only a stage that looks at its own units before they are finalised sets `finished` to False.
@@ -131,7 +138,7 @@ class Artifact:
         if finished:
             _ = self.manifest
         path = self.path / f"{name}.parquet"
-        return pd.read_parquet(path / f"{unit.name}.parquet" if unit else path)
+        return pd.read_parquet(path / f"{unit.name}.parquet" if unit else path, columns=columns)
 
     def array(self, name: str) -> zarr.Array[Any]:
         """An array of a finished artifact, lazily."""

@@ -2,7 +2,7 @@
 
 Reads the images. Writes `attention.zarr` (image, layer, row, col), float32: the head-mean
 attention of the class token to each patch, in every layer (Eq. 3), so that the layer is a choice
-of the next stage.
+of the next stage. CLIP or chance may stand in for the ViT.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
-
 from pipeline.config import RUNTIME
 from pipeline.datasets import Dataset
 from pipeline.images import Images
-from pipeline.models.sources import VitSource
+from pipeline.models.attention_sources import AttentionMaps, AttentionSource
 from pipeline.options import stage_command
 from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
@@ -26,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attention(Stage):
-    """The attention maps of one model."""
+    """The attention maps of one source."""
 
-    model: VitSource
+    model: AttentionSource
     index: Stage
     image_block: int
     dataset: Annotated[Dataset, RUNTIME]
@@ -42,37 +40,35 @@ class Attention(Stage):
         return row_units(store.rows(self.index), self.image_block)
 
     def worker(self, store: Store) -> Worker:
-        """Load the ViT."""
-        from pipeline.models.vit import AttentionVit
-
+        """Load the source."""
         images = Images(self.dataset.root, store.open(self.index).table("images"))
-        vit = AttentionVit(self.model, self.runtime)
-        return AttentionWorker(images, vit, store.rows(self.index), self.image_block)
+        maps = self.model.load(self.runtime)
+        return AttentionWorker(images, maps, store.rows(self.index), self.image_block)
 
 
 @dataclass
 class AttentionWorker(Worker):
-    """Runs the ViT on blocks of images."""
+    """Runs the source on blocks of images."""
 
     images: Images
-    vit: Any
+    maps: AttentionMaps
     count: int
     block: int
 
     def arrays(self) -> list[ArraySpec]:
         """`attention` (image, layer, row, col)."""
-        map_shape = (self.vit.layers, self.vit.grid, self.vit.grid)
+        map_shape = (self.maps.layers, self.maps.grid, self.maps.grid)
         dims = ("image", "layer", "row", "col")
         shape, chunks = (self.count, *map_shape), (self.block, *map_shape)
         return [ArraySpec("attention", dims, shape, chunks, "float32")]
 
-    def read(self, unit: Unit) -> np.ndarray:
-        """The images, squashed to the model's square: uint8 (n, 3, side, side)."""
-        return np.stack([self.vit.preprocess(image) for image in self.images.block(unit.rows)])
+    def read(self, unit: Unit) -> Any:
+        """What the source needs of the images."""
+        return self.maps.read(self.images, unit.rows)
 
-    def compute(self, unit: Unit, inputs: np.ndarray) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: Any) -> dict[str, Any]:
         """Maps of every layer."""
-        return {"attention": self.vit.attention(inputs)}
+        return {"attention": self.maps.attention(inputs)}
 
 
 command = stage_command("attention")

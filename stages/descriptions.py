@@ -1,7 +1,8 @@
 """descriptions: the texts of each class, encoded.
 
-Reads the class names and a prompt file (or a template). Writes `texts.parquet` (text_id, method,
-label, text) and `embeddings.zarr` (text, dim), unit vectors in float32. One instance per text set.
+Reads the class names and the files of a text set. Writes `texts.parquet` (text_id, method, label,
+position within the class, text) and `embeddings.zarr` (text, dim), unit vectors in float32. One
+instance per text set; methods that read the same texts share it.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline import files
+from pipeline import texts
 from pipeline.config import RUNTIME, Section
-from pipeline.datasets import ClassNames
+from pipeline.datasets.classes import Classes
 from pipeline.errors import AbsError, ConfigError, closest
 from pipeline.files import Digests
 from pipeline.locations import Paths
+from pipeline.methods import METHODS
 from pipeline.models.sources import ClipSource
 from pipeline.options import variants_command
 from pipeline.runtime import Runtime
@@ -31,30 +33,79 @@ BLOCK = 1024
 """Texts per unit."""
 
 
-class TextSet(Section):
-    """Where the texts of one set come from: a template, or a JSON file of lists by class name."""
+class _TextSet(Section):
+    """Where texts come from."""
 
-    template: str | None = None
     file: Annotated[str | None, RUNTIME] = None
-    limit: int | None = Field(default=None, ge=1)
-    """At most so many texts a class, the first ones of the file."""
+
+    @property
+    def lacking(self) -> str | None:
+        """The field that must be given before there are texts."""
+        return None if self.file else "file"
+
+
+class Templates(_TextSet):
+    """Sentences with {} where the class name goes: given here, or as a JSON list in a file."""
+
+    rule: Literal["templates"]
+    templates: tuple[str, ...] = ()
+
+    @field_validator("templates", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
     @model_validator(mode="after")
-    def _one_source(self) -> TextSet:
-        if self.template is None:
-            return self
-        if self.template.count("{}") != 1:
-            raise ValueError("a template needs {} once, where the class name goes")
-        if self.file is not None or self.limit is not None:
-            raise ValueError("a template goes without file and limit; set it to null to use a file")
+    def _one_source(self) -> Templates:
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError("a template needs {} once, where the class name goes")
+        if self.templates and self.file:
+            raise ValueError("templates go without a file; set one of the two to null")
         return self
 
+    @property
+    def lacking(self) -> str | None:
+        """Templates or a file of them."""
+        return None if self.templates or self.file else "file"
 
-class DescriptionsConfig(Section):
-    """The text sets that methods may name."""
 
-    clip: TextSet
-    cupl: TextSet
+class Sentences(_TextSet):
+    """Texts as they are: a JSON file of lists by class name."""
+
+    rule: Literal["sentences"]
+
+
+class Descriptors(_TextSet):
+    """`{class}, which has {descriptor}`: a JSON file of lists by class name (CLIP-D)."""
+
+    rule: Literal["descriptors"]
+
+
+class Noise(_TextSet):
+    """`A photo of a {class}, which has {noise}.`, the same for all classes (Waffle). Characters
+    are drawn from those of a file of descriptors."""
+
+    rule: Literal["waffle"]
+    words: Annotated[str | None, RUNTIME] = None
+    """A text file with one word a line."""
+    pairs: int = Field(default=15, ge=1)
+    """Texts of random words, and as many of random characters."""
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def lacking(self) -> str | None:
+        """Both files."""
+        return super().lacking or (None if self.words else "words")
+
+
+TextSet = Annotated[Templates | Sentences | Descriptors | Noise, Field(discriminator="rule")]
+RULES: dict[str, type[Section]] = {
+    "templates": Templates,
+    "sentences": Sentences,
+    "descriptors": Descriptors,
+    "waffle": Noise,
+}
 
 
 @dataclass(frozen=True)
@@ -63,49 +114,58 @@ class Prompts:
 
     name: str
     config: TextSet
-    classes: ClassNames
+    classes: Classes
     paths: Paths
     digests: Digests
 
     def identity(self) -> dict[str, Any]:
-        """Digest of the prompt file, if there is one."""
-        return {"sha256": self.digests.sha256(self.file)} if self.config.file else {}
+        """Digests of the files, if there are any."""
+        fields = [name for name in ("file", "words") if getattr(self.config, name, None)]
+        return {f"{name}_sha256": self.digests.sha256(self.path(name)) for name in fields}
 
-    @cached_property
-    def file(self) -> Path:
-        """The prompt file."""
-        setting = f"descriptions.{self.name}.file"
-        if self.config.file is None:
-            raise ConfigError(f"{setting}: give a JSON file of descriptions, or a template")
-        return self.paths.find(self.config.file, f"descriptions of {self.name!r}", setting)
-
-    @cached_property
-    def rows(self) -> list[tuple[int, str]]:
-        """(label, text) of every text, by label."""
-        return [(label, t) for label, name in enumerate(self.classes.names) for t in self._of(name)]
-
-    def _of(self, name: str) -> list[str]:
-        if self.config.template is not None:
-            return [self.config.template.replace("{}", name)]
-        if name not in self._content:
-            raise AbsError(
-                f"{self.file}: no descriptions of {name!r}; {closest(name, self._content)}"
+    def path(self, field: str) -> Path:
+        """The file that a field names."""
+        setting, given = f"descriptions.{self.name}.{field}", getattr(self.config, field)
+        if given is None:
+            methods = " and ".join(n for n, m in METHODS.items() if self.name in m.texts)
+            raise ConfigError(
+                f"{setting}: give a file, or leave {methods or self.name} out of scores.methods"
             )
-        texts = self._content[name]
-        if not isinstance(texts, list) or not texts or not all(map(_is_sentence, texts)):
-            raise AbsError(f"{self.file}: {name!r} needs a list of one or more sentences")
-        return texts[: self.config.limit]
+        return self.paths.find(given, f"texts of {self.name!r}", setting)
 
     @cached_property
-    def _content(self) -> dict[str, Any]:
-        content = files.read_json(self.file, "prompt file")
-        if not isinstance(content, dict):
-            raise AbsError(f"{self.file}: expected an object of lists of sentences by class name")
-        return content
+    def texts(self) -> list[list[str]]:
+        """The texts of each class, by label."""
+        names, config = self.classes.names, self.config
+        if isinstance(config, Templates):
+            templates = config.templates or texts.read_templates(self.path("file"))
+            return texts.of_templates(names, templates)
+        if isinstance(config, Noise):
+            return texts.of_noise(names, self._noise(config))
+        found = [self._of(*both) for both in zip(names, self.classes.shared, strict=True)]
+        return texts.of_descriptors(names, found) if isinstance(config, Descriptors) else found
 
+    @cached_property
+    def rows(self) -> list[tuple[int, int, str]]:
+        """(label, position in the class, text) of every text, by label."""
+        return [(c, i, text) for c, told in enumerate(self.texts) for i, text in enumerate(told)]
 
-def _is_sentence(text: Any) -> bool:
-    return isinstance(text, str) and bool(text.strip())
+    def _noise(self, config: Noise) -> list[str]:
+        """Waffle's, in the shape of all class names that the descriptors are of."""
+        words, told = texts.read_words(self.path("words")), self._by_class
+        letters = [text for of_class in told.values() for text in of_class]
+        return texts.waffle_noise(list(told), words, letters, config.pairs, config.seed)
+
+    @cached_property
+    def _by_class(self) -> dict[str, list[str]]:
+        return texts.read_texts(self.path("file"), f"texts of {self.name!r}", empty=True)
+
+    def _of(self, name: str, shared: str) -> list[str]:
+        for known in (name, shared):
+            if known in self._by_class:
+                return self._by_class[known]
+        hint = closest(name, self._by_class)
+        raise AbsError(f"{self.path('file')}: no descriptions of {name!r}; {hint}")
 
 
 @dataclass(frozen=True)
@@ -114,13 +174,13 @@ class Descriptions(Stage):
 
     config: TextSet
     prompts: Prompts
-    classes: ClassNames
+    classes: Classes
     clip: ClipSource
     runtime: Annotated[Runtime, RUNTIME]
 
     kind: ClassVar[str] = "descriptions"
-    version: ClassVar[int] = 1
-    counts: ClassVar[str] = "texts"
+    version: ClassVar[int] = 2
+    counts = "texts"
 
     @property
     def variant(self) -> str:
@@ -155,22 +215,23 @@ class DescriptionsWorker(Worker):
         shape = (len(self.prompts.rows), self.dim)
         return [ArraySpec("embeddings", ("text", "dim"), shape, (BLOCK, self.dim), "float32")]
 
-    def read(self, unit: Unit) -> list[tuple[int, str]]:
-        """The unit's (label, text)."""
+    def read(self, unit: Unit) -> list[tuple[int, int, str]]:
+        """The unit's (label, position, text)."""
         return self.prompts.rows[unit.rows]
 
-    def compute(self, unit: Unit, inputs: list[tuple[int, str]]) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: list[tuple[int, int, str]]) -> dict[str, Any]:
         """Texts and their unit vectors."""
         import pandas as pd
 
-        labels, texts = zip(*inputs, strict=True)
+        labels, positions, sentences = zip(*inputs, strict=True)
         table = {
             "text_id": range(unit.rows.start, unit.rows.stop),
             "method": self.prompts.name,
             "label": labels,
-            "text": texts,
+            "position": positions,
+            "text": sentences,
         }
-        vectors = self.clip.encode_texts(list(texts)).numpy()
+        vectors = self.clip.encode_texts(list(sentences)).numpy()
         return {"texts": pd.DataFrame(table), "embeddings": vectors}
 
 

@@ -1,8 +1,9 @@
-"""embeddings: whole images, raw crops and feature crops as unit vectors.
+"""embeddings: whole images and views of them as unit vectors.
 
-Three artifacts, each with `embeddings.zarr` in float16: `embeddings-image` (image, view, dim) with
-one view; `embeddings-raw` and `embeddings-feature` (image, crop, dim). A unit is a block of images,
-or of images times crops, so a larger N adds blocks and leaves the others alone.
+One instance for whole images and one per view set, each with `embeddings.zarr` in float16:
+`embeddings-image` (image, view, dim) with one view; `embeddings-raw`, `embeddings-squares` and
+`embeddings-feature` (image, view, dim) with the views of their crops stage, unit by unit, so that a
+larger N adds blocks and leaves the others alone.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.config import RUNTIME, Section
 from pipeline.datasets import Dataset
 from pipeline.errors import ConfigError
-from pipeline.geometry import BOX, WINDOW
 from pipeline.images import Images
+from pipeline.kernels.prompt_names import FeaturePrompt, RawPrompt
 from pipeline.models.sources import ClipSource
 from pipeline.options import variants_command
 from pipeline.runtime import Runtime
-from pipeline.stage import ArraySpec, Stage, Unit, Worker, crop_units, row_units
+from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
+from pipeline.views import BOX, WINDOW, ViewSet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +33,24 @@ if TYPE_CHECKING:
     from pipeline.store import Store
 
 
+class RawConfig(Section):
+    """How CLIP is shown a box of an image (Table 5)."""
+
+    prompt: RawPrompt = "crop"
+    brightness: float = Field(default=1.5, gt=0, le=100)
+    """Of `highlight`: factor on the box's pixels."""
+    thickness: float = Field(default=0.02, gt=0, le=0.5)
+    """Of `redcircle`: the line, as a share of the image's shorter side."""
+
+
 class FeatureConfig(Section):
-    """Where CLIP's tokens are cropped: the block they enter, negative ones from the last."""
+    """How CLIP is shown a window of its tokens (Tables 5 and 7)."""
 
     layer: int = -1
+    """The block that the tokens enter, negative ones from the last."""
+    prompt: FeaturePrompt = "crop"
+    gain: float = Field(default=2.0, gt=0, le=1e4)
+    """Of `highlight-fea` and `highlight-attn`: factor on the window's tokens or attention."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +71,10 @@ class _Embeddings(Stage):
         images = Images(self.dataset.root, store.open(self.index).table("images"))
         return Clip(self.clip, self.runtime), images
 
-    def _array(self, store: Store, axis: str, count: int, block: int) -> ArraySpec:
+    def _array(self, store: Store, count: int, block: int) -> ArraySpec:
         shape = (store.rows(self.index), count, self.clip.dim)
         chunks = (self.image_block, block, self.clip.dim)
-        return ArraySpec("embeddings", ("image", axis, "dim"), shape, chunks, "float16")
+        return ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16")
 
 
 @dataclass(frozen=True)
@@ -74,53 +91,56 @@ class ImageEmbeddings(_Embeddings):
     def worker(self, store: Store) -> Worker:
         """Load CLIP."""
         clip, images = self._load(store)
-        return ImageWorker(clip, self._array(store, "view", 1, 1), images)
+        return ImageWorker(clip, self._array(store, 1, 1), images)
 
 
 @dataclass(frozen=True)
-class _CropEmbeddings(_Embeddings):
-    """Embeddings of the crops of one view set."""
+class _ViewEmbeddings(_Embeddings):
+    """Embeddings of one view set; its units are those of the stage that made the views."""
 
-    crops: Stage
-    crop_block: int
-    count: Annotated[int, RUNTIME]
+    views: ViewSet
 
-    counts: ClassVar[str] = "crops"
+    @property
+    def counts(self) -> str:
+        """As the views."""
+        return self.views.counts
 
     def units(self, store: Store) -> list[Unit]:
-        """Blocks of images times blocks of crops."""
-        images = store.rows(self.index)
-        return crop_units(images, self.image_block, self.count, self.crop_block)
+        """As the views."""
+        return self.views.units(store)
 
-    def _crops(self, store: Store) -> tuple[ArraySpec, Callable[[Unit], pd.DataFrame]]:
-        block = self.crop_block
-        rounded = -(-self.count // block) * block
-        artifact = store.open(self.crops)
-        return self._array(store, "crop", rounded, block), lambda unit: artifact.table(
-            "crops", unit
-        )
+    def _views(self, store: Store) -> tuple[ArraySpec, Callable[[Unit], pd.DataFrame]]:
+        table = store.open(self.views).table
+        array = self._array(store, *self.views.shape(store))
+        return array, lambda unit: table("crops", unit)
 
 
 @dataclass(frozen=True)
-class RawEmbeddings(_CropEmbeddings):
-    """Crops of the image itself (Eq. 6), each through CLIP's own preprocessing."""
+class BoxEmbeddings(_ViewEmbeddings):
+    """Boxes of the image itself (Eq. 6), each through CLIP's own preprocessing."""
 
-    version: ClassVar[int] = 1
-    variant = "raw"
+    config: RawConfig
+
+    version: ClassVar[int] = 2
+
+    @property
+    def variant(self) -> str:
+        """The view set."""
+        return self.views.variant
 
     def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the crops."""
+        """Load CLIP and open the boxes."""
         clip, images = self._load(store)
-        return RawWorker(clip, *self._crops(store), images)
+        return BoxWorker(clip, *self._views(store), images, self.config)
 
 
 @dataclass(frozen=True)
-class FeatureEmbeddings(_CropEmbeddings):
-    """Crops of the token grid that enters a block of CLIP (Eq. 7)."""
+class WindowEmbeddings(_ViewEmbeddings):
+    """Windows of the tokens that enter a block of CLIP (Eq. 7)."""
 
     config: FeatureConfig
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     variant = "feature"
 
     def check(self) -> None:
@@ -130,11 +150,10 @@ class FeatureEmbeddings(_CropEmbeddings):
             raise ConfigError(f"feature.layer: {self.config.layer} is not one of {layers} blocks")
 
     def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the crops."""
+        """Load CLIP and open the windows."""
         clip, images = self._load(store)
-        return FeatureWorker(
-            clip, *self._crops(store), images, self.config.layer % self.clip.layers
-        )
+        layer = self.config.layer % self.clip.layers
+        return WindowWorker(clip, *self._views(store), images, self.config, layer)
 
 
 @dataclass
@@ -159,43 +178,52 @@ class ImageWorker(Worker):
 
 
 @dataclass
-class RawWorker(Worker):
-    """Embeds raw crops."""
+class BoxWorker(Worker):
+    """Embeds boxes of images."""
 
     clip: Clip
     array: ArraySpec
-    crops: Callable[[Unit], pd.DataFrame]
+    views: Callable[[Unit], pd.DataFrame]
     images: Images
+    config: RawConfig
 
     def arrays(self) -> list[ArraySpec]:
         """`embeddings`"""
         return [self.array]
 
     def read(self, unit: Unit) -> np.ndarray:
-        """Cropped and preprocessed: uint8 (n, crops, 3, side, side)."""
+        """Each box shown and preprocessed: uint8 (n, views, 3, side, side)."""
         images = unit.rows.stop - unit.rows.start
-        boxes = self.crops(unit)[BOX].to_numpy().reshape(images, -1, 4)
-        cut = [
-            [self.clip.preprocess(image.crop(tuple(box))) for box in of_image.tolist()]
+        boxes = self.views(unit)[BOX].to_numpy().reshape(images, -1, 4)
+        shown = [
+            [self._show(image, tuple(box)) for box in of_image.tolist()]
             for image, of_image in zip(self.images.block(unit.rows), boxes, strict=True)
         ]
-        return np.array(cut)
+        return np.array(shown)
+
+    def _show(self, image: Any, box: tuple[int, int, int, int]) -> np.ndarray:
+        from pipeline.kernels.image_prompts import prompt_box
+
+        config = self.config
+        shown = prompt_box(image, box, config.prompt, config.brightness, config.thickness)
+        return self.clip.preprocess(shown)
 
     def compute(self, unit: Unit, inputs: np.ndarray) -> dict[str, Any]:
-        """Every crop embedded; batches are composed within the unit."""
-        images, crops = inputs.shape[:2]
-        vectors = self.clip.encode_images(inputs.reshape(images * crops, *inputs.shape[2:]))
-        return {"embeddings": half(vectors.reshape(images, crops, -1))}
+        """Every view embedded; batches are composed within the unit."""
+        images, views = inputs.shape[:2]
+        vectors = self.clip.encode_images(inputs.reshape(images * views, *inputs.shape[2:]))
+        return {"embeddings": half(vectors.reshape(images, views, -1))}
 
 
 @dataclass
-class FeatureWorker(Worker):
-    """Embeds feature crops; each distinct window of an image once."""
+class WindowWorker(Worker):
+    """Embeds windows of tokens; each distinct window of an image once."""
 
     clip: Clip
     array: ArraySpec
-    crops: Callable[[Unit], pd.DataFrame]
+    views: Callable[[Unit], pd.DataFrame]
     images: Images
+    config: FeatureConfig
     layer: int
     _tokens: dict[str, Any] = field(default_factory=dict)
 
@@ -204,9 +232,9 @@ class FeatureWorker(Worker):
         return [self.array]
 
     def read(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
-        """Preprocessed images, uint8 (n, 3, side, side), and windows, (n, crops, 4)."""
+        """Preprocessed images, uint8 (n, 3, side, side), and windows, (n, views, 4)."""
         images = [self.clip.preprocess(image) for image in self.images.block(unit.rows)]
-        windows = self.crops(unit)[WINDOW].to_numpy().reshape(len(images), -1, 4)
+        windows = self.views(unit)[WINDOW].to_numpy().reshape(len(images), -1, 4)
         return np.stack(images), windows
 
     def compute(self, unit: Unit, inputs: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
@@ -226,10 +254,11 @@ class FeatureWorker(Worker):
     def _embed(self, tokens: Any, windows: np.ndarray) -> np.ndarray:
         import torch
 
-        from pipeline.feature_crops import resize_windows
+        from pipeline.kernels.feature_crops import prompt_windows
 
         distinct, back = np.unique(windows, axis=0, return_inverse=True)
-        sequences = resize_windows(tokens, torch.from_numpy(distinct))
+        chosen = torch.from_numpy(distinct)
+        sequences = prompt_windows(tokens, chosen, self.config.prompt, self.config.gain)
         return np.asarray(self.clip.finish(sequences, self.layer).numpy()[back.reshape(-1)])
 
 

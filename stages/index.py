@@ -1,8 +1,9 @@
 """index: which images there are, and which of them can be read.
 
 Reads the dataset's files. Writes `images.parquet` (image_id, path, label, width, height, sha256;
-the order of its rows is the order of every array downstream), `classes.parquet` (label, name)
-and `skipped.parquet` (file, reason).
+the order of its rows is the order of every array downstream), `classes.parquet` (label, name,
+present: whether the dataset has the class or it only competes) and `skipped.parquet` (file,
+reason).
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ class Index(Stage):
     dataset: Dataset
 
     kind: ClassVar[str] = "index"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def units(self, store: Store) -> list[Unit]:
         """Blocks of files."""
-        return row_units(len(self.dataset.listing[1]), BLOCK)
+        return row_units(len(self.dataset.samples), BLOCK)
 
     def worker(self, store: Store) -> Worker:
         """Nothing to load."""
@@ -63,7 +64,7 @@ class Index(Stage):
 
     def verify(self, artifact: Artifact) -> None:
         """AbsError if too many files are unreadable."""
-        skipped, files = artifact.table("skipped", finished=False), len(self.dataset.listing[1])
+        skipped, files = artifact.table("skipped", finished=False), len(self.dataset.samples)
         if len(skipped) > self.config.max_skipped * files:
             first = skipped.iloc[0]
             raise AbsError(
@@ -80,14 +81,14 @@ class IndexWorker(Worker):
 
     def read(self, unit: Unit) -> list[tuple[int, int] | str]:
         """(width, height) of each sample, or why it cannot be read."""
-        files = zip(self.dataset.listing[1][unit.rows], self.dataset.sha256[unit.rows], strict=True)
+        files = zip(self.dataset.samples[unit.rows], self.dataset.sha256[unit.rows], strict=True)
         return [_size(self.dataset.root / path, sha256) for (path, _), sha256 in files]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
         """The tables; the classes come with the first unit."""
         import pandas as pd
 
-        names, samples = self.dataset.listing
+        samples, classes = self.dataset.samples, self.dataset.classes
         images, skipped = [], []
         shas = self.dataset.sha256[unit.rows]
         for (path, label), sha, size in zip(samples[unit.rows], shas, inputs, strict=True):
@@ -100,7 +101,8 @@ class IndexWorker(Worker):
             "skipped": pd.DataFrame(skipped, columns=["file", "reason"], dtype="str"),
         }
         if unit.rows.start == 0:
-            tables["classes"] = pd.DataFrame({"label": range(len(names)), "name": names})
+            columns = {"name": classes.names, "present": classes.present}
+            tables["classes"] = pd.DataFrame({"label": range(len(classes.names)), **columns})
         return tables
 
 

@@ -31,7 +31,7 @@ class Metrics(Stage):
 
     kind: ClassVar[str] = "metrics"
     version: ClassVar[int] = 1
-    counts: ClassVar[str] = ""
+    counts = ""
 
     def units(self, store: Store) -> list[Unit]:
         """Not divided."""
@@ -49,13 +49,18 @@ def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
     identity = stage.identity()
     for name, part in (identity["config"] | identity["outside"]).items():
         prefix = stage.name if name == "config" else f"{stage.name}.{name}"
-        if isinstance(part, dict):
-            yield from ((f"{prefix}.{field}", value) for field, value in part.items())
-        else:
-            yield prefix, part
+        yield from _leaves(prefix, part)
     yield f"{stage.name}.key", stage.key
     for upstream in stage.upstream:
         yield from parameters(upstream)
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for name, inner in value.items():
+        yield from _leaves(f"{prefix}.{name}", inner)
 
 
 @dataclass

@@ -2,74 +2,74 @@
 
 Reads embeddings and description vectors. Writes `scores.parquet`, a row per image and method
 (image_id, label, method, pred, correct, rank of the label, top-5, margin), and `logits.zarr`
-(image, method, class) in float32.
+(image, method, class) in float32, over the classes that the dataset has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline.config import RUNTIME, Section
-from pipeline.errors import AbsError
-from pipeline.methods import METHODS, needs_of
+from pipeline.errors import AbsError, ConfigError
+from pipeline.methods import method_of, views_read
+from pipeline.methods.base import Given, Matching, Method, View, Views
 from pipeline.options import stage_command
 from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.kernels.matching import Descriptions
+    from pipeline.store import Artifact, Store
 
 
 class ScoresConfig(Section):
-    """How crops are scored (section 3.4 of the paper)."""
+    """How views are scored (section 3.4 of the paper)."""
 
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] | None = None
+    """None: every method whose texts are given."""
     n: int = Field(default=60, ge=1, le=10_000)
     """Crops per branch; the first n of each image."""
+    m: int | None = Field(default=50, ge=1)
+    """Descriptions that ABS matches with, the first m of each class; None: all."""
     temperature: float = Field(default=0.03, ge=1e-6)
     """Of soft matching, for a CLIP whose learned logit scale is 100, as OpenAI's are."""
     logit_scale: float = Field(default=100.0, ge=1e-3, le=1e6)
     """The scale that the CLIP at hand learned: similarities are divided by
     temperature * 100 / logit_scale, so that a profile means the same on every model."""
-
+    classes: Literal["all", "present"] = "all"
+    """Which classes compete where the dataset has only some of its vocabulary: all, of which one
+    that is present is then predicted, or only those that are present."""
     raw: bool = True
     feature: bool = True
     soft: bool = True
     """The components of ABS, each on or off (Table 4); without crops it takes the whole image."""
+    expectation: bool = False
+    """Whether the feature branch is its exact expectation, times n, in place of n draws."""
 
     @field_validator("methods")
     @classmethod
-    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        for name in methods:
-            needs_of(name)
-        if len(set(methods)) != len(methods) or not methods:
-            raise ValueError("needs one or more methods, each once")
+    def _known(cls, methods: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in methods or ():
+            method_of(name)
+        if methods is not None and (len(set(methods)) != len(methods) or not methods):
+            raise ValueError("needs one or more methods, each once; null for all")
         return methods
 
-    @property
-    def effective_temperature(self) -> float:
-        """What similarities are divided by."""
-        return self.temperature * 100.0 / self.logit_scale
+    def naming(self, methods: Iterable[str]) -> ScoresConfig:
+        """The same with its methods named."""
+        return self.model_copy(update={"methods": tuple(methods)})
 
     @property
-    def views(self) -> list[str]:
-        """Embeddings that the methods read."""
-        return sorted({view for name in self.methods for view in self.views_of(name)})
-
-    def views_of(self, method: str) -> list[str]:
-        """What a method reads, less the crops that are switched off."""
-        off = {view for view in ("raw", "feature") if not getattr(self, view)}
-        return [view for view in needs_of(method).views if view not in off] or ["image"]
-
-    @property
-    def texts(self) -> list[str]:
-        """Text sets that the methods read."""
-        return sorted({needs_of(name).texts for name in self.methods})
+    def matching(self) -> Matching:
+        """As methods take it."""
+        sharpness = self.logit_scale / 100.0
+        switches = {name: getattr(self, name) for name in ("raw", "feature", "soft")}
+        return Matching(self.n, self.m, self.temperature / sharpness, sharpness, **switches)
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,26 @@ class Scores(Stage):
     """Scores of all methods over one set of embeddings."""
 
     config: ScoresConfig
+    methods: Mapping[str, Method]
     index: Stage
     views: Mapping[str, Stage]
+    """Embeddings that the methods read."""
+    drawn: Mapping[str, Stage]
+    """The draws of views that are embedded in every way they can come out."""
     texts: Mapping[str, Stage]
     image_block: int
     runtime: Annotated[Runtime, RUNTIME]
 
     kind: ClassVar[str] = "scores"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+
+    def check(self) -> None:
+        """An expectation needs every outcome."""
+        if self.config.expectation and "feature" in self.views and not self.drawn:
+            raise ConfigError(
+                "scores.expectation: needs every window that can be drawn; "
+                "set windows.shape=square and windows.encode=all"
+            )
 
     def units(self, store: Store) -> list[Unit]:
         """Blocks of images."""
@@ -92,19 +104,96 @@ class Scores(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Load the text vectors, open the embeddings."""
-        views = {name: store.open(stage).array("embeddings") for name, stage in self.views.items()}
-        texts = {name: _descriptions(store, stage) for name, stage in self.texts.items()}
+        import torch
+
         index = store.open(self.index)
-        classes = len(index.table("classes"))
+        present = torch.from_numpy(index.table("classes")["present"].to_numpy().copy())
+        texts = {
+            name: _descriptions(store, stage, len(present)) for name, stage in self.texts.items()
+        }
+        if self.config.classes == "present":
+            texts = {name: found.of(present) for name, found in texts.items()}
+        counts = views_read(self.methods.values(), self.config.matching)
+        views = {name: self._reader(store, name, count) for name, count in counts.items()}
+        images = index.table("images")
         return ScoresWorker(
-            self.config, self.image_block, index.table("images"), classes, views, texts
+            self.config, self.methods, self.image_block, images, present, texts, views
         )
 
+    def _reader(self, store: Store, name: str, count: int) -> ViewReader:
+        array = store.open(self.views[name]).array("embeddings")
+        if name not in self.drawn:
+            return ViewReader(name, array, count)
+        draws = store.open(self.drawn[name])
+        if self.config.expectation:
+            return ExpectedReader(name, array, count, _odds(draws, array.shape[0]))
+        return DrawnReader(name, array, count, _outcomes(draws, array.shape[0], count))
 
-def _descriptions(store: Store, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
+
+def _descriptions(store: Store, stage: Stage, classes: int) -> Descriptions:
+    import torch
+
+    from pipeline.kernels.matching import Descriptions
+
     artifact = store.open(stage)
-    labels = artifact.table("texts")["label"].to_numpy()
-    return np.asarray(artifact.array("embeddings")[:]), labels
+    labels = torch.from_numpy(artifact.table("texts")["label"].to_numpy().copy())
+    vectors = torch.from_numpy(np.asarray(artifact.array("embeddings")[:]))
+    return Descriptions.from_rows(vectors, labels, classes)
+
+
+def _outcomes(draws: Artifact, images: int, count: int) -> np.ndarray:
+    """Which outcome each crop is: (images, count)."""
+    table = draws.table("crops", columns=["image", "crop", "outcome"])
+    table = table[table["crop"] < count].sort_values(["image", "crop"])
+    return np.asarray(table["outcome"].to_numpy().reshape(images, count))
+
+
+def _odds(draws: Artifact, images: int) -> np.ndarray:
+    """Probability of each patch by rank: (images, patches)."""
+    table = draws.table("odds", columns=["image", "rank", "probability"])
+    table = table.sort_values(["image", "rank"])
+    return np.asarray(table["probability"].to_numpy().reshape(images, -1))
+
+
+@dataclass(frozen=True)
+class ViewReader:
+    """Reads a view as it is stored: the first `count` of each image."""
+
+    name: str
+    array: Any
+    count: int
+
+    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """float16 (images, count, dim), and weights (images, count) if any."""
+        vectors = np.asarray(self.array[rows, : self.count])
+        if vectors.shape[1] != self.count:
+            raise AbsError(f"embeddings-{self.name} has {vectors.shape[1]} views, not {self.count}")
+        return vectors, None
+
+
+@dataclass(frozen=True)
+class DrawnReader(ViewReader):
+    """Picks each crop from all windows that it could have been."""
+
+    outcomes: np.ndarray
+
+    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """float16 (images, count, dim)."""
+        vectors = np.asarray(self.array[rows])
+        return np.take_along_axis(vectors, self.outcomes[rows][..., None], axis=1), None
+
+
+@dataclass(frozen=True)
+class ExpectedReader(ViewReader):
+    """All windows, each as often as `count` draws have it in expectation."""
+
+    odds: np.ndarray
+
+    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """float16 (images, windows, dim) and float64 weights (images, windows)."""
+        vectors, odds = np.asarray(self.array[rows]), self.odds[rows]
+        sizes = vectors.shape[1] // odds.shape[1]
+        return vectors, np.repeat(odds / sizes, sizes, axis=1) * self.count
 
 
 @dataclass
@@ -112,93 +201,102 @@ class ScoresWorker(Worker):
     """Scores blocks of images."""
 
     config: ScoresConfig
+    methods: Mapping[str, Method]
     image_block: int
     images: Any
-    classes: int
-    views: dict[str, Any]
-    texts: dict[str, tuple[np.ndarray, np.ndarray]]
+    present: Any
+    texts: dict[str, Descriptions]
+    views: dict[str, ViewReader]
 
     def __post_init__(self) -> None:
         """Make a scorer of each method."""
-        import torch
-
-        from pipeline.matching import Descriptions
-        from pipeline.methods.needs import MatchSettings
-
-        settings = MatchSettings(self.config.effective_temperature, self.config.soft)
-        tables = {
-            name: Descriptions.from_rows(
-                torch.from_numpy(vectors), torch.from_numpy(labels.copy()), self.classes
-            )
-            for name, (vectors, labels) in self.texts.items()
-        }
+        matching, count = self.config.matching, len(self.images)
         self._scorers = {
-            name: needs_of(name).scorer(tables[needs_of(name).texts], settings)
-            for name in self.config.methods
+            name: method.scorer(
+                Given({t: self.texts[t] for t in method.texts}, matching, count, self._block)
+            )
+            for name, method in self.methods.items()
         }
+
+    def _block(self, rows: slice) -> Views:
+        """All views of some images, float32."""
+        return _views({name: reader.read(rows) for name, reader in self.views.items()})
 
     def arrays(self) -> list[ArraySpec]:
         """`logits` (image, method, class)."""
-        each = (len(self.config.methods), self.classes)
+        labels = np.flatnonzero(self.present).tolist()
+        each = (len(self.methods), len(labels))
         dims = ("image", "method", "class")
         shape, chunks = (len(self.images), *each), (self.image_block, *each)
-        names = {"methods": list(self.config.methods)}
+        names = {"methods": list(self.methods), "labels": labels}
         return [ArraySpec("logits", dims, shape, chunks, "float32", names)]
 
-    def read(self, unit: Unit) -> dict[str, np.ndarray]:
-        """The unit's views as stored, float16 (images, views, dim); of crops the first n."""
-        found = {name: np.asarray(a[unit.rows, : self.config.n]) for name, a in self.views.items()}
-        for name, views in found.items():
-            if name != "image" and views.shape[1] != self.config.n:
-                raise AbsError(f"embeddings-{name} has {views.shape[1]} crops, not {self.config.n}")
-        return found
+    def read(self, unit: Unit) -> dict[str, Any]:
+        """The unit's views as stored, with their weights."""
+        return {name: reader.read(unit.rows) for name, reader in self.views.items()}
 
-    def compute(self, unit: Unit, inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: dict[str, Any]) -> dict[str, Any]:
         """Logits and what they say of each image."""
         import pandas as pd
         import torch
 
-        views = {name: torch.from_numpy(array).float() for name, array in inputs.items()}
+        views = _views(inputs)
         with torch.inference_mode():
             logits = [
-                scorer({view: views[view] for view in self.config.views_of(name)}).float().numpy()
-                for name, scorer in self._scorers.items()
+                self._of_present(scorer(unit.rows, views)).float().numpy()
+                for scorer in self._scorers.values()
             ]
-        images = self.images.iloc[unit.rows]
+        images, labels = self.images.iloc[unit.rows], np.flatnonzero(self.present)
         tables = [
-            judge(name, of_method, images)
-            for name, of_method in zip(self.config.methods, logits, strict=True)
+            judge(name, of_method, images, labels)
+            for name, of_method in zip(self.methods, logits, strict=True)
         ]
         return {
             "scores": pd.concat(tables, ignore_index=True),
             "logits": np.stack(logits, axis=1),
         }
 
+    def _of_present(self, scores: Any) -> Any:
+        return scores[:, self.present] if self.config.classes == "all" else scores
 
-def judge(method: str, logits: np.ndarray, images: Any) -> Any:
+
+def _views(stored: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> Views:
+    import torch
+
+    return {
+        name: View(
+            torch.from_numpy(vectors).float(),
+            None if weights is None else torch.from_numpy(weights).float(),
+        )
+        for name, (vectors, weights) in stored.items()
+    }
+
+
+def judge(method: str, logits: np.ndarray, images: Any, classes: np.ndarray) -> Any:
     """A row per image: prediction, rank of the label (1 is best), top-5 and margin.
 
-    Among equal scores the class that comes first ranks higher. The margin is the label's score
-    less the best other one.
+    `classes` are the labels that the columns of `logits` stand for. Among equal scores the class
+    that comes first ranks higher. The margin is the label's score less the best other one.
     """
     import pandas as pd
 
     if not np.isfinite(logits).all():
         raise AbsError(f"{method}: scores that are no numbers; are temperature and weights right?")
     labels = images["label"].to_numpy()
+    columns = np.searchsorted(classes, labels)
     order = np.argsort(-logits, axis=1, kind="stable")
-    rank = (order == labels[:, None]).argmax(axis=1) + 1
-    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    rank = (order == columns[:, None]).argmax(axis=1) + 1
+    own = np.take_along_axis(logits, columns[:, None], axis=1)[:, 0]
     rival = np.where(rank == 1, order[:, min(1, logits.shape[1] - 1)], order[:, 0])
     margin = own - np.take_along_axis(logits, rival[:, None], axis=1)[:, 0]
     table = {
         "image_id": images["image_id"].to_numpy(),
         "label": labels,
         "method": method,
-        "pred": order[:, 0],
+        "pred": classes[order[:, 0]],
         "correct": rank == 1,
         "rank": rank,
-        "top5": list(order[:, :5]),
+        "top5": list(classes[order[:, :5]]),
         "margin": margin.astype(np.float32),
     }
     return pd.DataFrame(table)

@@ -1,17 +1,16 @@
-"""ABS for one image in float64, written from the paper's equations and the official profile.
+"""Models, draws and scores in float64, written from the papers' equations.
 
 Slow on purpose: plain loops, full attention matrices, one crop at a time, nothing shared with the
 pipeline. Modules of open_clip and timm only hold the weights; every product is written out here.
 Images are PIL images in RGB, tokens (1 + grid * grid, width), grids row by row, boxes half-open.
+Where crops lie is in `reference_crops.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,29 +22,6 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 Box = tuple[int, int, int, int]
 Weights = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The numbers of a run; the defaults are the official profile."""
-
-    n: int
-    seed: int = 0
-    k: int = 20
-    tau: float = 0.03
-    alpha: float = 0.5
-    beta: float = 0.9
-    temperature: float = 0.03
-
-
-@dataclass(frozen=True)
-class Crop:
-    """Draw i of an image: a box in pixels around a patch, a window of tokens around a token."""
-
-    patch: int
-    box: Box
-    token: int
-    window: Box
 
 
 # --- Layers ---------------------------------------------------------------------------------
@@ -75,9 +51,17 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 def attend(
-    x: Tensor, w: Weights, heads: int, eps: float, causal: bool = False
+    x: Tensor,
+    w: Weights,
+    heads: int,
+    eps: float,
+    causal: bool = False,
+    angles: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Self-attention of one sequence, and its weights (heads, tokens, tokens)."""
+    """Self-attention of one sequence, and its weights (heads, tokens, tokens).
+
+    Queries and keys of the last tokens are turned by `angles` (tokens, half a head's width).
+    """
     query, key, value = linear(x, w, "qkv").chunk(3, dim=-1)
     width = x.shape[1] // heads
     outs, maps = [], []
@@ -86,6 +70,8 @@ def attend(
         q, k = query[:, part], key[:, part]
         if "q_norm.weight" in w:
             q, k = layer_norm(q, w, "q_norm", eps), layer_norm(k, w, "k_norm", eps)
+        if angles is not None:
+            q, k = turned(q, angles), turned(k, angles)
         logits = q @ k.T / math.sqrt(width)
         if causal:
             future = torch.ones_like(logits).triu(1).bool()
@@ -93,6 +79,29 @@ def attend(
         maps.append(softmax(logits))
         outs.append(maps[-1] @ value[:, part])
     return linear(torch.cat(outs, dim=-1), w, "proj"), torch.stack(maps)
+
+
+def turned(x: Tensor, angles: Tensor) -> Tensor:
+    """The last rows of x, of which entry j and entry j + half are a point in a plane, turned."""
+    start, half = len(x) - len(angles), x.shape[1] // 2
+    out = x.clone()
+    for row, angle in enumerate(angles):
+        a, b = x[start + row, :half], x[start + row, half:]
+        out[start + row, :half] = a * torch.cos(angle) - b * torch.sin(angle)
+        out[start + row, half:] = a * torch.sin(angle) + b * torch.cos(angle)
+    return out
+
+
+def dinov3_angles(grid: int, width: int, base: float) -> Tensor:
+    """How far each patch is turned: a quarter of the width by its row, a quarter by its column."""
+    periods = [base ** (4 * i / width) for i in range(width // 4)]
+    places = [2 * (i + 0.5) / grid - 1 for i in range(grid)]
+    rows = [
+        [2 * math.pi * place / period for place in (y, x) for period in periods]
+        for y in places
+        for x in places
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -104,12 +113,13 @@ class Block:
     eps: float
     act: Callable[[Tensor], Tensor]
     causal: bool = False
+    angles: Tensor | None = None
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One sequence (tokens, width) to the next, and the attention weights on the way."""
         w = self.weights
         normed = layer_norm(x, w, "norm1", self.eps)
-        mixed, maps = attend(normed, w, self.heads, self.eps, self.causal)
+        mixed, maps = attend(normed, w, self.heads, self.eps, self.causal, self.angles)
         x = x + mixed * w.get("ls1.gamma", 1.0)
         hidden = self.act(linear(layer_norm(x, w, "norm2", self.eps), w, "fc1"))
         return x + linear(hidden, w, "fc2") * w.get("ls2.gamma", 1.0), maps
@@ -162,6 +172,8 @@ TIMM_BLOCK = {
     "mlp.fc2": "fc2",
     "ls1": "ls1",
     "ls2": "ls2",
+    "gamma_1": "ls1.gamma",
+    "gamma_2": "ls2.gamma",
 }
 
 
@@ -206,13 +218,26 @@ class Clip:
 
     def tokens_before(self, image: Image.Image, layer: int) -> Tensor:
         """What enters block `layer`, counted from 0."""
-        w = self.weights
-        patches = embed_patches(self.preprocess(image), w["visual.conv1.weight"])
-        x = torch.cat([w["visual.class_embedding"][None], patches])
-        x = layer_norm(x + w["visual.positional_embedding"], w, "visual.ln_pre", self.eps)
+        x = self._embed(self.preprocess(image))
         for block in self.blocks[:layer]:
             x = block(x)[0]
         return x
+
+    def attention(self, image: Image.Image) -> list[list[float]]:
+        """Eq. 3 for CLIP itself, per layer: the whole image squashed, bicubic."""
+        squashed = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        x = self._embed(normalized(squashed, self.mean, self.std))
+        rows = []
+        for block in self.blocks:
+            x, maps = block(x)
+            rows.append(class_row(maps, 1))
+        return rows
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        w = self.weights
+        patches = embed_patches(pixels, w["visual.conv1.weight"])
+        x = torch.cat([w["visual.class_embedding"][None], patches])
+        return layer_norm(x + w["visual.positional_embedding"], w, "visual.ln_pre", self.eps)
 
     def finish(self, x: Tensor, layer: int) -> Tensor:
         """The unit vector of one sequence that enters block `layer`."""
@@ -232,6 +257,10 @@ class Clip:
             x = block(x)[0]
         end = max(range(len(tokens)), key=lambda i: tokens[i])
         return unit(layer_norm(x, w, "ln_final", self.eps)[end] @ w["text_projection"])
+
+    def encode_box(self, image: Image.Image, box: Box) -> Tensor:
+        """Eq. 6: the box cut out, then as any image."""
+        return self.encode_image(image.crop(box))
 
     def encode_window(self, tokens: Tensor, window: Box, layer: int) -> Tensor:
         """Eq. 7: a window of tokens, stretched over the grid behind the image's own class token."""
@@ -254,12 +283,17 @@ class Vit:
         self.side = module.patch_embed.img_size[0]
         self.mean, self.std = module.pretrained_cfg["mean"], module.pretrained_cfg["std"]
         first = module.blocks[0]
+        angles = None
+        if "pos_embed" not in self.weights:
+            grid = self.side // self.weights["patch_embed.proj.weight"].shape[-1]
+            angles = dinov3_angles(grid, first.attn.head_dim, base=100)
         self.blocks = [
             Block(
                 taken(self.weights, f"blocks.{i}.", TIMM_BLOCK),
                 first.attn.num_heads,
                 first.norm1.eps,
                 gelu,
+                angles=angles,
             )
             for i in range(len(module.blocks))
         ]
@@ -270,8 +304,7 @@ class Vit:
         rows = []
         for block in self.blocks:
             x, maps = block(x)
-            row = sum(maps[h, 0] for h in range(len(maps))) / len(maps)
-            rows.append([float(value) for value in row[prefix:]])
+            rows.append(class_row(maps, prefix))
         return rows
 
     def _embed(self, image: Image.Image) -> tuple[Tensor, int]:
@@ -280,7 +313,7 @@ class Vit:
         x = embed_patches(pixels, w["patch_embed.proj.weight"])
         x = x + w.get("patch_embed.proj.bias", 0.0)
         extra = [w[name][0] for name in ("cls_token", "reg_token") if name in w]
-        positions = w["pos_embed"][0]
+        positions = w.get("pos_embed", torch.zeros(1, len(x), x.shape[1]))[0]
         if len(positions) == len(x):
             x = torch.cat([*extra, x + positions])
         else:
@@ -290,19 +323,17 @@ class Vit:
         return x, sum(len(e) for e in extra)
 
 
+def class_row(maps: Tensor, prefix: int) -> list[float]:
+    """Mean over the heads of what the first token attends to, without the first `prefix` tokens."""
+    row = maps[:, 0].sum(dim=0) / len(maps)
+    return [float(value) for value in row[prefix:]]
+
+
 def unit(vector: Tensor) -> Tensor:
     return vector / torch.sqrt((vector**2).sum())
 
 
-# --- Draws and geometry ---------------------------------------------------------------------
-
-
-def file_uniforms(file: Path, seed: int, n: int) -> np.ndarray:
-    """The image's own stream: row i belongs to crop i."""
-    sha = hashlib.sha256(file.read_bytes()).hexdigest()
-    key = hashlib.blake2b(f"{seed}:crops:{sha}".encode(), digest_size=16).digest()
-    philox = np.random.Philox(key=int.from_bytes(key, "little"))
-    return np.random.Generator(philox).random((n, 8))
+# --- Draws ----------------------------------------------------------------------------------
 
 
 def ranked(values: Sequence[float]) -> list[int]:
@@ -331,40 +362,10 @@ def drawn_integer(low: int, high: int, u: float) -> int:
     return low + math.floor(u * (high - low + 1))
 
 
-def axis_span(index: int, grid: int, side: int, length: int) -> tuple[int, int]:
-    """One axis of Eq. 6: `side` pixels about the centre of a patch, clipped to the image."""
-    start = int(index * 16 * (length / (grid * 16)))
-    end = start + int(16 * (length / (grid * 16)))
-    centre = (start + end) // 2
-    half = side // 2
-    return max(0, centre - half), min(length, centre + half)
-
-
 def window_span(index: int, grid: int, size: int) -> tuple[int, int]:
     """One axis of Eq. 7: half a size to either side of a token, the token, clipped to the grid."""
     half = size // 2
     return max(0, index - half), min(grid, index + half + 1)
-
-
-def crops_of(
-    attention: Sequence[float], u: np.ndarray, size: tuple[int, int], grid: int, p: Profile
-) -> list[Crop]:
-    """All draws for one image of (width, height), its token grid being `grid` wide."""
-    source = math.isqrt(len(attention))
-    chances = patch_probabilities(attention, p.k, p.tau)
-    bounds = [(int(length * p.alpha), int(length * p.beta)) for length in (*size, grid)]
-    crops = []
-    for row in u:
-        patch, width, height, token, side = row[:5]
-        i, j = divmod(drawn(chances, patch), source)
-        left, right = axis_span(j, source, drawn_integer(*bounds[0], width), size[0])
-        top, bottom = axis_span(i, source, drawn_integer(*bounds[1], height), size[1])
-        r, c = (v * grid // source for v in divmod(drawn(chances, token), source))
-        tokens = drawn_integer(*bounds[2], side)
-        (west, east), (north, south) = window_span(c, grid, tokens), window_span(r, grid, tokens)
-        box, window = (left, top, right, bottom), (west, north, east, south)
-        crops.append(Crop(i * source + j, box, r * grid + c, window))
-    return crops
 
 
 # --- Scores ---------------------------------------------------------------------------------
@@ -395,6 +396,28 @@ def mean_scores(feature: np.ndarray, texts: Sequence[Sequence[np.ndarray]]) -> l
     return scores
 
 
+def cross_aligned_scores(
+    image: np.ndarray,
+    crops: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    texts: Sequence[Sequence[np.ndarray]],
+    image_scale: float,
+    text_scale: float,
+) -> list[float]:
+    """WCA: crops like the image and texts like their class's label count more; then a cosine."""
+    whole = blend(image, crops, image_scale)
+    pairs = zip(labels, texts, strict=True)
+    return [dot(whole, blend(label, group, text_scale)) for label, group in pairs]
+
+
+def blend(whole: np.ndarray, parts: Sequence[np.ndarray], scale: float) -> list[float]:
+    """The sum of parts weighed by exp(scale * cosine with the whole), as a unit vector."""
+    weights = [math.exp(scale * (dot(whole, part) - 1)) for part in parts]
+    columns = zip(*parts, strict=True)
+    total = [math.fsum(w * v for w, v in zip(weights, c, strict=True)) for c in columns]
+    return [value / math.sqrt(dot(total, total)) for value in total]
+
+
 def dot(a: Iterable[float], b: Iterable[float]) -> float:
     return math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True))
 
@@ -404,25 +427,3 @@ def rank_of(label: int, scores: Sequence[float]) -> int:
     better = [s > scores[label] for s in scores]
     earlier = [s == scores[label] for s in scores[:label]]
     return 1 + sum(better) + sum(earlier)
-
-
-# --- The whole method ------------------------------------------------------------------------
-
-
-def raw_embedding(clip: Clip, image: Image.Image, box: Box) -> Tensor:
-    """Eq. 6: the box cut out, then CLIP as for any image."""
-    return clip.encode_image(image.crop(box))
-
-
-def abs_features(
-    file: Path, attention: Sequence[float], clip: Clip, profile: Profile
-) -> list[np.ndarray]:
-    """Algorithm 1: the vectors of all feature crops and raw crops of one file."""
-    image = Image.open(file).convert("RGB")
-    u = file_uniforms(file, profile.seed, profile.n)
-    crops = crops_of(attention, u, image.size, clip.grid, profile)
-    last = len(clip.blocks) - 1
-    tokens = clip.tokens_before(image, last)
-    features = [clip.encode_window(tokens, crop.window, last) for crop in crops]
-    features += [raw_embedding(clip, image, crop.box) for crop in crops]
-    return [feature.numpy() for feature in features]

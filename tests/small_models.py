@@ -7,8 +7,11 @@ order of patches does not hang on rounding.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import math
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,37 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline.files import Digests
+from pipeline.images import Images
+from pipeline.locations import Paths
+from pipeline.models.sources import ClipConfig, ClipSource, VitConfig, VitSource
+from pipeline.runtime import Runtime
+
 VOCABULARY = 512 + 2
 """Bytes, bytes that end a word, and the two marks: a tokenizer without merges."""
+
+
+CPU = Runtime(device="cpu", batch_size=2)
+
+
+def places(folder: Path, weights_dir: Path | None = None) -> tuple[Paths, Digests]:
+    """A store in `folder`, and a folder of weights."""
+    weights = str(weights_dir) if weights_dir else None
+    return Paths(artifacts=str(folder / "store"), weights=weights), Digests(folder / "sha256.json")
+
+
+def clip_source(
+    folder: Path, model: str, weights: str | None = None, weights_dir: Path | None = None
+) -> ClipSource:
+    """A CLIP by its settings, remembered in `folder`."""
+    return ClipSource(ClipConfig(model=model, weights=weights), *places(folder, weights_dir))
+
+
+def vit_source(
+    folder: Path, model: str, weights: str | None = None, weights_dir: Path | None = None
+) -> VitSource:
+    """An attention model by its settings, remembered in `folder`."""
+    return VitSource(VitConfig(model=model, weights=weights), *places(folder, weights_dir))
 
 
 def fill(module: nn.Module, seed: int, gain: float = 1.0) -> None:
@@ -42,9 +74,9 @@ def _noise(rng: np.random.Generator, name: str, shape: tuple[int, ...], gain: fl
     return noise * scale / math.sqrt(math.prod(shape[1:]))
 
 
-def write_clip(folder: Path, side: int, patch: int, **preprocessing: str) -> None:
-    """A CLIP of `side // patch` tokens a side, with OpenAI's activation."""
-    config = {
+def clip_config(side: int, patch: int, **vision: Any) -> dict[str, Any]:
+    """Of a CLIP of `side // patch` tokens a side, with OpenAI's activation."""
+    return {
         "embed_dim": 24,
         "quick_gelu": True,
         "vision_cfg": {
@@ -53,6 +85,7 @@ def write_clip(folder: Path, side: int, patch: int, **preprocessing: str) -> Non
             "width": 32,
             "layers": 3,
             "head_width": 16,
+            **vision,
         },
         "text_cfg": {
             "context_length": 64,
@@ -62,6 +95,13 @@ def write_clip(folder: Path, side: int, patch: int, **preprocessing: str) -> Non
             "layers": 2,
         },
     }
+
+
+def write_clip(
+    folder: Path, side: int, patch: int, vision: dict[str, Any] | None = None, **preprocessing: str
+) -> None:
+    """A CLIP of `side // patch` tokens a side; `vision` adds to its encoder's configuration."""
+    config = clip_config(side, patch, **vision or {})
     preprocess = {
         "mean": [0.48, 0.46, 0.41],
         "std": [0.27, 0.26, 0.28],
@@ -76,6 +116,42 @@ def write_clip(folder: Path, side: int, patch: int, **preprocessing: str) -> Non
     module = open_clip.CLIP(**config)
     fill(module, seed=1, gain=1.5)
     save_file(_contiguous(module), folder / "open_clip_model.safetensors")
+
+
+def write_repository(folder: Path, cache: Path, name: str) -> Path:
+    """A folder's files as a cache of the hub holds them: links of a snapshot to blobs."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / ("c0ffee" * 6 + "abcd")
+    for part in (snapshot, repository / "blobs", repository / "refs"):
+        part.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(snapshot.name)
+    for path in folder.iterdir():
+        blob = repository / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(blob)
+    return snapshot
+
+
+class Holder(nn.Module):
+    """Parameters by name, as a module that can be scripted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def write_torchscript(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Tensors as a TorchScript archive."""
+    top = Holder()
+    for name, value in tensors.items():
+        *path, last = name.split(".")
+        holder: nn.Module = top
+        for part in path:
+            if part not in dict(holder.named_children()):
+                holder.add_module(part, Holder())
+            holder = holder.get_submodule(part)
+        holder.register_parameter(last, nn.Parameter(value, requires_grad=False))
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(top).save(str(file))
 
 
 def write_vit(folder: Path, architecture: str, **model_args: Any) -> None:
@@ -124,3 +200,14 @@ def vit_module(folder: Path) -> nn.Module:
     module.load_state_dict(load_file(folder / "model.safetensors"))
     module.pretrained_cfg = config["pretrained_cfg"]
     return module
+
+
+def assert_attention(maps: Any, images: Images, expected: list[list[list[float]]]) -> None:
+    """`expected`: by image, layer and patch."""
+    found = maps.attention(maps.read(images, slice(0, len(expected))))
+    exact = np.array(expected)
+    assert found.dtype == np.float32
+    assert found.shape == (*exact.shape[:2], maps.grid, maps.grid)
+    assert maps.layers == exact.shape[1]
+    assert np.abs(found.reshape(exact.shape) - exact).max() <= 1e-5
+    assert exact.std(axis=2).min() > 2e-4

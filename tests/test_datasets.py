@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.folder import read_folder
-from pipeline.errors import AbsError, ConfigError
+from pipeline.errors import AbsError
 from pipeline.images import decode
 from pipeline.progress import Reporter
 from pipeline.runner import run_stage
@@ -55,16 +56,30 @@ def test_damaged_files_are_skipped_with_their_reason_and_the_run_goes_on(run_of:
     assert len(run.store.open(run.named("scores")[0]).table("scores")) == 8 * 3
 
 
-def test_very_small_and_very_narrow_images_go_through(run_of: Runner) -> None:
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ["windows.k=null"],
+        ["windows.draws=joint", "windows.shape=box", "windows.view=clip", "crops.sizes=ratio"],
+        ["windows.shape=ratio", "windows.view=clip", "windows.index=exact"],
+    ],
+    ids=["official", "aligned", "ratio"],
+)
+def test_very_small_and_very_narrow_images_go_through(run_of: Runner, rules: list[str]) -> None:
     folder = sorted(image_root(run_of).iterdir())[0]
     for name, size in (("dot", (1, 1)), ("wide", (300, 2)), ("high", (3, 200))):
         Image.fromarray(PIXELS).resize(size).save(folder / f"{name}.png")
-    run = run_of("crops.alpha=0.01", "crops.k=5000")
+    run = run_of("crops.alpha=0.01", "crops.k=5000", *rules)
     make_all(run)
-    crops = run.store.open(run.named("crops")[0]).table("crops")
+    crops = run.store.open(run.named("crops-raw")[0]).table("crops")
     assert len(crops) == 11 * 4
     assert (crops["box_right"] > crops["box_left"]).all()
     assert (crops["box_bottom"] > crops["box_top"]).all()
+    windows = run.store.open(run.named("crops-feature")[0]).table("crops")
+    assert (windows["window_right"] > windows["window_left"]).all()
+    assert (windows["window_bottom"] > windows["window_top"]).all()
+    assert windows[["window_left", "window_top"]].min().min() >= 0
+    assert windows[["window_right", "window_bottom"]].max().max() <= 10
 
 
 def test_an_image_that_changes_after_the_index_stops_the_run(run_of: Runner) -> None:
@@ -96,26 +111,12 @@ def test_a_folder_that_would_mislead_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("descriptions.clip.file=x.json", "without file and limit"),
-        ("descriptions.clip.limit=3", "without file and limit"),
-        ("descriptions.clip.template='{{}} {}'", "once"),
-        ("descriptions.clip.template=bird", "once"),
-    ],
-)
-def test_a_text_source_is_one_thing_or_the_other(run_of: Runner, change: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        run_of(change)
-
-
-@pytest.mark.parametrize(
     ("content", "message"),
     [
         ('{"A": [], "B": ["x"]}', "'A' needs a list"),
         ('{"A": null, "B": ["x"]}', "'A' needs a list"),
         ('{"A": ["x", 3], "B": ["x"]}', "'A' needs a list"),
-        ('{"A": [" "], "B": ["x"]}', "'A' needs a list"),
+        ('{"A": {"x": "y"}, "B": ["x"]}', "'A' needs a list"),
         ('{"A": ["x"], "B": ["x"], "A": ["y"]}', "'A' stands there twice"),
         ('["x"]', "expected an object"),
         ("[" * 100_000, "not valid JSON"),
@@ -133,3 +134,18 @@ def test_a_wrong_prompt_file_is_refused_before_any_work(
     with pytest.raises(AbsError, match=message.replace("'A'", f"'{first}'")):
         run.execute(run.stages, [], quiet=True)
     assert not run.store.folder.exists()
+
+
+def test_empty_texts_are_encoded_like_any_other(run_of: Runner, tmp_path: Path) -> None:
+    """Published files have them."""
+    first, second = (
+        folder.name.replace("_", " ") for folder in sorted(image_root(run_of).iterdir())
+    )
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({first: ["", "a bird"], second: [" "]}))
+    run = run_of(f"descriptions.cupl.file={prompts}", "scores.methods=[cupl]")
+    make_all(run)
+    texts = run.store.open(run.named("descriptions-cupl")[0])
+    assert texts.table("texts")["text"].tolist() == ["", "a bird", " "]
+    vectors = np.asarray(texts.array("embeddings")[:])
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)

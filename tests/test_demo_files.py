@@ -5,16 +5,21 @@ files claim.
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.demo.attributes import ATTRIBUTES
+from pipeline.demo.attributes import ATTRIBUTES, PARTS
 from pipeline.demo.build import DEMO
-from pipeline.demo.dataset import PER_CLASS, class_folder, file_name, picture
-from pipeline.demo.lessons import SIZES
+from pipeline.demo.dataset import PER_CLASS, class_folder, file_name, picture, write_prompts
+from pipeline.demo.everyday import EVERYDAY
+from pipeline.demo.lessons import SIZES, caption_corpus
+from pipeline.demo.phrases import ANONYMOUS, naming_sentence, noun_phrase, part_claims
 from pipeline.demo.species import DESCRIPTIONS, WRONG_SHARE, descriptions, species
+from pipeline.texts import of_templates, read_templates, read_texts, read_words
 
 PICTURES = [(place, number) for place in (0, 11, 23) for number in (0, 4, 10)]
 
@@ -78,3 +83,38 @@ def test_each_description_names_its_class_and_tells_of_one_part() -> None:
                 assert name in sentence
                 rest = sentence.replace(name, "").lower().replace("'s", "").strip(".").split()
                 assert len({word.removesuffix("s") for word in rest} & nouns) == 1, sentence
+
+
+def test_prompt_files_are_what_is_written(tmp_path: Path) -> None:
+    write_prompts(tmp_path)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in (DEMO / "prompts").iterdir()}
+
+
+def test_descriptors_are_true_and_each_of_another_part() -> None:
+    told = read_texts(DEMO / "prompts" / "clip-d.json", "descriptors")
+    assert list(told) == [one.name.text for one in species()]
+    assert {len(phrases) for phrases in told.values()} == {6, 7, 8}
+    for one in species():
+        true = {noun_phrase(claims) for claims in part_claims(one.bird)}
+        assert set(told[one.name.text]) <= true
+        nouns = [phrase.split()[-1].removesuffix("s") for phrase in told[one.name.text]]
+        assert nouns == [part for part in PARTS if part in nouns]
+
+
+def test_templates_are_the_sentences_that_only_name_a_bird() -> None:
+    templates = read_templates(DEMO / "prompts" / "clip-e.json")
+    assert 5 <= len(templates) <= 7
+    rng = np.random.default_rng(0)
+    assert set(of_templates([ANONYMOUS.text], templates)[0]) == {
+        naming_sentence(rng, ANONYMOUS) for _ in range(200)
+    }
+
+
+def test_everyday_words_say_nothing_of_birds() -> None:
+    words = read_words(DEMO / "prompts" / "words.txt")
+    assert tuple(words) == EVERYDAY
+    assert len(set(words)) == len(words) >= 150
+    known = {word for text in caption_corpus(60) for word in re.findall("[a-z]+", text)}
+    assert not known & set(words)
+    assert {len(word) for word in words} >= set(range(3, 12))

@@ -1,10 +1,14 @@
-"""The README's commands on the demo, as a user runs them, and the figures that it states."""
+"""The README's commands on the demo, as a user runs them, and what it says to expect.
+
+On a few of the demo's images, which are found first where `ABS_DATA` has them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,20 +23,32 @@ from PIL import Image
 from tests.conftest import DEMO, ROOT, abs_command
 
 CHANCE = 1 / 24
+EACH = 3
+"""Images of a class."""
+METHODS = ["clip", "clip-e", "clip-d", "waffle", "cupl", "wca", "abs"]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store with the demo in it, made by the command that the README names."""
     folder = tmp_path_factory.mktemp("artifacts")
-    before = os.environ.get("ABS_ARTIFACTS")
-    os.environ["ABS_ARTIFACTS"] = str(folder)
-    done = abs_command("run", "--dataset", "demo")
-    assert done.returncode == 0, done.stderr
-    yield folder
-    os.environ.pop("ABS_ARTIFACTS")
-    if before is not None:
-        os.environ["ABS_ARTIFACTS"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABS_ARTIFACTS", str(folder))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("ABS_DATA", str(write_images(tmp_path_factory.mktemp("data"))))
+        done = abs_command("run", "--dataset", "demo")
+        assert done.returncode == 0, done.stderr
+        yield folder
+
+
+def write_images(folder: Path) -> Path:
+    """The first images of each class, where a folder of datasets would have them."""
+    for source in sorted((DEMO / "images").iterdir()):
+        target = folder / (DEMO / "images").relative_to(ROOT) / source.name
+        target.mkdir(parents=True)
+        for image in sorted(source.iterdir())[:EACH]:
+            shutil.copy(image, target)
+    return folder
 
 
 def run_json(*words: str) -> Any:
@@ -42,7 +58,7 @@ def run_json(*words: str) -> Any:
 def test_a_second_run_computes_nothing_and_says_so(store: Path) -> None:
     done = abs_command("run", "--dataset", "demo")
     assert "Nothing to do: every stage is finished." in done.stdout
-    assert done.stderr.count("cached") == 10
+    assert done.stderr.count("cached") == 17
 
 
 def test_another_temperature_computes_scores_and_metrics_only(store: Path) -> None:
@@ -53,11 +69,16 @@ def test_another_temperature_computes_scores_and_metrics_only(store: Path) -> No
 
 def test_the_demo_reaches_what_it_promises(store: Path) -> None:
     rows = {row["method"]: row for row in run_json("run")["results"]}
+    assert list(rows) == METHODS
     clip, cupl = rows["clip"]["top1"], rows["cupl"]["top1"]
     images = rows["clip"]["images"]
+    assert images == 24 * EACH
     assert clip >= 5 * CHANCE
     error = ((clip * (1 - clip) + cupl * (1 - cupl)) / images) ** 0.5
     assert cupl - clip > 5 * error
+    described = min(rows[name]["top1"] for name in ("clip-d", "cupl", "wca", "abs"))
+    undescribed = max(rows[name]["top1"] for name in ("clip", "clip-e", "waffle"))
+    assert described > undescribed
 
 
 def test_attention_lies_on_the_object(store: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from pipeline.config import Section
 from pipeline.files import Digests
 from pipeline.identity import canonical, canonical_json, digest
+from pipeline.methods import METHODS
 from pipeline.run import build
-from pipeline.settings import Settings, load, merge, validate
+from pipeline.settings import load, merge, validate
 from pipeline.stage import WHOLE, Stage, Unit, Worker
 from pipeline.store import Store
-from tests.conftest import Runner
+from stages.descriptions import RULES
+from tests.conftest import DEMO, Runner
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(-1e300, 1e300),
@@ -82,75 +85,104 @@ OTHER: dict[str, Any] = {
     "crops.k": 19,
     "crops.layer": -2,
     "crops.seed": 1,
+    "crops.sizes": "ratio",
     "crops.temperature": 0.04,
     "dataset.name": "other",
-    "descriptions.clip.limit": 3,
-    "descriptions.clip.template": "a drawing of a {}.",
-    "descriptions.cupl.limit": 9,
-    "descriptions.cupl.template": "{} alone",
+    "descriptions.clip-e.templates": ["a drawing of a {}."],
+    "descriptions.clip.templates": ["a drawing of a {}."],
+    "descriptions.waffle.pairs": 3,
+    "descriptions.waffle.seed": 1,
+    "feature.gain": 3.0,
     "feature.layer": 1,
+    "feature.prompt": "mask",
     "index.max_skipped": 0.02,
     "layout.crops": 7,
     "layout.images": 7,
+    "methods.wca.image_scale": 3.0,
+    "methods.wca.n": 2,
+    "methods.wca.pool": 5,
+    "methods.wca.seed": 1,
+    "methods.wca.text_scale": 3.0,
+    "raw.brightness": 1.4,
+    "raw.prompt": "highlight",
+    "raw.thickness": 0.03,
+    "scores.classes": "present",
+    "scores.expectation": True,
     "scores.feature": False,
     "scores.logit_scale": 50.0,
+    "scores.m": 9,
     "scores.methods": ["clip", "abs"],
     "scores.n": 3,
     "scores.raw": False,
     "scores.soft": False,
     "scores.temperature": 0.04,
+    "squares.alpha": 0.4,
+    "squares.beta": 0.8,
+    "squares.seed": 1,
+    "windows.draws": "joint",
+    "windows.index": "nearest",
+    "windows.k": 19,
+    "windows.shape": "ratio",
+    "windows.view": "clip",
 }
 """Another value for each field that belongs to a key."""
 
-FILE = "pipeline/demo/prompts/cupl.json"
-BESIDE = {
-    "descriptions.clip.limit": [f"descriptions.clip={{template: null, file: {FILE}, limit: 8}}"],
-    "descriptions.cupl.limit": ["descriptions.cupl.limit=8"],
-    "descriptions.cupl.template": ["descriptions.cupl={template: 'a {}', file: null, limit: null}"],
-}
+BESIDE = {"descriptions.clip-e.templates": "descriptions.clip-e={file: null, templates: ['a {}']}"}
 """What else must be set for a field to have another value."""
 
 RUNTIME_FIELDS = {
-    "dataset.root", "clip.model", "clip.weights", "attention.model", "attention.weights",
-    "descriptions.clip.file", "descriptions.cupl.file", "runtime.device", "runtime.batch_size",
-    "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
+    "dataset.root", "dataset.names", "dataset.vocabulary", "dataset.duplicates", "clip.model",
+    "clip.weights", "attention.model", "attention.weights", "descriptions.clip.file",
+    "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
+    "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "runtime.device",
+    "runtime.batch_size", "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
 }  # fmt: skip
-"""Locations and speed. Files among them count by their content."""
+"""Locations and speed, and what other stages take up. Files among them count by their content."""
+
+APART = {f"descriptions.{name}.rule" for name in ("clip", "clip-e", "clip-d", "waffle", "cupl")}
+APART |= {"dataset.reader"}
+"""Rules, which bring fields of their own, have a test of their own. Of a reader counts what it
+finds."""
 
 
-def leaves(section: type[Section], values: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Every field of the settings with its value, by dotted name."""
-    found: list[tuple[str, Any]] = []
-    for name, field in section.model_fields.items():
-        inner, value = field.annotation, getattr(values, name)
-        if isinstance(inner, type) and issubclass(inner, Section):
-            found += leaves(inner, value, f"{path}{name}.")
+def leaves(section: Section, path: str = "") -> Iterator[tuple[str, bool]]:
+    """Every field by dotted name, and whether it belongs to a key."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from leaves(value, f"{path}{name}.")
+        elif isinstance(value, dict):
+            for inner, one in value.items():
+                yield from leaves(one, f"{path}{name}.{inner}.")
         else:
-            found.append((f"{path}{name}", value))
-    return found
+            yield f"{path}{name}", name in section.hashed_fields()
 
 
-LEAVES = dict(leaves(Settings, load("demo")))
+LEAVES = dict(leaves(load("demo")))
 
 
 def test_the_runtime_fields_are_those_that_are_listed() -> None:
-    def runtime(section: type[Section], path: str) -> set[str]:
-        found = {f"{path}{n}" for n in section.model_fields if n not in section.hashed_fields()}
-        for name, field in section.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-                found |= runtime(field.annotation, f"{path}{name}.")
-        return found
-
-    assert runtime(Settings, "") == RUNTIME_FIELDS
+    assert {name for name, hashed in LEAVES.items() if not hashed} == RUNTIME_FIELDS
 
 
 def test_no_field_of_a_key_is_left_out_below() -> None:
-    assert set(OTHER) == set(LEAVES) - RUNTIME_FIELDS - {"dataset.reader"}
+    assert set(OTHER) == {name for name, hashed in LEAVES.items() if hashed} - APART
+
+
+def test_the_demo_has_every_kind_of_section() -> None:
+    """Open ones are looked at through what the demo holds: all rules, all methods with settings."""
+    demo = load("demo")
+    assert {texts.rule for texts in demo.descriptions.values()} == set(RULES)
+    assert set(demo.methods) == {name for name, method in METHODS.items() if method.model_fields}
+
+
+ALL = "scores.methods=null"
 
 
 @pytest.mark.parametrize("name", sorted(OTHER))
 def test_every_field_changes_the_key_of_the_metrics(run_of: Runner, name: str) -> None:
-    base = run_of(*BESIDE.get(name, [])).settings.model_dump(mode="json")
+    beside = [BESIDE[name]] if name in BESIDE else []
+    base = run_of(ALL, *beside).settings.model_dump(mode="json")
     change = OTHER[name]
     for part in reversed(name.split(".")):
         change = {part: change}
@@ -158,10 +190,26 @@ def test_every_field_changes_the_key_of_the_metrics(run_of: Runner, name: str) -
     assert before != after
 
 
+@pytest.mark.parametrize("name", ["clip", "clip-e", "clip-d", "waffle", "cupl"])
+def test_every_rule_is_another_text_set(run_of: Runner, name: str) -> None:
+    base = run_of(ALL).settings.model_dump(mode="json")
+    file, words = (str(DEMO / "prompts" / name) for name in ("cupl.json", "words.txt"))
+    found = []
+    for rule in RULES:
+        extra = {"words": words} if rule == "waffle" else {}
+        base["descriptions"][name] = {"rule": rule, "file": file, **extra}
+        stages = {stage.name: stage.key for stage in build(validate(base))}
+        found.append((stages[f"descriptions-{name}"], stages["metrics"]))
+    assert [len(set(keys)) for keys in zip(*found, strict=True)] == [len(RULES)] * 2
+
+
+# --- What a key is made of --------------------------------------------------------------------
+
+
 def test_the_key_says_what_it_is_made_of(run_of: Runner) -> None:
     raw = run_of().named("embeddings-raw")[0]
     identity = raw.identity()
-    assert set(identity["upstream"]) == {"index", "crops"}
+    assert set(identity["upstream"]) == {"index", "views"}
     assert set(identity["outside"]) == {"clip"}
     assert len(identity["outside"]["clip"]["weights"]) == 64
     assert "count" not in identity["config"]

@@ -1,82 +1,285 @@
-"""Methods against brute force in float64, and the components of ABS switched on and off."""
+"""Methods by themselves, the components of ABS, and whether the interface is wide enough."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.matching import Descriptions
+from pipeline.commands import Run
+from pipeline.errors import AbsError, ConfigError
+from pipeline.kernels.matching import Descriptions
 from pipeline.methods import METHODS
-from pipeline.methods.needs import MatchSettings
-from tests.conftest import Runner, make_all
+from pipeline.methods.base import Given, Matching, View
+from pipeline.progress import Reporter
+from pipeline.runner import run_stage
+from tests.conftest import Runner, digests, make_all, write_dataset
+from tests.further_methods import FURTHER, Greedy, Transport
+from tests.reference_case import array, stored_texts, table
 
 COUNTS = (3, 1, 4)
 """Descriptions of each of three classes."""
+LABELS = torch.from_numpy(np.repeat(np.arange(len(COUNTS)), COUNTS))
+MEAN = ("clip", "clip-e", "clip-d", "waffle", "cupl")
 
 
 def unit(*shape: int) -> np.ndarray:
     vectors = np.random.default_rng(sum(shape)).normal(size=shape)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
-def score(method: str, views: dict[str, np.ndarray], soft: bool = True) -> np.ndarray:
-    labels = np.repeat(np.arange(len(COUNTS)), COUNTS)
-    texts = Descriptions.from_rows(torch.from_numpy(unit(8, 5)), torch.from_numpy(labels), 3)
-    scorer = METHODS[method].scorer(texts, MatchSettings(0.1, soft))
-    return scorer({name: torch.from_numpy(view) for name, view in views.items()}).numpy()
+def score(
+    method: str, matching: Matching, views: dict[str, np.ndarray], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Scores of a method's own settings, of the same texts in every set."""
+    texts = Descriptions.from_rows(torch.from_numpy(unit(8, 5)), LABELS, len(COUNTS))
+    scorer = METHODS[method]().scorer(Given(dict.fromkeys(METHODS[method].texts, texts), matching))
+    weighed = None if weights is None else torch.from_numpy(weights)
+    given = {name: View(torch.from_numpy(view), weighed) for name, view in views.items()}
+    return np.asarray(scorer(slice(0, 4), given).numpy())
 
 
-def means() -> np.ndarray:
-    """The renormalised mean text of each class."""
-    texts = unit(8, 5)
-    found = np.stack([part.sum(axis=0) for part in np.split(texts, np.cumsum(COUNTS)[:-1])])
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+def means(count: int | None = None) -> np.ndarray:
+    """The renormalised mean text of each class, of its first texts."""
+    parts = np.split(unit(8, 5), np.cumsum(COUNTS)[:-1])
+    found = np.stack([part[:count].sum(axis=0) for part in parts])
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize("method", ["clip", "cupl"])
+# --- By themselves ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", MEAN)
 def test_a_mean_text_method_is_a_cosine(method: str) -> None:
+    """Of all texts, whatever ABS is limited to."""
     image = unit(4, 1, 5)
-    assert score(method, {"image": image}) == pytest.approx(image[:, 0] @ means().T, abs=1e-12)
+    found = score(method, Matching(m=1), {"image": image})
+    assert found == pytest.approx(image[:, 0] @ means().T, abs=1e-12)
+    assert METHODS[method].texts == (method,)
 
 
 def test_without_soft_matching_views_meet_the_mean_text() -> None:
     raw, feature = unit(4, 6, 5), unit(4, 7, 5)
-    expected = (np.concatenate([raw, feature], axis=1) @ means().T).sum(axis=1)
-    found = score("abs", {"feature": feature, "raw": raw}, soft=False)
-    assert found == pytest.approx(expected, abs=1e-12)
+    crops = np.concatenate([raw, feature], axis=1)
+    for count in (None, 2, 1):
+        matching = Matching(n=6, m=count, soft=False)
+        found = score("abs", matching, {"feature": feature, "raw": raw})
+        assert found == pytest.approx((crops @ means(count).T).sum(axis=1), abs=1e-12)
 
 
 def test_without_any_component_abs_is_cupl() -> None:
-    image = unit(4, 1, 5)
-    assert np.array_equal(
-        score("abs", {"image": image}, soft=False).round(12),
-        score("cupl", {"image": image}).round(12),
-    )
+    off = Matching(raw=False, feature=False, soft=False)
+    views = {"image": unit(4, 1, 5)}
+    assert np.array_equal(score("abs", off, views).round(12), score("cupl", off, views).round(12))
 
 
-def test_the_eight_component_rows_need_no_new_encoding(run_of: Runner) -> None:
-    make_all(run_of())
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_view_counts_as_often_as_its_weight_says(soft: bool) -> None:
+    matching, views = Matching(n=3, raw=False, soft=soft, temperature=0.1), unit(4, 3, 5)
+    weights = np.tile([2.0, 0.0, 1.0], (4, 1))
+    repeated = views[:, [0, 0, 2]]
+    found = score("abs", matching, {"feature": views}, weights)
+    assert found == pytest.approx(score("abs", matching, {"feature": repeated}), abs=1e-12)
+
+
+def test_methods_say_what_they_read() -> None:
+    matching = Matching(n=7)
+    assert METHODS["abs"]().views(matching) == {"feature": 7, "raw": 7}
+    assert METHODS["abs"]().views(Matching(n=7, raw=False)) == {"feature": 7}
+    assert METHODS["abs"]().views(Matching(raw=False, feature=False)) == {"image": 1}
+    assert METHODS["wca"].model_validate({"pool": 9}).views(matching) == {"image": 1, "squares": 9}
+    for method in MEAN:
+        assert METHODS[method]().views(matching) == {"image": 1}
+
+
+# --- The components of ABS --------------------------------------------------------------------
+
+
+def test_the_eight_component_rows_need_no_new_encoding(run_of: Runner, made: Run) -> None:
     logits = {}
     for raw, feature, soft in product((True, False), repeat=3):
         run = run_of(f"scores.raw={raw}", f"scores.feature={feature}", f"scores.soft={soft}")
-        stages = [stage for stage in run.stages if stage.name in ("scores", "metrics")]
         outcomes = run.execute(run.stages, [], quiet=True)
-        encoded = [o.stage for o in outcomes if o.computed and o.stage not in ("scores", "metrics")]
-        assert encoded == []
-        scores = run.store.open(stages[0]).array("logits")
-        logits[raw, feature, soft] = np.asarray(scores[:, 2])
+        assert {o.stage for o in outcomes if o.computed} <= {"scores", "metrics"}
+        logits[raw, feature, soft] = array(run, "scores", "logits")[:, 2]
     pairs = list(product(logits, repeat=2))
     assert all(np.array_equal(logits[a], logits[b]) == (a == b) for a, b in pairs)
     only, other = logits[True, False, True], logits[False, True, True]
     assert logits[True, True, True] == pytest.approx(only + other, abs=1e-4)
 
 
-def test_without_crops_none_are_made(run_of: Runner) -> None:
-    from pipeline.run import needed
+# --- Methods to come --------------------------------------------------------------------------
 
-    run = run_of("scores.raw=false", "scores.feature=false")
-    names = [stage.name for stage in needed([run.stages[-1]], run.stages)]
-    assert not [name for name in names if name in ("crops", "attention", "embeddings-raw")]
+WIDE = f"scores.methods=[clip, abs, {', '.join(FURTHER)}]"
+Made = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def further(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """Makes runs of five more methods; they share a store."""
+    folder = tmp_path_factory.mktemp("further")
+    dataset = str(write_dataset(folder))
+
+    def make(*changes: str) -> Run:
+        run = Run.of(dataset, "official", ["scores.n=4", WIDE, *changes])
+        make_all(run)
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABS_ARTIFACTS", str(folder / "store"))
+        for name, method in FURTHER.items():
+            patch.setitem(METHODS, name, method)
+        yield make
+
+
+def scores_of(run: Run, method: str) -> np.ndarray:
+    return array(run, "scores", "logits")[:, list(run.settings.chosen).index(method)]
+
+
+def test_further_methods_run_like_any_other(further: Made) -> None:
+    run = further()
+    views = {"image": 1, "raw": 4, "feature": 4, "squares": 4}
+    assert run.settings.views == views
+    assert {stage.name for stage in run.stages if stage.kind == "embeddings"} == {
+        f"embeddings-{name}" for name in views
+    }
+    metrics = table(run, "metrics", "metrics")
+    assert metrics["method"].tolist() == ["clip", "abs", *FURTHER]
+    assert metrics["scores.methods.transport.steps"].tolist() == [5] * 7
+    logits = array(run, "scores", "logits")
+    assert logits.shape == (8, 7, 2)
+    rows = logits.reshape(8, 7, 2).transpose(1, 0, 2).reshape(7, -1)
+    assert len({tuple(row) for row in rows.round(6).tolist()}) == 7
+
+
+def test_others_score_as_they_do_without_them(further: Made) -> None:
+    alone = further("scores.methods=[abs]")
+    assert np.array_equal(scores_of(alone, "abs"), scores_of(further(), "abs"))
+
+
+def test_a_setting_of_a_method_concerns_its_scores_alone(further: Made) -> None:
+    before, after = further(), further("methods.transport.steps=9")
+    keys = {stage.name: stage.key for stage in before.stages}
+    changed = {stage.name for stage in after.stages if stage.key != keys[stage.name]}
+    assert changed == {"scores", "metrics"}
+    for method in before.settings.chosen:
+        same = np.array_equal(scores_of(before, method), scores_of(after, method))
+        assert same == (method != "transport")
+    assert after.settings.chosen["transport"] == Transport(steps=9)
+
+
+def test_optimal_transport_against_plain_loops(further: Made) -> None:
+    run = further()
+    raw, texts = array(run, "embeddings-raw")[:, :4].astype(float), stored_texts(run, "cupl")
+    for i, c in product(range(8), range(2)):
+        likeness = raw[i] @ np.array(texts[c]).T
+        plan = np.exp(10 * likeness)
+        for _ in range(5):
+            for row in plan:
+                row *= 1 / len(plan) / row.sum()
+            for column in plan.T:
+                column *= 1 / plan.shape[1] / column.sum()
+        assert plan.sum() == pytest.approx(1)
+        assert scores_of(run, "transport")[i, c] == pytest.approx((plan * likeness).sum(), abs=1e-5)
+
+
+def test_a_cache_speaks_of_earlier_images_alone(further: Made) -> None:
+    run = further()
+    image = array(run, "embeddings-image")[:, 0].astype(float)
+    parts = [np.sum(group, axis=0) for group in stored_texts(run, "cupl")]
+    classes = np.array([part / np.linalg.norm(part) for part in parts])
+    own = image @ classes.T
+    for i in range(8):
+        expected = own[i].copy()
+        for j in range(i):
+            expected[own[j].argmax()] += math.exp(5 * (image[i] @ image[j] - 1))
+        assert scores_of(run, "cache")[i] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_gaussian_classifier_sees_all_images_and_no_label(further: Made) -> None:
+    run = further()
+    image = array(run, "embeddings-image")[:, 0].astype(float)
+    classes = np.array([group[0] for group in stored_texts(run, "clip")])
+    inverse = np.linalg.inv(np.cov(image.T) + 0.1 * np.eye(image.shape[1]))
+    expected = [[(x - mu / 2) @ inverse @ mu for mu in classes] for x in image]
+    assert scores_of(run, "gaussian") == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_votes_are_whole_and_modes_lie_among_the_views(further: Made) -> None:
+    run = further("methods.voting.share=0.75", "methods.mean-shift.steps=0")
+    votes = scores_of(run, "voting")
+    assert (votes.sum(axis=1) == 3).all()
+    assert np.array_equal(votes, votes.round())
+    modes = further("methods.mean-shift.bandwidth=1e-4", "methods.mean-shift.steps=50")
+    assert np.abs(scores_of(modes, "mean-shift")).max() <= 1
+
+
+def test_scores_do_not_depend_on_how_images_are_divided(further: Made) -> None:
+    """Up to the rounding of vectors that were embedded in other batches."""
+    small, large = further(), further("layout.images=8")
+    for method in FURTHER:
+        apart = np.abs(scores_of(small, method) - scores_of(large, method)).max()
+        assert apart <= 1e-2, method
+
+
+def test_a_unit_that_is_scored_again_alone_says_the_same(further: Made) -> None:
+    run = further()
+    before, scores = digests(run), run.named("scores")[0]
+    artifact = run.store.artifact(scores)
+    (artifact.path / "ledger" / "00001.json").unlink()
+    (artifact.path / "manifest.json").unlink()
+    outcome = run_stage(scores, run.store, Reporter(True), run.settings)
+    assert outcome.computed == 1
+    assert digests(further())["scores"] == before["scores"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("methods.transport.stpes=3", "'methods.transport.stpes'; did you mean 'steps'?"),
+        ("methods.mean-shift.steps=-1", "methods.mean-shift.steps: input should be greater"),
+        ("methods.mean_shift.steps=1", "unknown method 'mean_shift'; did you mean 'mean-shift'?"),
+        ("scores.methods=[nope]", "unknown method 'nope'; known: abs, cache, clip, clip-d"),
+    ],
+)
+def test_settings_of_a_further_method_are_checked(further: Made, change: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        further(change)
+    assert message in str(raised.value)
+
+
+def test_a_method_whose_texts_do_not_exist_says_which(
+    further: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Transport):
+        texts = ("poems",)
+
+    monkeypatch.setitem(METHODS, "lost", Lost)
+    with pytest.raises(ConfigError, match="no text set 'poems', which lost reads"):
+        further("scores.methods=[lost]")
+    assert "lost" not in further("scores.methods=null").settings.chosen
+
+
+@pytest.fixture
+def greedy(further: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """The same with a method that reads more raw crops than ABS."""
+    monkeypatch.setitem(METHODS, "greedy", Greedy)
+    return further
+
+
+@pytest.mark.xfail(strict=True, reason="ABS takes all crops that another method reads")
+def test_abs_takes_its_own_crops_where_another_method_reads_more(greedy: Made) -> None:
+    alone = greedy("scores.n=3", "scores.methods=[abs]")
+    beside = greedy("scores.n=3", "scores.methods=[abs, greedy]", "methods.greedy.more=1")
+    assert scores_of(beside, "abs") == pytest.approx(scores_of(alone, "abs"), abs=1e-5)
+
+
+@pytest.mark.xfail(strict=True, raises=AbsError, reason="scores.n alone says how many are made")
+def test_as_many_crops_are_made_as_a_method_reads(greedy: Made) -> None:
+    run = greedy("scores.methods=[greedy]", "methods.greedy.more=4")
+    assert array(run, "embeddings-raw").shape[1] == 8
+    assert scores_of(run, "greedy").shape == (8, 2)

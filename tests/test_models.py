@@ -1,14 +1,12 @@
-"""The model wrappers against the libraries' own encoders and against full attention in float64.
+"""CLIP's wrapper against open_clip's own encoders and preprocessing.
 
-Architectures are the real ones, weights are noise. Every architecture here differs in what could
-go wrong: registers, layer scale, normalised queries, a norm before the blocks.
+Architectures are the real ones, weights are noise.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -19,18 +17,13 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
-from pipeline.files import Digests
 from pipeline.images import decode
-from pipeline.locations import Paths
+from pipeline.kernels.feature_crops import Sequences
 from pipeline.models.clip import Clip
-from pipeline.models.sources import ClipConfig, ClipSource, Resolved, VitConfig, VitSource
-from pipeline.models.vit import AttentionVit
-from pipeline.runtime import Runtime
-from tests import reference as ref
+from pipeline.models.resolved import Resolved
 from tests import small_models
 from tests.conftest import DEMO
-
-CPU = Runtime(device="cpu", batch_size=2)
+from tests.small_models import CPU, clip_source
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +42,9 @@ def images(files: list[Path]) -> list[Image.Image]:
     return [decode(file.read_bytes()) for file in files]
 
 
-def places(folder: Path) -> tuple[Paths, Digests]:
-    return Paths(artifacts=str(folder)), Digests(folder / "sha256.json")
-
-
-# --- CLIP ------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    config = ClipConfig(model="ViT-B-32", weights="random:0")
-    loaded = Clip(ClipSource(config, *places(tmp_path_factory.mktemp("store"))), CPU)
+    loaded = Clip(clip_source(tmp_path_factory.mktemp("store"), "ViT-B-32", "random:0"), CPU)
     small_models.fill(loaded._model.visual, seed=3)
     return loaded
 
@@ -99,7 +84,7 @@ def test_the_encoder_can_be_cut_before_every_block(
         tokens = clip.tokens_before(pixels[1:2], layer)
         assert tokens.shape == (1, 50, 768)
         assert previous is None or (tokens - previous).abs().max() > 0.01
-        assert (clip.finish(tokens, layer) - expected[1:2]).abs().max() <= 1e-5
+        assert (clip.finish(Sequences(tokens), layer) - expected[1:2]).abs().max() <= 1e-5
         previous = tokens
 
 
@@ -120,8 +105,7 @@ def test_a_folder_says_how_its_images_are_resized(
     tmp_path: Path, images: list[Image.Image]
 ) -> None:
     small_models.write_clip(tmp_path / "m", 56, 8, interpolation="bilinear", resize_mode="squash")
-    config = ClipConfig(model=f"local-dir:{tmp_path}/m", weights=None)
-    folder = Clip(ClipSource(config, *places(tmp_path)), CPU)
+    folder = Clip(clip_source(tmp_path, f"local-dir:{tmp_path}/m"), CPU)
     for image in images:
         assert np.array_equal(folder.preprocess(image), squashed(image, 56))
 
@@ -140,47 +124,3 @@ def test_a_tag_says_how_its_images_are_resized(images: list[Image.Image]) -> Non
     assert named._mean.flatten().tolist() == pytest.approx(tag["mean"])
     for image in images:
         assert np.array_equal(named.preprocess(image), squashed(image, 224))
-
-
-# --- Attention -------------------------------------------------------------------------------
-
-
-def vit_of(folder: Path, model: str, weights: str | None = None) -> AttentionVit:
-    source = VitSource(VitConfig(model=model, weights=weights), *places(folder))
-    return AttentionVit(source, CPU)
-
-
-def assert_attention(vit: AttentionVit, module: Any, images: list[Image.Image]) -> None:
-    found = vit.attention(np.stack([vit.preprocess(image) for image in images]))
-    reference = ref.Vit(module)
-    assert found.dtype == np.float32
-    assert found.shape == (len(images), len(reference.blocks), vit.grid, vit.grid)
-    for maps, image in zip(found, images, strict=True):
-        exact = np.array(reference.attention(image))
-        assert np.abs(maps.reshape(exact.shape) - exact).max() <= 1e-5
-        assert exact.std(axis=1).min() > 2e-4
-
-
-def test_attention_of_dino(tmp_path: Path, images: list[Image.Image]) -> None:
-    vit = vit_of(tmp_path, "vit_small_patch16_224.dino", "random:0")
-    small_models.fill(vit._model, seed=4, gain=1.3)
-    assert (vit.layers, vit.grid) == (12, 14)
-    assert np.array_equal(vit.preprocess(images[3]), squashed(images[3], 224))
-    assert_attention(vit, vit._model, images[3:])
-
-
-@pytest.mark.parametrize(
-    ("architecture", "sizes"),
-    [
-        ("vit_small_patch14_reg4_dinov2", {"img_size": 70}),
-        ("vit_small_patch16_224", {"img_size": 64, "qk_norm": True, "depth": 3}),
-        ("vit_base_patch16_clip_224", {"img_size": 80, "embed_dim": 96, "num_heads": 4}),
-    ],
-)
-def test_attention_of_other_architectures(
-    tmp_path: Path, images: list[Image.Image], architecture: str, sizes: dict[str, Any]
-) -> None:
-    folder = tmp_path / "model"
-    small_models.write_vit(folder, architecture, **sizes)
-    vit = vit_of(tmp_path, f"local-dir:{folder}")
-    assert_attention(vit, small_models.vit_module(folder), images[1:])

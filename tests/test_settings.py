@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import settings
 from pipeline.errors import ConfigError
+from pipeline.methods.cross_aligned import Wca
 from pipeline.settings import CFGS, Settings, load, merge, parse_change
 
 
@@ -36,7 +37,21 @@ def test_each_layer_overrides_the_one_below(
     [
         (["crops.kk=3"], r"unknown setting 'crops.kk'; did you mean 'k'\?"),
         (["crop.k=3"], r"unknown setting 'crop'; did you mean 'crops'\?"),
-        (["descriptions.cupl.flie=x"], r"did you mean 'file'\?"),
+        (["descriptions.cupl.flie=x"], r"'descriptions.cupl.flie'; did you mean 'file'\?"),
+        (["descriptions.cupl.templates=[a]"], "unknown setting 'descriptions.cupl.templates'"),
+        (["descriptions.mine.file=x"], "descriptions.mine.rule: .*templates, sentences, desc.*"),
+        (["descriptions.mine.rule=poem"], "descriptions.mine.rule: .*sentences, descriptors"),
+        (["descriptions.clip.templates=[bird]"], "descriptions.clip: .*{} once"),
+        (["descriptions.clip.templates='{} {}'"], "descriptions.clip: .*{} once"),
+        (["descriptions.clip.file=x.json"], "descriptions.clip: templates go without a file"),
+        (["descriptions.waffle.pairs=0"], "descriptions.waffle.pairs: .*greater than"),
+        (["methods.wca.pol=3"], r"unknown setting 'methods.wca.pol'; did you mean 'pool'\?"),
+        (["methods.wac.pool=3"], r"unknown method 'wac'; did you mean 'wca'\?"),
+        (["methods.clip.n=3"], "unknown setting 'methods.clip.n'; known: none"),
+        (["methods.wca=3"], "methods.wca: needs fields, not 3"),
+        (["methods.wca.pool=0"], "methods.wca.pool: .*greater than or equal to 1.*0"),
+        (["windows.shape=round"], "windows.shape: .*'square', 'ratio' or 'box'.*'round'"),
+        (["windows.k=0"], "windows.k: .*greater than or equal to 1.*0"),
         (["crops.k=some"], "crops.k: .*integer.*'some'"),
         (["crops.k=0"], "crops.k: .*greater than or equal to 1.*0"),
         (["scores.temperature=0"], "scores.temperature: .*greater than or equal"),
@@ -44,6 +59,11 @@ def test_each_layer_overrides_the_one_below(
         (["crops.alpha=0.95"], "alpha 0.95 is larger than beta 0.9"),
         (["scores.methods=[clip, asb]"], r"unknown method 'asb'; did you mean 'abs'\?"),
         (["scores.methods=[]"], "one or more methods"),
+        (["scores.methods=[clip, clip]"], "each once"),
+        (
+            ["scores.methods=[nope]"],
+            "unknown method 'nope'; known: abs, clip, clip-d, clip-e",
+        ),
         (["dataset.name=../x"], "dataset.name"),
         (["crops=3"], "crops: needs fields"),
         (["crops.k"], "write section.field=value"),
@@ -82,9 +102,33 @@ def test_default_and_official_profile_decide_every_setting_but_the_dataset() -> 
 
 
 def test_one_text_may_hold_several_changes() -> None:
-    loaded = load("demo", changes=["crops.k=3 descriptions.clip.template=a {} = b scores.n=5"])
+    loaded = load("demo", changes=["crops.k=3 descriptions.clip.templates=a {} = b scores.n=5"])
     assert (loaded.crops.k, loaded.scores.n) == (3, 5)
-    assert loaded.descriptions.clip.template == "a {} = b"
+    assert loaded.descriptions["clip"].model_dump()["templates"] == ("a {} = b",)
+
+
+def test_text_sets_may_have_any_name() -> None:
+    change = "crops.k=3 descriptions.clip-f.rule=sentences descriptions.clip-f.file=b.json"
+    loaded = load("demo", changes=[change])
+    assert loaded.crops.k == 3
+    assert loaded.descriptions["clip-f"].file == "b.json"
+    assert set(loaded.descriptions) == {*load("demo").descriptions, "clip-f"}
+
+
+def test_methods_whose_texts_are_not_given_are_left_out_unless_asked_for() -> None:
+    everything = ["clip", "clip-e", "clip-d", "waffle", "cupl", "wca", "abs"]
+    assert list(load("demo").chosen) == everything
+    without = load("demo", changes=["descriptions.cupl.file=null"])
+    assert list(without.chosen) == ["clip", "clip-e", "clip-d", "waffle"]
+    assert without.lacking("abs") == ["descriptions.cupl.file"]
+    asked = load("demo", changes=["descriptions.cupl.file=null", "scores.methods=[abs, clip]"])
+    assert list(asked.chosen) == ["abs", "clip"]
+
+
+def test_a_method_takes_its_own_settings() -> None:
+    loaded = load("demo", changes=["methods.wca.n=7", "methods.wca.image_scale=1.5"])
+    assert loaded.chosen["wca"] == Wca(pool=20, n=7, image_scale=1.5)
+    assert loaded.views["squares"] == 20
 
 
 def test_resolved_settings_are_settings_again() -> None:
@@ -95,7 +139,7 @@ def test_resolved_settings_are_settings_again() -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     loaded = load("demo")
     with pytest.raises(ValueError, match="frozen"):
-        loaded.crops.k = 3  # type: ignore[misc]
+        loaded.crops.k = 3
 
 
 @given(

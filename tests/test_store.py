@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import zarr
 
+from pipeline.commands import Run
 from pipeline.errors import AbsError, MissingInput, UnitsFailed
 from pipeline.progress import Reporter
 from pipeline.runner import run_stage
@@ -23,49 +24,55 @@ from pipeline.store import Artifact
 from tests.conftest import ROOT, Runner, digests, make_all
 
 STAGES = [
-    "index", "descriptions-clip", "descriptions-cupl", "attention", "crops", "embeddings-image",
-    "embeddings-raw", "embeddings-feature", "scores", "metrics",
+    "index", "descriptions-clip", "descriptions-clip-d", "descriptions-clip-e", "descriptions-cupl",
+    "descriptions-waffle", "attention", "crops-raw", "crops-feature", "crops-windows",
+    "crops-squares", "embeddings-image", "embeddings-raw", "embeddings-feature",
+    "embeddings-squares", "scores", "metrics",
 ]  # fmt: skip
+ALL = "scores.methods=null"
 
 
 def test_a_second_run_computes_nothing_and_another_store_gets_the_same_digests(
     run_of: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make_all(run_of())
-    again = run_of()
+    first = make_all(run_of(ALL))
+    again = run_of(ALL)
     outcomes = again.execute(again.stages, [], quiet=True)
     assert {o.stage: o.state for o in outcomes} == dict.fromkeys(STAGES, "cached")
     monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "elsewhere"))
-    assert make_all(run_of()) == first
+    assert make_all(run_of(ALL)) == first
 
 
-def test_a_deleted_artifact_alone_is_rebuilt_with_the_same_digest(run_of: Runner) -> None:
-    run = run_of()
-    before = make_all(run)
-    for stage in run.stages:
-        run.store.artifact(stage).remove()
+def test_a_deleted_artifact_alone_is_rebuilt_with_the_same_digest(
+    run_of: Runner, made: Run
+) -> None:
+    before = digests(made)
+    for stage in made.stages:
+        made.store.artifact(stage).remove()
         fresh = run_of()
         outcomes = fresh.execute(fresh.stages, [], quiet=True)
         assert [o.stage for o in outcomes if o.state != "cached"] == [stage.name]
         assert digests(fresh) == before
 
 
-def test_readers_refuse_an_artifact_without_manifest_and_name_the_command(run_of: Runner) -> None:
-    run = run_of()
-    make_all(run)
-    crops = run.named("crops")[0]
-    (run.store.artifact(crops).path / "manifest.json").unlink()
-    with pytest.raises(MissingInput, match=r"partial \(6 of 6 units\).*abs crops --dataset"):
-        run.store.open(crops)
+def test_readers_refuse_an_artifact_without_manifest_and_name_the_command(made: Run) -> None:
+    crops = made.named("crops-raw")[0]
+    (made.store.artifact(crops).path / "manifest.json").unlink()
+    with pytest.raises(MissingInput, match=r"partial \(6 of 6 units\).*abs crops raw --dataset"):
+        made.store.open(crops)
     with pytest.raises(MissingInput):
-        run.store.artifact(crops).table("crops")
+        made.store.artifact(crops).table("crops")
 
 
-def test_a_lost_receipt_costs_one_unit_and_ends_with_the_same_digest(run_of: Runner) -> None:
-    run = run_of()
-    before = make_all(run)
-    for name in ("attention", "crops", "embeddings-raw", "embeddings-feature", "scores"):
-        artifact = run.store.artifact(run.named(name)[0])
+def test_a_lost_receipt_costs_one_unit_and_ends_with_the_same_digest(
+    run_of: Runner, made: Run
+) -> None:
+    before = digests(made)
+    names = {"attention", "scores"} | {
+        name for name in before if name.startswith(("crops", "embeddings"))
+    }
+    for name in sorted(names):
+        artifact = made.store.artifact(made.named(name)[0])
         receipt = sorted((artifact.path / "ledger").iterdir())[1]
         receipt.unlink()
         (artifact.path / "manifest.json").unlink()
@@ -75,77 +82,87 @@ def test_a_lost_receipt_costs_one_unit_and_ends_with_the_same_digest(run_of: Run
         assert digests(fresh) == before
 
 
-def test_a_larger_n_adds_blocks_and_leaves_the_first_crops_as_they_were(run_of: Runner) -> None:
-    small = run_of()
+def stored_chunks(run: Run, stage: str) -> dict[Path, bytes]:
+    """Files of a stage's array."""
+    folder = run.store.artifact(run.named(stage)[0]).path
+    return {p: p.read_bytes() for p in folder.rglob("c/*/*/*") if p.is_file()}
+
+
+@pytest.mark.parametrize("encode", ["all", "drawn"])
+def test_a_larger_n_adds_blocks_and_leaves_the_first_crops_as_they_were(
+    run_of: Runner, encode: str
+) -> None:
+    small = run_of(f"windows.encode={encode}")
     make_all(small)
-    folder = small.store.artifact(small.named("embeddings-raw")[0]).path
-    first = {p: p.read_bytes() for p in folder.rglob("c/*/*/*") if p.is_file()}
+    first = stored_chunks(small, "embeddings-raw") | stored_chunks(small, "embeddings-feature")
+    assert len(first) == 6 + (3 if encode == "all" else 6)
     scores = small.store.open(small.named("scores")[0]).table("scores")
-    large = run_of("scores.n=7")
+    large = run_of(f"windows.encode={encode}", "scores.n=7")
     outcomes = {o.stage: o for o in large.execute(large.stages, [], quiet=True)}
-    for name in ("crops", "embeddings-raw", "embeddings-feature"):
+    grown = ["crops-raw", "crops-feature", "embeddings-raw"]
+    grown += ["embeddings-feature"] if encode == "drawn" else []
+    for name in grown:
         assert (outcomes[name].units, outcomes[name].computed) == (12, 6)
-    assert outcomes["attention"].state == outcomes["embeddings-image"].state == "cached"
+    cached = {o.stage for o in outcomes.values() if o.state == "cached"}
+    assert cached == set(outcomes) - {*grown, "scores", "metrics"}
     assert {p: p.read_bytes() for p in first} == first
     array = large.store.open(large.named("embeddings-raw")[0]).array("embeddings")
     assert array.shape[:2] == (8, 8)
     assert np.isfinite(np.asarray(array[:])).all()
-    again = run_of()
+    odds = large.store.open(large.named("crops-feature")[0]).table("odds")
+    assert not odds.duplicated(["image", "rank"]).any()
+    again = run_of(f"windows.encode={encode}")
     assert again.store.open(again.named("scores")[0]).table("scores").equals(scores)
 
 
-def test_a_smaller_n_is_only_read(run_of: Runner) -> None:
-    make_all(run_of("scores.n=6"))
+def test_a_smaller_n_is_only_read(run_of: Runner, made: Run) -> None:
     run = run_of("scores.n=3")
     outcomes = run.execute(run.stages, [], quiet=True)
     assert [o.stage for o in outcomes if o.state != "cached"] == ["scores", "metrics"]
 
 
-@pytest.mark.parametrize(
-    ("change", "stages"),
-    [
-        ("scores.temperature=0.05", ["scores", "metrics"]),
-        ("scores.methods=[clip]", ["scores", "metrics"]),
-        ("feature.layer=1", ["embeddings-feature", "scores", "metrics"]),
-        ("crops.k=7", ["crops", "embeddings-raw", "embeddings-feature", "scores", "metrics"]),
-        ("crops.seed=1", ["crops", "embeddings-raw", "embeddings-feature", "scores", "metrics"]),
-        ("descriptions.cupl.limit=5", ["descriptions-cupl", "scores", "metrics"]),
-        ("runtime.batch_size=7", []),
-    ],
-)
-def test_a_change_reaches_just_the_stages_it_concerns(
-    run_of: Runner, change: str, stages: list[str]
-) -> None:
-    keys = {stage.name: stage.key for stage in run_of().stages}
-    changed = {stage.name: stage.key for stage in run_of(change).stages}
-    assert [name for name in changed if changed[name] != keys[name]] == stages
+def test_a_larger_pool_of_squares_adds_blocks(run_of: Runner) -> None:
+    wca = "scores.methods=[wca]"
+    make_all(run_of(wca))
+    run = run_of(wca, "methods.wca.pool=6")
+    outcomes = {o.stage: o for o in run.execute(run.stages, [], quiet=True)}
+    for name in ("crops-squares", "embeddings-squares"):
+        assert (outcomes[name].units, outcomes[name].computed) == (9, 3)
+    fewer = run_of(wca, "methods.wca.pool=2")
+    computed = [o.stage for o in fewer.execute(fewer.stages, [], quiet=True) if o.computed]
+    assert computed == ["scores", "metrics"]
+
+
+def test_another_seed_embeds_no_window_again(run_of: Runner, made: Run) -> None:
+    run = run_of("crops.seed=1", "crops.temperature=1.0", "scores.raw=false")
+    outcomes = run.execute(run.stages, [], quiet=True)
+    computed = [o.stage for o in outcomes if o.computed]
+    assert computed == ["crops-feature", "scores", "metrics"]
 
 
 def test_a_failing_unit_is_recorded_never_cached_and_the_others_are_kept(
-    run_of: Runner, monkeypatch: pytest.MonkeyPatch
+    made: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.crops import CropsWorker
+    from stages.crops import RawWorker
 
-    run = run_of()
-    make_all(run)
-    crops = run.named("crops")[0]
+    run, crops = made, made.named("crops-raw")[0]
     whole = run.store.open(crops).manifest["digest"]
     run.store.artifact(crops).remove()
-    compute = CropsWorker.compute
+    compute = RawWorker.compute
 
-    def broken(self: CropsWorker, unit: Any, inputs: Any) -> Any:
+    def broken(self: RawWorker, unit: Any, inputs: Any) -> Any:
         if unit.name == "00001-000":
             raise ValueError("no such luck")
         return compute(self, unit, inputs)
 
-    monkeypatch.setattr(CropsWorker, "compute", broken)
+    monkeypatch.setattr(RawWorker, "compute", broken)
     with pytest.raises(UnitsFailed, match=r"1 units failed.*00001-000.*no such luck"):
         run_stage(crops, run.store, Reporter(True), run.settings)
     artifact = run.store.artifact(crops)
     assert not (artifact.path / "manifest.json").exists()
     assert "no such luck" in (artifact.path / "failures" / "00001-000.txt").read_text()
     assert len(list((artifact.path / "ledger").iterdir())) == 5
-    monkeypatch.setattr(CropsWorker, "compute", compute)
+    monkeypatch.setattr(RawWorker, "compute", compute)
     outcome = run_stage(crops, run.store, Reporter(True), run.settings)
     assert outcome.computed == 1
     assert not list((artifact.path / "failures").iterdir())
@@ -169,8 +186,8 @@ def test_a_dataset_that_changed_is_another_dataset(run_of: Runner) -> None:
     image = sorted(Path(run_of().settings.dataset.root).rglob("*.png"))[0]
     image.write_bytes(image.read_bytes() + b"\0")
     after = {stage.name: stage.key for stage in run_of().stages}
-    same = [name for name in before if before[name] == after[name]]
-    assert same == ["descriptions-clip", "descriptions-cupl"]
+    same = {name for name in before if before[name] == after[name]}
+    assert same == {"descriptions-clip", "descriptions-cupl"}
 
 
 def test_unreadable_images_are_skipped_with_their_reason_up_to_the_limit(run_of: Runner) -> None:
@@ -189,11 +206,10 @@ def test_unreadable_images_are_skipped_with_their_reason_up_to_the_limit(run_of:
 
 
 def test_kill_9_in_the_middle_of_a_stage_loses_at_most_the_unit_in_flight(
-    run_of: Runner, tiny: Path
+    run_of: Runner, made: Run, tiny: Path
 ) -> None:
-    run = run_of()
-    before = make_all(run)
-    raw = run.store.artifact(run.named("embeddings-raw")[0])
+    before = digests(made)
+    raw = made.store.artifact(made.named("embeddings-raw")[0])
     raw.remove()
     command = [sys.executable, "-m", "pipeline", "run", "--dataset", str(tiny)]
     process = subprocess.Popen([*command, "--set", "scores.n=4"], cwd=ROOT, env=os.environ)
@@ -233,14 +249,12 @@ def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
         artifact.write(unit, {"x": np.full((3, 2), np.nan, np.float16)})
 
 
-def test_a_damaged_manifest_says_what_to_remove(run_of: Runner) -> None:
-    run = run_of()
-    make_all(run)
-    crops = run.store.artifact(run.named("crops")[0])
+def test_a_damaged_manifest_says_what_to_remove(run_of: Runner, made: Run) -> None:
+    crops = made.store.artifact(made.named("crops-raw")[0])
     for content in ("", "[]", "{}"):
         (crops.path / "manifest.json").write_text(content)
         with pytest.raises(AbsError, match=f"damaged; remove {crops.path}"):
-            run_of().store.open(run.named("crops")[0])
+            run_of().store.open(made.named("crops-raw")[0])
 
 
 def test_results_do_not_depend_on_where_the_images_lie(

@@ -1,7 +1,8 @@
 """Datasets as files: which images there are, and which class each shows.
 
 A reader turns a folder into class names and samples. It is one function in one file,
-registered below.
+registered below. What classes are called, and which others compete with them, is settled in
+`classes.py`, whatever the reader.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pipeline.config import RUNTIME, Section
+from pipeline.datasets.classes import Classes, settle
 from pipeline.datasets.folder import read_folder
 from pipeline.errors import ConfigError, closest
 from pipeline.files import Digests
 from pipeline.identity import digest
 from pipeline.locations import Paths
 
-Listing = tuple[list[str], list[tuple[str, int]]]
-"""Class names in label order, and (path below the root, label) of each image."""
+Samples = list[tuple[str, int]]
+"""Path below the root, and label, of each image."""
+
+Listing = tuple[list[str], Samples]
+"""Class names in label order, and the samples."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """A dataset's name is a folder of the store."""
@@ -36,17 +41,12 @@ class DatasetConfig(Section):
     name: str = Field(pattern=NAME)
     root: Annotated[str, RUNTIME, Field(min_length=1)]
     reader: str = "folder"
-
-
-@dataclass(frozen=True)
-class ClassNames:
-    """The class names alone, in label order: all that descriptions depend on."""
-
-    names: tuple[str, ...]
-
-    def identity(self) -> dict[str, Any]:
-        """Digest of the names in their order."""
-        return {"classes": digest(self.names)}
+    names: Annotated[str | None, RUNTIME] = None
+    """A JSON object: what each class that the reader finds is to be called."""
+    vocabulary: Annotated[str | None, RUNTIME] = None
+    """A JSON list of all classes that an image could show, the dataset's own among them."""
+    duplicates: Annotated[Literal["kept", "unique"], RUNTIME] = "kept"
+    """Classes of one name stay so, and ties go to the first, or go by the reader's own names."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +63,39 @@ class Dataset:
         what = f"images of dataset {self.config.name!r}"
         return self.paths.find(self.config.root, what, "dataset.root or ABS_DATA")
 
+    @property
+    def classes(self) -> Classes:
+        """The class names as an input of its own."""
+        return self._settled[0]
+
+    @property
+    def samples(self) -> Samples:
+        """Path and label of each image."""
+        return self._settled[1]
+
     @cached_property
-    def listing(self) -> Listing:
-        """Class names and samples as the reader finds them."""
+    def _settled(self) -> tuple[Classes, Samples]:
         reader = READERS.get(self.config.reader)
         if reader is None:
             hint = closest(self.config.reader, READERS)
             raise ConfigError(f"dataset.reader: unknown reader {self.config.reader!r}; {hint}")
-        return reader(self.root)
+        found, samples = reader(self.root)
+        names, vocabulary = self._file("names"), self._file("vocabulary")
+        classes, place = settle(found, names, vocabulary, self.config.duplicates == "unique")
+        return classes, [(path, place[label]) for path, label in samples]
 
-    @property
-    def classes(self) -> ClassNames:
-        """The class names as an input of its own."""
-        return ClassNames(tuple(self.listing[0]))
+    def _file(self, field: str) -> Path | None:
+        path = getattr(self.config, field)
+        return path and self.paths.find(path, f"class {field}", f"dataset.{field}")
 
     @cached_property
     def sha256(self) -> list[str]:
         """Digest of each sample's file."""
-        return self.digests.sha256_many(self.root / path for path, _ in self.listing[1])
+        return self.digests.sha256_many(self.root / path for path, _ in self.samples)
 
     def identity(self) -> dict[str, Any]:
         """Digest of names, paths, labels and contents; where the root lies does not matter."""
-        names, samples = self.listing
-        rows = [[path, label, sha] for (path, label), sha in zip(samples, self.sha256, strict=True)]
-        return {"name": self.config.name, "files": digest([names, rows])}
+        samples = zip(self.samples, self.sha256, strict=True)
+        rows = [[path, label, sha] for (path, label), sha in samples]
+        content = [self.classes.names, self.classes.present, rows]
+        return {"name": self.config.name, "files": digest(content)}

@@ -29,7 +29,7 @@ def main(threads: int = 2) -> None:
 
 @app.command()
 def images() -> None:
-    """Draw the test pictures and masks, and write the descriptions."""
+    """Draw the test pictures and masks, and write the prompt files."""
     from pipeline.demo.dataset import write_dataset
 
     write_dataset(DEMO)

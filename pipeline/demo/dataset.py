@@ -12,8 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipeline.demo.everyday import EVERYDAY
 from pipeline.demo.lessons import SIZES, TEST, stream
-from pipeline.demo.species import WRONG_SHARE, Species, descriptions, species
+from pipeline.demo.phrases import TEMPLATES
+from pipeline.demo.species import WRONG_SHARE, Species, descriptions, descriptors, species
 from pipeline.demo.world import Scene, draw_scene
 
 PER_CLASS = 20
@@ -44,10 +46,21 @@ def write_dataset(root: Path) -> None:
         folder = class_folder(one.name.text)
         for number in range(PER_CLASS):
             _write_scene(root, folder, file_name(number), picture(place, one, number))
-    prompts = root / "prompts"
-    prompts.mkdir(parents=True, exist_ok=True)
-    for name, share in (("cupl.json", WRONG_SHARE), ("cupl-clean.json", 0.0)):
-        (prompts / name).write_text(json.dumps(descriptions(share), indent=1) + "\n")
+    write_prompts(root / "prompts")
+
+
+def write_prompts(folder: Path) -> None:
+    """Write the descriptions, descriptors, templates and words into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "cupl.json": descriptions(WRONG_SHARE),
+        "cupl-clean.json": descriptions(0.0),
+        "clip-d.json": descriptors(),
+        "clip-e.json": TEMPLATES,
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+    (folder / "words.txt").write_text("\n".join(EVERYDAY) + "\n")
 
 
 def _write_scene(root: Path, folder: str, name: str, scene: Scene) -> None:

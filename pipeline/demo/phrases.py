@@ -83,6 +83,9 @@ class Name:
 
 ANONYMOUS = Name("bird", ())
 
+TEMPLATES = tuple(form.format(Name("{}", ()).with_article) for form in NAMING)
+"""The sentences that only name a bird, with {} for the name: "a photo of a {}."."""
+
 
 def possible_names(bird: Bird) -> list[Name]:
     """Every two-attribute name that is true of `bird`."""

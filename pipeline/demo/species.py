@@ -13,8 +13,23 @@ from functools import cache
 
 import numpy as np
 
-from pipeline.demo.attributes import ATTRIBUTES, Bird, Claim, differences, random_bird
-from pipeline.demo.phrases import GENERA, Name, one_part_sentence, part_claims, possible_names
+from pipeline.demo.attributes import (
+    ATTRIBUTES,
+    PARTS,
+    Bird,
+    Claim,
+    differences,
+    part_of,
+    random_bird,
+)
+from pipeline.demo.phrases import (
+    GENERA,
+    Name,
+    noun_phrase,
+    one_part_sentence,
+    part_claims,
+    possible_names,
+)
 
 SEED = 2025
 TEST_GENERA = ("shortbill", "longbill", "hookbill", "longshank", "fantail", "forktail")
@@ -24,6 +39,8 @@ REDRAWN = 5
 DISTANCE = 2
 DESCRIPTIONS = 16
 WRONG_SHARE = 0.25
+DESCRIPTORS = (6, 8)
+"""The fewest and the most parts that descriptors tell of."""
 
 
 @dataclass(frozen=True)
@@ -125,3 +142,23 @@ def mistaken(rng: np.random.Generator, claims: tuple[Claim, ...]) -> tuple[Claim
         told = tuple((name, other[name]) for name, _ in claims)
         if told != claims:
             return told
+
+
+def descriptors() -> dict[str, list[str]]:
+    """Short phrases for each class name, each about another part: "a white head", "no crest".
+
+    All of them are so; nothing is made wrong here.
+    """
+    return {
+        one.name.text: _descriptors(np.random.default_rng([SEED + 5, index]), one.bird)
+        for index, one in enumerate(species())
+    }
+
+
+def _descriptors(rng: np.random.Generator, bird: Bird) -> list[str]:
+    count = int(rng.integers(DESCRIPTORS[0], DESCRIPTORS[1], endpoint=True))
+    parts = [PARTS[i] for i in sorted(rng.choice(len(PARTS), count, replace=False))]
+    topics = [
+        [claims for claims in part_claims(bird) if part_of(claims[0][0]) == part] for part in parts
+    ]
+    return [noun_phrase(told[int(rng.integers(len(told)))]) for told in topics]

@@ -9,16 +9,20 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from pipeline.errors import AbsError
 from pipeline.images import pixels
-from pipeline.last_block import class_token_after
+from pipeline.kernels.feature_crops import Sequences, finish
+from pipeline.models import weights
+from pipeline.models.class_rows import class_row
+from pipeline.models.clip_weights import fill
 from pipeline.models.device import device_of, quiet
-from pipeline.models.resolved import LOCAL, Resolved
+from pipeline.models.folders import MERGES
+from pipeline.models.resolved import Resolved
 from pipeline.models.sources import ClipSource
 from pipeline.runtime import Runtime
 
@@ -56,7 +60,9 @@ class Clip:
     @torch.inference_mode()
     def encode_images(self, images: np.ndarray) -> Tensor:
         """uint8 (n, 3, side, side) to (n, dim)"""
-        return torch.cat([unit(self._finish(self._embed(b), 0)) for b in self._batches(images)])
+        return torch.cat(
+            [self._finish(Sequences(self._embed(b)), 0) for b in self._batches(images)]
+        )
 
     @torch.inference_mode()
     def tokens_before(self, images: np.ndarray, layer: int) -> Tensor:
@@ -70,22 +76,34 @@ class Clip:
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def finish(self, tokens: Tensor, layer: int) -> Tensor:
-        """Blocks from `layer` on, final norm and projection: (n, tokens, width) to (n, dim)."""
-        batches = tokens.split(self._batch)
-        return torch.cat([unit(self._finish(b.to(self.device), layer)) for b in batches])
+    def finish(self, sequences: Sequences, layer: int) -> Tensor:
+        """Blocks from `layer` on, final norm and projection: n sequences to (n, dim)."""
+        batches = sequences.split(self._batch)
+        return torch.cat([self._finish(b.to(self.device), layer) for b in batches])
+
+    @torch.inference_mode()
+    def cls_attention(self, images: np.ndarray) -> np.ndarray:
+        """Head-mean attention of the class token to each patch, not renormalised (Eq. 3).
+
+        uint8 (n, 3, side, side) to float32 (n, layers, grid, grid).
+        """
+        parts = []
+        for batch in self._batches(images):
+            tokens = self._embed(batch)
+            rows = []
+            for block in self._blocks:
+                rows.append(class_row(block, tokens))
+                tokens = block(tokens)
+            parts.append(torch.stack(rows, dim=1)[:, :, 1:].cpu())
+        maps = torch.cat(parts).unflatten(2, self._visual.grid_size)
+        return np.asarray(maps.numpy())
+
+    def _finish(self, sequences: Sequences, layer: int) -> Tensor:
+        return unit(finish(self._visual, sequences, layer))
 
     def _embed(self, batch: Tensor) -> Tensor:
         tokens: Tensor = self._visual._embeds(batch)
         return tokens
-
-    def _finish(self, tokens: Tensor, layer: int) -> Tensor:
-        *middle, last = self._blocks[layer:]
-        for block in middle:
-            tokens = block(tokens)
-        pooled, _ = self._visual._pool(class_token_after(last, tokens))
-        finished: Tensor = pooled @ self._visual.proj
-        return finished
 
     def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
         for start in range(0, len(images), self._batch):
@@ -98,6 +116,9 @@ def _plain_vit(model: Any) -> VisionTransformer:
     plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None
     if not plain or visual.pool_type != "tok" or visual.proj is None:
         raise AbsError("clip.model: needs a ViT of open_clip whose class token is projected")
+    blocks = visual.transformer.resblocks
+    if not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
+        raise AbsError("clip.model: needs a ViT of open_clip with plain blocks")
     return visual
 
 
@@ -107,27 +128,36 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def _build(model: Resolved) -> tuple[Any, Compose]:
-    weights = str(model.file) if model.file and not model.name.startswith(LOCAL) else None
+    tensors = weights.read(model.file) if model.file else None
     preprocess = model.architecture["preprocess"] or {}
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
             built, _, transform = open_clip.create_model_and_transforms(
                 model.name,
-                pretrained=weights,
+                load_weights=False,
+                pretrained_text=False,
                 image_mean=preprocess.get("mean"),
                 image_std=preprocess.get("std"),
                 image_interpolation=preprocess.get("interpolation"),
                 image_resize_mode=preprocess.get("resize_mode"),
                 precision="fp32",
             )
-        except Exception as error:  # whatever a damaged file makes the library raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise AbsError(f"CLIP weights {model.file} cannot be loaded: {reason}") from None
+            if tensors:
+                fill(built, tensors)
+        except Exception as error:  # whatever weights of another model make the library raise
+            reason = weights.in_one_line(error)
+            raise AbsError(f"{model.name} with weights {model.file}: {reason}") from None
     return built, transform
 
 
 def _tokenizer(model: Resolved) -> Any:
     """open_clip's own, with the merges that lie beside the weights if there are any."""
-    merges = [path for path in model.extra if path.name == "merges.txt.gz"]
-    return open_clip.get_tokenizer(model.name, **({"bpe_path": str(merges[0])} if merges else {}))
+    merges = [path for path in model.extra if path.name == MERGES]
+    try:
+        with quiet():
+            own = {"bpe_path": str(merges[0])} if merges else {}
+            return open_clip.get_tokenizer(model.name, **own)
+    except Exception as error:  # whatever a tokenizer of another library lacks
+        reason = weights.in_one_line(error)
+        raise AbsError(f"the tokenizer of {model.name} cannot be loaded: {reason}") from None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pipeline import files
 from pipeline.config import RUNTIME, Section
@@ -20,20 +20,28 @@ from pipeline.errors import AbsError, ConfigError
 from pipeline.files import Digests
 from pipeline.identity import digest
 from pipeline.locations import Paths
-from pipeline.models.resolved import LOCAL, Resolved
+from pipeline.models import folders
+from pipeline.models.resolved import HUB, LOCAL, Resolved, recalled
+from pipeline.models.vision import Vision, vision_of
+
+if TYPE_CHECKING:
+    from pipeline.models.vit import AttentionVit
+    from pipeline.runtime import Runtime
 
 RANDOM = "random:"
 
 
 class ClipConfig(Section):
-    """The CLIP model: an open_clip name with a tag or file, or `local-dir:FOLDER`."""
+    """The CLIP: an open_clip name with a tag or file, `local-dir:FOLDER` or `hf-hub:OWNER/NAME`."""
 
     model: Annotated[str, RUNTIME]
     weights: Annotated[str | None, RUNTIME] = "openai"
 
 
 class VitConfig(Section):
-    """The attention model: a timm name with `pretrained` or a file, or `local-dir:FOLDER`."""
+    """Where attention comes from: a timm name with `pretrained` or a file, a folder or repository
+    as for CLIP, `clip` for the CLIP itself, or `random`.
+    """
 
     model: Annotated[str, RUNTIME]
     weights: Annotated[str | None, RUNTIME] = "pretrained"
@@ -49,6 +57,7 @@ class Source(ABC):
     library: ClassVar[str]
     section: ClassVar[str]
     """The section of the settings that names the model."""
+    layout: ClassVar[folders.Layout]
 
     @abstractmethod
     def _resolve_name(self, name: str, weights: str) -> Resolved:
@@ -62,17 +71,16 @@ class Source(ABC):
     def resolved(self) -> Resolved:
         """The model; AbsError if its weights or its configuration cannot be had."""
         model, weights = self.config.model, self.config.weights
-        if model.startswith(LOCAL):
+        if model.startswith((LOCAL, HUB)):
             if weights is not None:
                 raise ConfigError(
                     f"{self.section}.weights: {model} brings its own weights; set it to null"
                 )
-            setting = f"{self.section}.model"
-            return self._resolve_folder(
-                self.paths.find(model.removeprefix(LOCAL), "model folder", setting)
-            )
+            return self._found(model)
         if weights is None:
-            raise ConfigError(f"{self.section}.weights: {model} needs weights")
+            raise ConfigError(
+                f"{self.section}.weights: {model} needs weights: a tag, a file or {RANDOM}SEED"
+            )
         return self._recall() or self._remember(self._resolve_name(model, weights))
 
     def identity(self) -> dict[str, Any]:
@@ -81,6 +89,24 @@ class Source(ABC):
         weights = self.digests.sha256(model.file) if model.file else f"{RANDOM}{model.seed}"
         extra = self.digests.sha256_many(model.extra)
         return {"architecture": digest(model.architecture), "weights": weights, "extra": extra}
+
+    def _found(self, model: str) -> Resolved:
+        """The model of a folder, or of a repository's folder."""
+        if model.startswith(LOCAL):
+            where = model.removeprefix(LOCAL), "model folder", f"{self.section}.model"
+            return self._resolve_folder(self.paths.find(*where))
+        try:
+            return self._resolve_folder(Path(self._known["folder"]))
+        except (AbsError, KeyError, TypeError):
+            folder = self._repository_folder(model.removeprefix(HUB))
+        files.write_json(self._memory, {"folder": str(folder)})
+        return self._resolve_folder(folder)
+
+    def _repository_folder(self, name: str) -> Path:
+        from pipeline.models.hub import Repository
+
+        remedy = f"set {self.section}.model to {LOCAL}FOLDER"
+        return Repository(name, self.paths, remedy).folder(self.layout)
 
     # The library's answer is kept in the store, so that a run with nothing to do stays light.
 
@@ -91,40 +117,27 @@ class Source(ABC):
         question = [self.config.model, self.config.weights, places, version]
         return self.paths.store / ".memory" / f"{self.library}-{digest(question)}.json"
 
+    @property
+    def _known(self) -> Any:
+        return files.read_json(self._memory, "memory")
+
     def _recall(self) -> Resolved | None:
         try:
-            known = files.read_json(self._memory, "memory")
-            file = Path(known["file"]) if known["file"] else None
-            found = Resolved(known["name"], known["architecture"], file, known["seed"])
-        except (AbsError, KeyError, TypeError):
+            return recalled(self._known)
+        except AbsError:
             return None
-        return None if file and not file.exists() else found
 
     def _remember(self, model: Resolved) -> Resolved:
-        known = {
-            "name": model.name,
-            "architecture": model.architecture,
-            "file": str(model.file) if model.file else None,
-            "seed": model.seed,
-        }
-        files.write_json(self._memory, known)
+        files.write_json(self._memory, model.note())
         return self._recall() or model
 
 
-def seed_of(weights: str) -> int:
+def seed_of(text: str, setting: str) -> int:
     """The seed of `random:SEED`."""
-    seed = weights.removeprefix(RANDOM)
-    if not seed.isdecimal():
-        raise ConfigError(f"weights {weights!r}: write random:SEED with a whole number")
+    seed = text.removeprefix(RANDOM)
+    if not (seed.isdecimal() and seed.isascii()):
+        raise ConfigError(f"{setting}: {text!r}: write {RANDOM}SEED with a whole number")
     return int(seed)
-
-
-def file_in(folder: Path, names: list[str], what: str) -> Path:
-    """The first of `names` in `folder`."""
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise AbsError(f"{what} not found in {folder}: expected one of {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -134,49 +147,47 @@ class ClipSource(Source):
     config: ClipConfig
     library: ClassVar[str] = "open_clip_torch"
     section: ClassVar[str] = "clip"
+    layout: ClassVar[folders.Layout] = folders.CLIP
 
     @property
     def image_size(self) -> int:
         """Side of the square input, in pixels."""
-        size = self._vision["image_size"]
-        return int(size[0] if isinstance(size, list) else size)
+        return self.vision.image_size
+
+    @property
+    def resize_mode(self) -> str:
+        """How preprocessing makes an image square: `shortest`, `longest` or `squash`."""
+        preprocess = self.resolved.architecture["preprocess"] or {}
+        return str(preprocess.get("resize_mode") or "shortest")
 
     @property
     def layers(self) -> int:
         """Blocks of the image encoder."""
-        return int(self._vision["layers"])
+        return self.vision.layers
 
     @property
     def grid(self) -> int:
         """Tokens along a side."""
-        return self.image_size // int(self._vision["patch_size"])
+        return self.vision.grid
 
     @property
     def dim(self) -> int:
         """Length of an embedding."""
-        return int(self.resolved.architecture["model"]["embed_dim"])
+        return self.vision.dim
 
-    @property
-    def _vision(self) -> dict[str, Any]:
-        vision = dict(self.resolved.architecture["model"]["vision_cfg"])
-        if "patch_size" not in vision or "layers" not in vision:
-            raise AbsError(f"{self.config.model} is not a plain ViT; feature crops need its tokens")
-        return vision
+    @cached_property
+    def vision(self) -> Vision:
+        """Measures of the image encoder; ConfigError if it cannot serve feature crops."""
+        return vision_of(self.config.model, self.resolved.architecture["model"])
 
     def _resolve_folder(self, folder: Path) -> Resolved:
-        config = files.read_json(folder / "open_clip_config.json", "model configuration")
-        names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-        architecture = {"model": config["model_cfg"], "preprocess": config.get("preprocess_cfg")}
-        file = file_in(folder, names, "CLIP weights")
-        others = {file.name, "open_clip_config.json", "README.md"}
-        extra = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in others)
-        return Resolved(f"{LOCAL}{folder}", architecture, file, extra=tuple(extra))
+        return folders.read_clip(folder)
 
     def _resolve_name(self, name: str, weights: str) -> Resolved:
         from pipeline.models import open_clip_names
 
         if weights.startswith(RANDOM):
-            return open_clip_names.resolve_random(name, seed_of(weights))
+            return open_clip_names.resolve_random(name, seed_of(weights, "clip.weights"))
         return open_clip_names.resolve(name, weights, self.paths)
 
 
@@ -187,15 +198,20 @@ class VitSource(Source):
     config: VitConfig
     library: ClassVar[str] = "timm"
     section: ClassVar[str] = "attention"
+    layout: ClassVar[folders.Layout] = folders.VIT
+
+    def load(self, runtime: Runtime) -> AttentionVit:
+        """Build the model and load its weights."""
+        from pipeline.models.vit import AttentionVit
+
+        return AttentionVit(self, runtime)
 
     def _resolve_folder(self, folder: Path) -> Resolved:
-        config = files.read_json(folder / "config.json", "model configuration")
-        file = file_in(folder, ["model.safetensors"], "weights of the attention model")
-        return Resolved(f"{LOCAL}{folder}", config, file)
+        return folders.read_vit(folder)
 
     def _resolve_name(self, name: str, weights: str) -> Resolved:
         from pipeline.models import timm_names
 
         if weights.startswith(RANDOM):
-            return timm_names.resolve_random(name, seed_of(weights))
+            return timm_names.resolve_random(name, seed_of(weights, "attention.weights"))
         return timm_names.resolve(name, weights, self.paths)

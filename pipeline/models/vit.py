@@ -1,25 +1,21 @@
-"""A timm ViT as a source of attention: its CLS row in every layer.
-
-timm's fused attention keeps no maps, so the row is computed from the queries and keys that a
-hook sees; it equals the full softmax's first row.
-"""
+"""A timm ViT as a source of attention: its CLS row in every layer."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import timm
 import torch
 from PIL import Image
-from timm.layers import Attention
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.errors import AbsError
-from pipeline.images import pixels
+from pipeline.errors import AbsError, ConfigError
+from pipeline.images import Images, pixels
+from pipeline.models import weights
+from pipeline.models.class_rows import ANOTHER, ClassRows, fuse
 from pipeline.models.device import device_of, quiet
-from pipeline.models.resolved import LOCAL, Resolved
+from pipeline.models.resolved import Resolved
 from pipeline.models.sources import VitSource
 from pipeline.runtime import Runtime
 
@@ -30,14 +26,13 @@ class AttentionVit:
     def __init__(self, source: VitSource, runtime: Runtime) -> None:
         self.device = device_of(runtime)
         self._batch = runtime.batch_size
+        self._name = source.config.model
         self._model = _build(source.resolved).to(self.device).eval().requires_grad_(False)
+        check(self._model, self._name)
         config = self._model.pretrained_cfg
         self._side = int(self._model.patch_embed.img_size[0])
         self._mean = torch.tensor(config["mean"], device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(config["std"], device=self.device).view(1, 3, 1, 1)
-        self._rows: list[Tensor] = []
-        for block in self._model.blocks:
-            block.attn.qkv.register_forward_hook(partial(self._keep_cls_row, block.attn))
 
     @property
     def layers(self) -> int:
@@ -56,6 +51,10 @@ class AttentionVit:
         """
         return pixels(image.resize((self._side, self._side), Image.Resampling.BILINEAR))
 
+    def read(self, images: Images, rows: slice) -> np.ndarray:
+        """The images of `rows`, preprocessed: uint8 (n, 3, side, side)."""
+        return np.stack([self.preprocess(image) for image in images.block(rows)])
+
     @torch.inference_mode()
     def attention(self, images: np.ndarray) -> np.ndarray:
         """Head-mean attention of the class token to each patch, not renormalised (Eq. 3).
@@ -65,41 +64,61 @@ class AttentionVit:
         parts = []
         for start in range(0, len(images), self._batch):
             batch = torch.from_numpy(images[start : start + self._batch]).to(self.device)
-            self._rows.clear()
-            self._model.forward_features((batch.float().div_(255) - self._mean) / self._std)
-            parts.append(torch.stack(self._rows, dim=1).cpu())
-        self._rows.clear()
-        found = torch.cat(parts)
-        return found.reshape(len(images), self.layers, self.grid, self.grid).numpy()
+            batch = (batch.float().div_(255) - self._mean) / self._std
+            parts.append(class_attention(self._model, batch, self._name).cpu())
+        return np.asarray(torch.cat(parts).numpy())
 
-    def _keep_cls_row(self, attn: Attention, _: nn.Module, __: Any, qkv: Tensor) -> None:
-        batch, tokens, width = qkv.shape
-        heads = attn.num_heads
-        qkv = qkv.reshape(batch, tokens, 3, heads, width // 3 // heads).float()
-        query, key = attn.q_norm(qkv[:, 0, 0]), attn.k_norm(qkv[:, :, 1])
-        row = torch.einsum("bhd,bthd->bht", query * attn.scale, key).softmax(dim=-1)
-        self._rows.append(row.mean(dim=1)[:, self._model.num_prefix_tokens :])
+
+def class_attention(model: Any, batch: Tensor, name: str) -> Tensor:
+    """Maps of the class token in every block: (n, 3, side, side) to (n, blocks, grid, grid)."""
+    rows = ClassRows()
+    with rows:
+        model.forward_features(batch)
+    grid, prefix = int(model.patch_embed.grid_size[0]), getattr(model, "num_prefix_tokens", 1)
+    return rows.maps(f"attention.model: {name}", len(model.blocks), prefix, grid)
+
+
+def check(model: Any, name: str) -> None:
+    """Make a timm model ready for `class_attention`; ConfigError if it is no ViT that has any."""
+    blocks, patches = getattr(model, "blocks", None), getattr(model, "patch_embed", None)
+    grid, side = getattr(patches, "grid_size", None), getattr(patches, "img_size", None)
+    if not blocks or not grid or not side:
+        raise ConfigError(f"attention.model: {name} is not a plain ViT; {ANOTHER}")
+    if getattr(model, "cls_token", None) is None:
+        raise ConfigError(f"attention.model: {name} has no class token; {ANOTHER}")
+    if grid[0] != grid[1] or side[0] != side[1]:
+        raise ConfigError(f"attention.model: {name} has a grid of {grid}, not a square")
+    fuse(model.modules())
+
+
+def check_name(name: str) -> None:
+    """ConfigError if the architecture `name` has no class attention; nothing is computed.
+
+    One that does not run without values is let pass; it is checked again once it is loaded.
+    """
+    with torch.device("meta"), torch.inference_mode(), quiet():
+        try:
+            model = timm.create_model(name).eval()
+            check(model, name)
+            class_attention(model, torch.zeros(1, 3, *model.patch_embed.img_size), name)
+        except AbsError:
+            raise
+        except Exception:  # whatever an architecture does that needs values
+            return
 
 
 def _build(model: Resolved) -> Any:
-    local = model.name.startswith(LOCAL)
+    tensors = weights.read(model.file) if model.file else None
+    # With a state dict at hand, timm translates names of the model's first publication.
+    overlay = {"source": "", "state_dict": tensors} if tensors else None
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
             built: Any = timm.create_model(
-                model.name,
-                pretrained=local,
-                checkpoint_path="" if local or model.file is None else str(model.file),
+                model.name, pretrained=bool(tensors), pretrained_cfg_overlay=overlay
             )
-        except Exception as error:  # whatever a damaged file makes the library raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise AbsError(f"attention weights {model.file} cannot be loaded: {reason}") from None
-    if not _has_class_attention(built):
-        raise AbsError(f"attention.model: {model.name} is not a ViT with a class token")
+        except Exception as error:  # whatever weights of another model make the library raise
+            reason = weights.in_one_line(error)
+            raise AbsError(f"attention weights {model.file} do not fit: {reason}") from None
+    built.pretrained_cfg.pop("state_dict", None)
     return built
-
-
-def _has_class_attention(model: Any) -> bool:
-    blocks = getattr(model, "blocks", [])
-    plain = all(isinstance(getattr(block, "attn", None), Attention) for block in blocks)
-    return bool(len(blocks)) and plain and getattr(model, "cls_token", None) is not None

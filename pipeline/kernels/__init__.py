@@ -1,0 +1,6 @@
+"""The arithmetic of the method: tensors (and images) in and out, no files, nothing to load.
+
+`sampling` draws patches and sizes, `geometry` turns them into boxes and windows, `image_prompts`
+and `feature_crops` show CLIP a box or a window, `blocks` is one block of its image encoder, and
+`matching` compares what comes out with descriptions.
+"""

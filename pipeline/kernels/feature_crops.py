@@ -1,0 +1,136 @@
+"""Crops inside CLIP's token grid (section 3.3), and the other ways to point at a part of it.
+
+A window of the tokens that enter a block becomes a sequence of tokens of its own, which goes
+through the remaining blocks with the image's own class token in front.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+
+from pipeline.kernels.blocks import UNMARKED, Marks, all_tokens_after, class_token_after
+from pipeline.kernels.prompt_names import FeaturePrompt
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Token sequences that enter a block, (n, 1 + grid * grid, width), and their marks in it."""
+
+    tokens: Tensor
+    marks: Marks = UNMARKED
+
+    def split(self, count: int) -> list[Sequences]:
+        """In pieces of at most `count`."""
+        starts = range(0, len(self.tokens), count)
+        return [self._map(partial(_piece, start=start, count=count)) for start in starts]
+
+    def to(self, device: torch.device) -> Sequences:
+        """On another device."""
+        return self._map(lambda values: values.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Sequences:
+        gain, bias = (
+            None if values is None else change(values)
+            for values in (self.marks.gain, self.marks.bias)
+        )
+        return Sequences(change(self.tokens), Marks(gain, bias))
+
+
+def _piece(values: Tensor, start: int, count: int) -> Tensor:
+    return values[start : start + count]
+
+
+def encode_windows(
+    visual: VisionTransformer,
+    tokens: Tensor,
+    windows: Tensor,
+    layer: int,
+    prompt: FeaturePrompt = "crop",
+    gain: float = 2.0,
+) -> Tensor:
+    """The embeddings of an image's feature crops (Eq. 7).
+
+    visual: the image encoder of an open_clip CLIP with a class token.
+    tokens: (1 + grid * grid, width) as they enter block `layer`, in the encoder's dtype.
+    windows: integers (n, 4), left, top, right, bottom, half-open, inside the grid.
+    layer: 0 for the first block, -1 for the last.
+    Returns unit vectors (n, dim), in the tokens' dtype.
+    """
+    sequences = prompt_windows(tokens, windows, prompt, gain)
+    return F.normalize(finish(visual, sequences, layer), dim=-1)
+
+
+def finish(visual: VisionTransformer, sequences: Sequences, layer: int) -> Tensor:
+    """Blocks from `layer` on, final norm and projection: (n, dim), not normalised.
+
+    The marks count in the first of these blocks alone.
+    """
+    tokens, marks = sequences.tokens, sequences.marks
+    *middle, last = list(visual.transformer.resblocks)[layer:]
+    for block in middle:
+        tokens, marks = all_tokens_after(block, tokens, marks), UNMARKED
+    pooled, _ = visual._pool(class_token_after(last, tokens, marks))
+    finished: Tensor = pooled @ visual.proj
+    return finished
+
+
+def prompt_windows(
+    tokens: Tensor, windows: Tensor, prompt: FeaturePrompt, gain: float = 2.0
+) -> Sequences:
+    """What makes each window stand out of the image's tokens (Table 5).
+
+    tokens: (1 + grid * grid, width); windows: integers (n, 4).
+    crop: the window stretched over the grid (`resize_windows`).
+    mask: tokens outside the window are zero as they enter the block.
+    highlight-fea: tokens in the window are multiplied by `gain` after the block's first norm, which
+    would undo it before.
+    highlight-attn: the class token's attention to the window is multiplied by `gain` before it is
+    normalised.
+    """
+    if prompt == "crop":
+        return Sequences(resize_windows(tokens, windows))
+    inside = covered(windows, round((tokens.shape[0] - 1) ** 0.5)).to(tokens.device)
+    whole = tokens.expand(len(windows), -1, -1)
+    none = inside.new_zeros(len(windows), 1)
+    chosen = torch.cat([none, inside], dim=1).to(tokens.dtype)
+    if prompt == "mask":
+        kept = torch.cat([~none, inside], dim=1)
+        return Sequences(whole * kept[..., None])
+    if prompt == "highlight-fea":
+        return Sequences(whole, Marks(gain=1 + (gain - 1) * chosen))
+    return Sequences(whole, Marks(bias=math.log(gain) * chosen))
+
+
+def covered(windows: Tensor, grid: int) -> Tensor:
+    """Which tokens lie in each window: integers (n, 4) to bool (n, grid * grid)."""
+    line = torch.arange(grid, device=windows.device)
+    left, top, right, bottom = windows[:, :, None].unbind(dim=1)
+    columns, rows = (line >= left) & (line < right), (line >= top) & (line < bottom)
+    return (rows[:, :, None] & columns[:, None, :]).flatten(1)
+
+
+def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
+    """The token sequences of an image's feature crops (Eq. 7, then bicubic resizing).
+
+    tokens: (1 + grid * grid, width) entering a block, the class token first.
+    windows: integers (n, 4), left, top, right, bottom, half-open, inside the grid.
+    Returns (n, 1 + grid * grid, width) of the tokens' dtype: the image's own class token, then
+    the window stretched over the grid (bicubic, a = -0.75, align_corners=False).
+    """
+    grid = round((tokens.shape[0] - 1) ** 0.5)
+    image = tokens[1:].reshape(grid, grid, -1).permute(2, 0, 1)[None]
+    stretched = []
+    for left, top, right, bottom in windows.tolist():
+        part = image[:, :, top:bottom, left:right]
+        part = F.interpolate(part, size=(grid, grid), mode="bicubic", align_corners=False)
+        stretched.append(part.flatten(2).transpose(1, 2))
+    class_token = tokens[:1].expand(len(stretched), 1, -1)
+    return torch.cat([class_token, torch.cat(stretched)], dim=1)

@@ -1,0 +1,121 @@
+"""What a CLIP's configuration must say for its image encoder to be split at a block.
+
+Feature crops enter the encoder half-way, as windows of its token grid behind the class token. So
+it must be open_clip's own ViT with a square grid, plain blocks, and the class token projected.
+This is known from the configuration alone, before torch is imported or anything is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+DEFAULTS = {"image_size": 224, "patch_size": 16, "layers": 12}
+"""What open_clip takes where a configuration is silent."""
+
+CUSTOM = (
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+)
+"""Options that replace the plain blocks, as a `block_type` does."""
+
+A_VIT = "feature crops need a ViT with a class token (such as ViT-B-16)"
+A_TEXT_ENCODER = "choose one with open_clip's own text encoder (such as ViT-B-16)"
+
+
+@dataclass(frozen=True)
+class Vision:
+    """The measures of an image encoder that can be split."""
+
+    image_size: int
+    """Side of the square input, in pixels."""
+    patch_size: int
+    layers: int
+    """Blocks."""
+    dim: int
+    """Length of an embedding."""
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side; pixels that fill no patch are left out."""
+        return self.image_size // self.patch_size
+
+
+def vision_of(name: str, config: Any) -> Vision:
+    """The measures of the model `name` with open_clip's configuration `config`.
+
+    Raises ConfigError that names the model and why it cannot serve.
+    """
+    parts = config if isinstance(config, Mapping) else {}
+    vision, text = parts.get("vision_cfg"), parts.get("text_cfg")
+    if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
+        raise ConfigError(f"clip.model: the configuration of {name} has no vision_cfg and text_cfg")
+    if reason := _unfit(vision) or ("is a CoCa model" if "multimodal_cfg" in parts else ""):
+        raise ConfigError(f"clip.model: {name} {reason}; {A_VIT}")
+    _check_text(name, text)
+    sides = [_side(vision, field) for field in ("image_size", "patch_size")]
+    numbers = [*sides, _value(vision, "layers"), parts.get("embed_dim")]
+    if not all(map(_positive, numbers)) or sides[0] < sides[1]:
+        raise ConfigError(
+            f"clip.model: {name} has image_size, patch_size, layers, embed_dim of {numbers}; "
+            "expected whole numbers and a patch within the image"
+        )
+    return Vision(*numbers)
+
+
+def _unfit(vision: Mapping[str, Any]) -> str:
+    """Why the image encoder cannot be split; empty if nothing speaks against it."""
+    if vision.get("timm_model_name"):
+        return f"is built on timm's {vision['timm_model_name']}, not on open_clip's ViT"
+    if isinstance(vision.get("layers"), list | tuple):
+        return "is a ResNet"
+    if vision.get("attentional_pool"):
+        return "pools its tokens by attention"
+    if vision.get("pool_type", "tok") != "tok":
+        return f"pools its tokens by pool_type {vision['pool_type']!r}"
+    custom = [field for field in CUSTOM if vision.get(field)]
+    if custom or vision.get("block_type") == "custom":
+        return f"has blocks that cannot be split ({', '.join(custom) or 'block_type custom'})"
+    for field in ("image_size", "patch_size"):
+        if not _square(vision, field):
+            return f"has the {field} {vision[field]!r}, not a square"
+    return ""
+
+
+def _check_text(name: str, text: Mapping[str, Any]) -> None:
+    if text.get("hf_model_name"):
+        encoder = text["hf_model_name"]
+        raise ConfigError(
+            f"clip.model: {name} encodes texts with {encoder} of transformers; {A_TEXT_ENCODER}"
+        )
+    if text.get("hf_tokenizer_name") and not find_spec("transformers"):
+        raise ConfigError(
+            f"clip.model: {name} needs the tokenizer {text['hf_tokenizer_name']}; install it with "
+            f"`pip install transformers`, or {A_TEXT_ENCODER}"
+        )
+
+
+def _value(vision: Mapping[str, Any], field: str) -> Any:
+    return vision.get(field, DEFAULTS[field])
+
+
+def _square(vision: Mapping[str, Any], field: str) -> bool:
+    value = _value(vision, field)
+    return not isinstance(value, list | tuple) or (len(value) == 2 and value[0] == value[1])
+
+
+def _side(vision: Mapping[str, Any], field: str) -> Any:
+    value = _value(vision, field)
+    return value[0] if isinstance(value, list | tuple) else value
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,132 @@
+"""Crops have exactly the distribution that each setting asks for."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline import cropping
+from pipeline.kernels import draws
+from pipeline.views import CropsConfig, TokenGrid
+from tests.cropped import GRIDS, IMAGES, LANDSCAPE, attention_map, feature_crops, only
+from tests.goodness import (
+    assert_even,
+    assert_fits,
+    assert_independent,
+    assert_uniform,
+    uniform_rows,
+)
+from tests.test_geometry import WIDTHS
+
+# --- Patches ---------------------------------------------------------------------------------
+
+
+def chances(k: int, temperature: float) -> list[float]:
+    """Of each of 196 patches."""
+    attention = attention_map().double()
+    least = attention.sort(descending=True).values[k - 1]
+    powers = (attention / temperature).exp() * (attention >= least)
+    return (powers / powers.sum()).tolist()
+
+
+def test_patches_of_raw_crops_have_their_probabilities() -> None:
+    config = CropsConfig(k=12, temperature=0.05)
+    crops = cropping.raw_crops(LANDSCAPE, attention_map(), uniform_rows("raw"), config)
+    assert_fits(crops[:, 0], chances(12, 0.05))
+
+
+@pytest.mark.parametrize(("own", "k"), [(None, 12), (5, 5)])
+def test_patches_of_feature_crops_have_their_probabilities(own: int | None, k: int) -> None:
+    """Of raw crops' top patches, unless feature crops have a number of their own."""
+    config = CropsConfig(k=12, temperature=0.05)
+    crops = feature_crops(uniform_rows("feature"), config=config, k=own)
+    assert_fits(crops[:, 0], chances(k, 0.05))
+
+
+def test_independent_draws_are_independent() -> None:
+    """Of feature crops from raw crops, and of a crop's patch from its sizes."""
+    u, config = uniform_rows("both"), CropsConfig(k=4, temperature=1.0)
+    raw = cropping.raw_crops(LANDSCAPE, attention_map(), u, config)[:, 0]
+    crops = feature_crops(u, config=config)
+    assert (raw != crops[:, 0]).any()
+    assert_independent(raw, crops[:, 0])
+    assert_independent(crops[:, 6] // 6, crops[:, 6] % 6)
+
+
+# --- Sizes -----------------------------------------------------------------------------------
+
+
+def box_sides(rule: str, size: int, alpha: str, beta: str) -> list[float]:
+    """Chances of each width of an unclipped box: twice the half of a side, rounded down."""
+    low, high = Fraction(alpha) * size, Fraction(beta) * size
+    found = [Fraction(0)] * (size + 1)
+    for side in range(floor(low), floor(high) + 1):
+        if rule == "integer":
+            found[side // 2 * 2] += Fraction(1, floor(high) - floor(low) + 1)
+        else:
+            overlap = min(high, Fraction(side + 1)) - max(low, Fraction(side))
+            found[side // 2 * 2] += overlap / (high - low)
+    return [float(chance) for chance in found]
+
+
+@pytest.mark.parametrize("rule", ["integer", "ratio"])
+@pytest.mark.parametrize("image", IMAGES)
+def test_sides_of_boxes_have_their_distribution(rule: Any, image: Any) -> None:
+    """Around one patch in the middle, of sides small enough that nothing is clipped."""
+    config = CropsConfig(alpha=0.25, beta=0.75, sizes=rule)
+    boxes = cropping.raw_crops(image, only(7, 7), uniform_rows("sides"), config)[:, 1:]
+    wide, high = (boxes[:, 2:] - boxes[:, :2]).unbind(dim=1)
+    assert_fits(wide, box_sides(rule, image.width, "1/4", "3/4"))
+    assert_fits(high, box_sides(rule, image.height, "1/4", "3/4"))
+    assert_independent(wide // 40, high // 40)
+
+
+def test_shares_are_even_or_of_whole_pixels() -> None:
+    u = uniform_rows("shares")[:, 1:3]
+    shares = draws.crop_shares(u, 500, 375, 0.5, 0.9, "ratio")
+    assert_uniform(shares[:, 0], 0.5, 0.9)
+    assert_uniform(shares[:, 1], 0.5, 0.9)
+    pixels = draws.crop_shares(u, 500, 375, 0.5, 0.9, "integer") * torch.tensor([500.0, 375.0])
+    assert (pixels - pixels.round()).abs().max() < 1e-9
+    assert_even(pixels[:, 0].round().long() - 250, 201)
+    assert_even(pixels[:, 1].round().long() - 187, 151)
+
+
+@pytest.mark.parametrize("size", [7, 225, 1000, 2999])
+def test_whole_pixels_survive_as_shares(size: int) -> None:
+    """Every side of an image, as a box in its middle."""
+    sides = torch.arange(1, size + 1)
+    shares = torch.stack([sides / torch.tensor(float(size)).double()] * 2, dim=-1)
+    patch = torch.zeros_like(sides)
+    left, top, right, bottom = draws.crop_boxes(patch, shares, 1, size, size).unbind(dim=1)
+    assert torch.equal(right - left, (sides // 2 * 2).clamp(min=1))
+    assert torch.equal(bottom - top, right - left)
+
+
+@pytest.mark.parametrize("grid", GRIDS[::2])
+@pytest.mark.parametrize("alpha", [0.5, 0.6])
+def test_square_windows_have_the_released_distribution(grid: TokenGrid, alpha: float) -> None:
+    """Around a patch in the middle, where none is clipped."""
+    config = CropsConfig(alpha=alpha, beta=0.9)
+    crops = feature_crops(uniform_rows("windows"), grid, config=config, k=1, attention=only(7, 7))
+    left, top, right, bottom = crops[:, 2:6].unbind(dim=1)
+    assert torch.equal(right - left, bottom - top)
+    expected = WIDTHS[grid.tokens, alpha]
+    assert_fits(right - left, [float(Fraction(expected.get(width, "0"))) for width in range(17)])
+
+
+def test_windows_of_shares_have_their_distribution() -> None:
+    """A quarter to three quarters of 14 tokens around 7.5: the left end is floor(8 - 7 share), with
+    7 share from 1.75 to 5.25."""
+    config = CropsConfig(alpha=0.25, beta=0.75, sizes="ratio", k=1)
+    u, attention = uniform_rows("ratio"), only(7, 7)
+    crops = feature_crops(u, config=config, attention=attention, shape="ratio", index="nearest")
+    left, top, right, bottom = crops[:, 2:6].unbind(dim=1)
+    expected = [0, 0, 1 / 14, 2 / 7, 2 / 7, 2 / 7, 1 / 14]
+    assert_fits(8 - left, expected)
+    assert_fits(8 - top, expected)
+    assert_independent(right, bottom)

@@ -1,0 +1,202 @@
+"""Soft matching and description vectors by class, against plain loops and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.kernels import matching
+from pipeline.kernels.matching import Descriptions, soft_match
+from tests import reference as ref
+from tests.vectors import by_class, ragged, unit_rows
+
+COUNTS = st.lists(st.integers(1, 6), min_size=1, max_size=5)
+
+
+def float64(values: list[list[float]]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# --- Descriptions ----------------------------------------------------------------------------
+
+
+def numbered(labels: list[int], classes: int) -> Descriptions:
+    """Text i is the vector (i + 1,)."""
+    vectors = torch.arange(1.0, len(labels) + 1)[:, None]
+    return Descriptions.from_rows(vectors, torch.tensor(labels), classes)
+
+
+def rows_of(descriptions: Descriptions) -> list[list[float]]:
+    """The numbers of each class's texts, which must be present, and of no others."""
+    kept: list[list[float]] = descriptions.vectors[..., 0].tolist()
+    present = descriptions.present.tolist()
+    for values, there in zip(kept, present, strict=True):
+        assert [value != 0 for value in values] == there
+    return [[value for value in values if value] for values in kept]
+
+
+LABELS = [2, 0, 2, 1, 2, 0]
+
+
+def test_texts_keep_their_order_within_a_class() -> None:
+    descriptions = numbered(LABELS, 3)
+    assert rows_of(descriptions) == [[2, 6], [4], [1, 3, 5]]
+    assert descriptions.vectors.shape == (3, 3, 1)
+    many = numbered([i % 2 for i in range(400)], 2)
+    assert rows_of(many) == [list(range(1, 401, 2)), list(range(2, 401, 2))]
+
+
+def test_a_class_without_texts_has_none() -> None:
+    assert rows_of(numbered(LABELS, 4)) == [[2, 6], [4], [1, 3, 5], []]
+
+
+def test_the_first_texts_of_each_class() -> None:
+    descriptions = numbered(LABELS, 3)
+    assert rows_of(descriptions.first(2)) == [[2, 6], [4], [1, 3]]
+    assert rows_of(descriptions.first(1)) == [[2], [4], [1]]
+    assert rows_of(descriptions.first(9)) == rows_of(descriptions)
+
+
+def test_the_texts_of_some_classes() -> None:
+    descriptions = numbered(LABELS, 3)
+    assert rows_of(descriptions.of(torch.tensor([False, True, True]))) == [[4], [1, 3, 5]]
+    assert rows_of(descriptions.of(torch.tensor([2, 0]))) == [[1, 3, 5], [2, 6]]
+
+
+@given(seed=st.integers(0, 1000), counts=COUNTS)
+@settings(max_examples=25, deadline=None)
+def test_class_means_against_numpy(seed: int, counts: list[int]) -> None:
+    vectors, labels = ragged(np.random.default_rng(seed), counts, 8)
+    found = Descriptions.from_rows(vectors, labels, len(counts)).means().numpy()
+    for label, row in enumerate(found):
+        mean = vectors[labels == label].numpy().mean(axis=0)
+        assert row == pytest.approx(mean / np.linalg.norm(mean), rel=1e-9, abs=1e-12)
+
+
+# --- Soft matching ---------------------------------------------------------------------------
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    images=st.integers(1, 3),
+    crops=st.integers(1, 5),
+    counts=COUNTS,
+    temperature=st.sampled_from([0.005, 0.03, 1.0]),
+    elements=st.integers(1, 200),
+)
+@settings(max_examples=60, deadline=None)
+def test_soft_matching_against_plain_loops(
+    seed: int, images: int, crops: int, counts: list[int], temperature: float, elements: int
+) -> None:
+    """Ragged classes, one class, one crop; and computed in pieces of any size."""
+    rng = np.random.default_rng(seed)
+    vectors, labels = ragged(rng, counts, 8)
+    features = unit_rows(rng, images, crops, 8)
+    descriptions = Descriptions.from_rows(vectors, labels, len(counts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "ELEMENTS", elements)
+        found = soft_match(features, descriptions, temperature)
+    texts = by_class(vectors, labels, len(counts))
+    expected = [ref.soft_scores(image.numpy(), texts, temperature) for image in features]
+    assert found.shape == (images, len(counts))
+    assert found.dtype == torch.float64
+    assert found.numpy() == pytest.approx(np.array(expected), rel=1e-9, abs=1e-12)
+
+
+def test_soft_matching_worked_by_hand() -> None:
+    """One crop on an axis; two classes with one and two texts; temperature 1 / ln 2.
+
+    Weights are as 2, 1 and 1/2. Twice the crop counts twice.
+    """
+    vectors = float64([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    descriptions = Descriptions.from_rows(vectors, torch.tensor([0, 1, 1]), 2)
+    crop = float64([[1.0, 0.0]])[None]
+    found = soft_match(crop, descriptions, 1 / math.log(2))
+    assert found[0].tolist() == pytest.approx([4 / 7, -1 / 7], abs=1e-12)
+    twice = soft_match(crop, descriptions, 1 / math.log(2), float64([[2.0]]))
+    assert twice[0].tolist() == pytest.approx([8 / 7, -2 / 7], abs=1e-12)
+
+
+def test_the_number_of_crops_adds_up() -> None:
+    rng = np.random.default_rng(0)
+    descriptions = Descriptions.from_rows(*ragged(rng, [3, 1], 8), 2)
+    crops = unit_rows(rng, 1, 7, 8)
+    parts = [soft_match(crops[:, i : i + 1], descriptions, 0.03) for i in range(7)]
+    assert torch.allclose(soft_match(crops, descriptions, 0.03), torch.stack(parts).sum(dim=0))
+
+
+def test_padding_weighs_nothing_where_all_similarities_are_negative() -> None:
+    """A padded text would be the best match of a crop that is unlike all others."""
+    vectors = float64([[-1.0, 0.0]] * 4)
+    descriptions = Descriptions.from_rows(vectors, torch.tensor([0, 1, 1, 1]), 2)
+    crop = float64([[1.0, 0.0]])[None]
+    assert soft_match(crop, descriptions, 0.01)[0].tolist() == pytest.approx([-0.25, -0.75])
+
+
+def test_classes_left_out_do_not_compete() -> None:
+    """All texts of the remaining classes are weighed anew, and so are the first of each."""
+    rng = np.random.default_rng(4)
+    vectors, labels = ragged(rng, [3, 2, 4], 8)
+    descriptions = Descriptions.from_rows(vectors, labels, 3)
+    crops, texts = unit_rows(rng, 1, 5, 8), by_class(vectors, labels, 3)
+    some = soft_match(crops, descriptions.of(torch.tensor([True, False, True])), 0.2)
+    expected = ref.soft_scores(crops[0].numpy(), [texts[0], texts[2]], 0.2)
+    assert some[0].tolist() == pytest.approx(expected, rel=1e-9)
+    few = soft_match(crops, descriptions.first(2), 0.2)
+    expected = ref.soft_scores(crops[0].numpy(), [group[:2] for group in texts], 0.2)
+    assert few[0].tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_single_precision_is_good_to_six_digits() -> None:
+    rng = np.random.default_rng(1)
+    vectors, labels = ragged(rng, [50] * 20, 64)
+    features = unit_rows(rng, 2, 12, 64)
+    exact = soft_match(features, Descriptions.from_rows(vectors, labels, 20), 0.03)
+    single = Descriptions.from_rows(vectors.float(), labels, 20)
+    found = soft_match(features.float(), single, 0.03)
+    assert found.dtype == torch.float32
+    assert (found.double() - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+# --- Weights ---------------------------------------------------------------------------------
+
+
+@given(
+    seed=st.integers(0, 1000),
+    times=st.lists(st.integers(0, 3), min_size=3, max_size=3).filter(any),
+)
+@settings(max_examples=25, deadline=None)
+def test_whole_weights_are_repetitions(seed: int, times: list[int]) -> None:
+    """Each image with its own: the second has them backwards."""
+    rng = np.random.default_rng(seed)
+    descriptions = Descriptions.from_rows(*ragged(rng, [2, 3], 8), 2)
+    crops = unit_rows(rng, 2, 3, 8)
+    weights = torch.tensor([times, times[::-1]])
+    found = soft_match(crops, descriptions, 0.1, weights.double())
+    for image in range(2):
+        repeated = crops[image].repeat_interleave(weights[image], dim=0)[None]
+        assert torch.allclose(found[image], soft_match(repeated, descriptions, 0.1), rtol=1e-10)
+
+
+def test_any_weights_against_plain_loops() -> None:
+    rng = np.random.default_rng(5)
+    vectors, labels = ragged(rng, [2, 1, 3], 8)
+    crops, weights = unit_rows(rng, 2, 4, 8), torch.tensor(rng.random((2, 4)) * 3)
+    found = soft_match(crops, Descriptions.from_rows(vectors, labels, 3), 0.1, weights)
+    texts = by_class(vectors, labels, 3)
+    for image in range(2):
+        each = [ref.soft_scores([crop], texts, 0.1) for crop in crops[image].numpy()]
+        expected = weights[image].numpy() @ np.array(each)
+        assert found[image].tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+def test_views_are_summed_by_their_weights() -> None:
+    views = float64([[1.0, 2.0], [10.0, 20.0]])[None]
+    assert matching.mean_view(views).tolist() == [[11.0, 22.0]]
+    assert matching.mean_view(views, float64([[0.5, 2.0]])).tolist() == [[20.5, 41.0]]

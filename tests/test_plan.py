@@ -1,0 +1,118 @@
+"""Which stages a run has, and which of them a change of settings concerns."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands import Run
+from tests.conftest import DEMO, Runner
+
+ALL = "scores.methods=null"
+
+
+def keys(run: Run) -> dict[str, str]:
+    return {stage.name: stage.key for stage in run.stages}
+
+
+LAST = ["scores", "metrics"]
+DRAWN = ["crops-raw", "crops-feature", "embeddings-raw", *LAST]
+WINDOWS = ["crops-feature", "crops-windows", "embeddings-feature", *LAST]
+FEATURE = ["embeddings-feature", *LAST]
+CHANGES: dict[str, list[str]] = {
+    "crops.seed=1": DRAWN,
+    "crops.temperature=0.5": DRAWN,
+    "crops.sizes=ratio": DRAWN,
+    "crops.k=7": DRAWN,
+    "crops.alpha=0.4": [*DRAWN, *WINDOWS],
+    "crops.layer=-2": [*DRAWN, *WINDOWS],
+    "windows.index=nearest": WINDOWS,
+    "windows.view=clip": WINDOWS,
+    "windows.k=7": WINDOWS,
+    "windows.draws=joint": ["crops-feature", *LAST],
+    "raw.prompt=mask": ["embeddings-raw", *LAST],
+    "feature.layer=1": FEATURE,
+    "feature.prompt=mask": FEATURE,
+    "squares.seed=1": ["crops-squares", "embeddings-squares", *LAST],
+    "descriptions.waffle.seed=1": ["descriptions-waffle", *LAST],
+    "descriptions.cupl.rule=descriptors": ["descriptions-cupl", *LAST],
+    "scores.n=3": LAST,
+    "scores.m=9": LAST,
+    "scores.expectation=true": LAST,
+    "scores.temperature=0.5": LAST,
+    "scores.classes=present": LAST,
+    "methods.wca.n=2": LAST,
+    "methods.wca.pool=5": LAST,
+    "methods.wca.seed=1": LAST,
+    "runtime.batch_size=7": [],
+    "runtime.threads=2": [],
+    "dataset.duplicates=unique": [],
+}
+"""The stages whose keys differ after a change, where all windows are embedded."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_reaches_just_the_stages_it_concerns(run_of: Runner, change: str) -> None:
+    before, after = keys(run_of(ALL)), keys(run_of(ALL, change))
+    assert set(before) == set(after)
+    assert {name for name in after if after[name] != before[name]} == set(CHANGES[change])
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["windows.shape=box", "windows.shape=ratio windows.index=exact", "windows.draws=joint"],
+)
+def test_no_rule_for_windows_touches_the_raw_crops(run_of: Runner, change: str) -> None:
+    for encode in ("windows.encode=all", "windows.encode=drawn"):
+        before, after = keys(run_of(ALL, encode)), keys(run_of(ALL, encode, change))
+        for name in ("attention", "crops-raw", "embeddings-raw"):
+            assert after[name] == before[name]
+        assert after["crops-feature"] != before["crops-feature"]
+
+
+def test_where_only_drawn_windows_are_embedded_another_seed_needs_others(run_of: Runner) -> None:
+    drawn = run_of(ALL, "windows.encode=drawn")
+    assert "crops-windows" not in keys(drawn)
+    before, after = keys(drawn), keys(run_of(ALL, "windows.encode=drawn", "crops.seed=1"))
+    assert after["embeddings-feature"] != before["embeddings-feature"]
+    larger = keys(run_of(ALL, "windows.encode=drawn", "scores.n=9"))
+    assert larger["embeddings-feature"] == before["embeddings-feature"]
+    assert before["crops-feature"] == keys(run_of(ALL))["crops-feature"]
+
+
+@pytest.mark.parametrize("name", ["clip-d.json", "words.txt"])
+def test_a_text_file_counts_by_its_content(run_of: Runner, tmp_path: Path, name: str) -> None:
+    file, field = tmp_path / name, "file" if name.endswith("json") else "words"
+    shutil.copy(DEMO / "prompts" / name, file)
+    change = f"descriptions.waffle.{field}={file}"
+    before = keys(run_of(ALL, change))
+    assert before == keys(run_of(ALL))
+    file.write_text(file.read_text() + "\n")
+    after = keys(run_of(ALL, change))
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"descriptions-waffle", *LAST}
+
+
+IMAGE = ["index", "descriptions-clip", "embeddings-image", *LAST]
+RAW = ["index", "descriptions-cupl", "attention", "crops-raw", "embeddings-raw", *LAST]
+NEEDED: dict[str, list[str]] = {
+    "scores.methods=[clip]": IMAGE,
+    "scores.methods=[waffle]": ["index", "descriptions-waffle", "embeddings-image", *LAST],
+    "scores.methods=[wca]": [*IMAGE, "descriptions-cupl", "crops-squares", "embeddings-squares"],
+    "scores.methods=[abs] scores.feature=false": RAW,
+    "scores.methods=[abs]": [*RAW, *WINDOWS],
+    "scores.methods=[abs] windows.encode=drawn": [*RAW, "crops-feature", "embeddings-feature"],
+    "scores.methods=[abs] scores.raw=false scores.feature=false": [
+        "index",
+        "descriptions-cupl",
+        "embeddings-image",
+        *LAST,
+    ],
+}
+
+
+@pytest.mark.parametrize("change", NEEDED)
+def test_a_plan_holds_what_the_chosen_methods_need(run_of: Runner, change: str) -> None:
+    assert set(keys(run_of(change))) == set(NEEDED[change])
