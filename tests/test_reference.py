@@ -72,6 +72,18 @@ def test_waffle_says_the_same_of_every_class(case: Case) -> None:
     assert len(set(bare[0])) == 4
 
 
+def test_waffle_draws_other_noise_by_another_seed(case: Case) -> None:
+    def texts(*changes: str) -> list[str]:
+        run = case.made("descriptions-waffle", *changes)
+        found: list[str] = table(run, "descriptions-waffle", "texts")["text"].tolist()
+        return found
+
+    before, other = texts(), texts("descriptions.waffle.seed=1")
+    assert len(before) == len(other)
+    assert before != other
+    assert set(before) < set(texts("descriptions.waffle.pairs=3"))
+
+
 def test_whole_image_embeddings(case: Case) -> None:
     stored = array(case.run, "embeddings-image")
     assert stored.dtype == np.float16

@@ -145,6 +145,7 @@ def test_wca_draws_evenly_from_its_pool() -> None:
     assert Wca(pool=7, n=60).drawn() == draws[:60]
     others = [Wca(pool=7, n=60, seed=seed).drawn() for seed in range(20)]
     assert len({tuple(other) for other in others}) == 20
+    assert others[1][:-1] != others[0][1:]
     repeats = np.mean([a == b for a, b in pairwise(draws)])
     assert abs(repeats - 1 / 7) < 4 * math.sqrt(6 / 49 / 7000)
 
