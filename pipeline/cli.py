@@ -78,6 +78,7 @@ def run(
         print("Nothing to do: every stage is finished.")
     if results:
         report.print_results(results, chosen.store)
+        report.print_skipped(chosen.store, chosen.named("index")[0])
         report.print_left_out(chosen.settings)
 
 
@@ -139,6 +140,42 @@ def config(
     if dataset is None:
         settings.forget_dataset(values)
     print_json(values) if as_json else print(yaml.safe_dump(values, sort_keys=False), end="")
+
+
+@app.command()
+def doctor(
+    name: Annotated[str, typer.Argument(help="A name in cfgs/datasets, or a YAML file.")],
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Say what of a dataset is there: images, classes, texts. Exit code 0 if it can be run."""
+    from pipeline import report
+    from pipeline.doctor import examine, only_index
+
+    found = examine(Run.of(name, profile, set_, plan=only_index), quiet or as_json)
+    print_json(found.as_dict()) if as_json else report.print_examination(found.as_dict())
+    return 0 if found.usable else 1
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="What to call the dataset.")],
+    images: Annotated[str, typer.Option(help="A folder of class folders, or a CSV or Parquet.")],
+    descriptions: Annotated[
+        str | None, typer.Option(help="A JSON file of sentences by class name.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Write cfgs/datasets/NAME.yaml for images of one's own."""
+    from pipeline.locations import expand
+    from pipeline.new_dataset import write_dataset
+
+    told = expand(descriptions) if descriptions else None
+    path, found = write_dataset(name, expand(images), told, force)
+    print(f"{len(found.samples):,} images, {len(found.classes)} classes ({found.layout})")
+    print(f"{path}\nNext: abs doctor {name}; abs run --dataset {name}")
 
 
 def run_app() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,9 @@ class Run:
         profile: str,
         changes: Iterable[str] | None,
         weights_dir: str | None = None,
+        plan: Callable[[Settings], list[Stage]] | None = None,
     ) -> Run:
-        """The run that the common options describe."""
+        """The run that the common options describe; `plan` makes its stages, all without it."""
         from pipeline import settings
         from pipeline.run import build
         from pipeline.store import Store
@@ -44,7 +45,7 @@ class Run:
         words += [word for change in changes for word in ("--set", change)]
         words += ["--weights-dir", weights_dir] if weights_dir else []
         store = Store(loaded.paths.store, loaded.dataset.name, shlex.join(words))
-        return cls(loaded, build(loaded), store)
+        return cls(loaded, (plan or build)(loaded), store)
 
     def named(self, name: str) -> list[Stage]:
         """The stages of that name or kind: `raw` crops are `embeddings-raw`, or `embeddings`."""

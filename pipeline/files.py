@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,10 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+SAVE_EVERY = 5000
+"""Files that are read before their digests are saved."""
+
+
 class Digests:
     """sha256 of files, remembered by path, size, times and inode.
 
@@ -84,18 +88,27 @@ class Digests:
         """sha256 of one file."""
         return self.sha256_many([path])[0]
 
-    def sha256_many(self, paths: Iterable[Path]) -> list[str]:
-        """sha256 of each file in turn; reads only those that changed since the last look."""
-        found = []
-        fresh = False
+    def sha256_many(
+        self, paths: Iterable[Path], advance: Callable[[int], None] = lambda _: None
+    ) -> list[str]:
+        """sha256 of each file in turn; reads only those that changed since the last look.
+
+        `advance` is told of each file. What was read is remembered now and then, so that an
+        interrupted look goes on from there.
+        """
+        found: list[str] = []
+        fresh = 0
         for path in paths:
             stat = path.stat()
             version = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
             known = self._known.get(str(path))
             if known is None or known[:4] != version:
                 known = self._known[str(path)] = [*version, _sha256(path)]
-                fresh = True
+                fresh += 1
+                if fresh % SAVE_EVERY == 0:
+                    self._save()
             found.append(str(known[4]))
+            advance(1)
         if fresh:
             self._save()
         return found

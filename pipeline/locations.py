@@ -32,14 +32,22 @@ class Paths(Section):
         """The folder of all artifacts; a relative one lies in the project."""
         return (PROJECT / expand(self.artifacts)).absolute()
 
+    def places(self, path: str) -> list[Path]:
+        """Where `path` may lie: there if absolute, else below the data, weights or project."""
+        wanted = expand(path)
+        bases = [expand(base) for base in (self.data, self.weights) if base]
+        return [wanted] if wanted.is_absolute() else [b / wanted for b in [*bases, PROJECT]]
+
+    def there(self, path: str) -> bool:
+        """Whether `path` lies in any of its places."""
+        return any(place.exists() for place in self.places(path))
+
     def find(self, path: str, what: str, setting: str) -> Path:
         """`path` itself if absolute, else below the data, weights or project folder.
 
         Raises MissingInput that names every place tried and the setting to change.
         """
-        wanted = expand(path)
-        bases = [expand(base) for base in (self.data, self.weights) if base]
-        places = [wanted] if wanted.is_absolute() else [b / wanted for b in [*bases, PROJECT]]
+        places = self.places(path)
         for place in places:
             if place.exists():
                 return place.absolute()

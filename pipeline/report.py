@@ -125,13 +125,43 @@ def print_results(rows: list[dict[str, Any]], store: Store) -> None:
     _print(table)
 
 
+def print_skipped(store: Store, index: Stage) -> None:
+    """How many images cannot be read, and where they are listed."""
+    artifact = store.open(index)
+    if skipped := len(artifact.table("skipped")):
+        print(f"{skipped:,} images skipped; see {artifact.path / 'skipped.parquet'}")
+
+
 def print_left_out(settings: Settings) -> None:
     """Methods that are not in the table because they have no texts."""
     if settings.scores.methods is not None:
         return
     for name in METHODS:
         if lacking := settings.lacking(name):
-            print(f"Not scored: {name} ({', '.join(lacking)} not given).")
+            print(f"Not scored: {name} ({'; '.join(lacking)}).")
+
+
+def print_examination(found: Mapping[str, Any]) -> None:
+    """Facts by section, a line each; then what speaks against a run."""
+    for section, facts in found.items():
+        if isinstance(facts, dict):
+            print(f"{section}")
+            for name, value in facts.items():
+                print(f"  {name}: {_said(value)}")
+    for problem in found["problems"]:
+        print(f"PROBLEM: {problem}")
+    print("usable" if found["usable"] else "not usable")
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_said(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, list):
+        shown = ", ".join(map(_said, value[:5])) or "none"
+        return f"{shown} and {len(value) - 5} more" if len(value) > 5 else shown
+    if isinstance(value, float):
+        return f"{value:.2%}"
+    return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _print(table: Table) -> None:

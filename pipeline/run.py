@@ -22,10 +22,15 @@ from stages.metrics import Metrics
 from stages.scores import Scores
 
 
+def read(s: Settings) -> tuple[Digests, Dataset]:
+    """The dataset of settings `s`, and the memory of digests of files."""
+    digests = Digests(s.paths.store / ".memory" / f"sha256-{s.dataset.name}.json")
+    return digests, Dataset(s.dataset, s.paths, digests)
+
+
 def build(s: Settings) -> list[Stage]:
     """The stages that the chosen methods need under settings `s`, each after those it reads."""
-    digests = Digests(s.paths.store / ".memory" / f"sha256-{s.dataset.name}.json")
-    dataset = Dataset(s.dataset, s.paths, digests)
+    digests, dataset = read(s)
     clip = ClipSource(s.clip, s.paths, digests)
     maps = attention_source(s.attention, clip, s.paths, digests)
     methods, views = s.chosen, s.views

@@ -80,10 +80,13 @@ class Settings(Section):
         return {name: self.methods.get(name) or METHODS[name]() for name in names}
 
     def lacking(self, method: str) -> list[str]:
-        """The settings that must be given before a method has its texts."""
+        """What keeps a method from having its texts: a setting, and what is the matter with it."""
         sets = {name: self.descriptions.get(name) for name in METHODS[method].texts}
-        fields = {name: "rule" if found is None else found.lacking for name, found in sets.items()}
-        return [f"descriptions.{name}.{field}" for name, field in fields.items() if field]
+        why = {
+            name: "rule is not given" if found is None else found.lacking(self.paths)
+            for name, found in sets.items()
+        }
+        return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
 
     @property
     def views(self) -> dict[str, int]:

@@ -7,6 +7,8 @@ instance per text set; methods that read the same texts share it.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +19,10 @@ from pydantic import Field, field_validator, model_validator
 from pipeline import texts
 from pipeline.config import RUNTIME, Section
 from pipeline.datasets.classes import Classes
+from pipeline.datasets.library import openai_templates
 from pipeline.errors import AbsError, ConfigError, closest
 from pipeline.files import Digests
+from pipeline.identity import digest
 from pipeline.locations import Paths
 from pipeline.methods import METHODS
 from pipeline.models.sources import ClipSource
@@ -33,15 +37,27 @@ BLOCK = 1024
 """Texts per unit."""
 
 
+IF_THERE = "?"
+"""Before a path: to be used if it is there, and to be done without if not."""
+
+
 class _TextSet(Section):
     """Where texts come from."""
 
     file: Annotated[str | None, RUNTIME] = None
 
-    @property
-    def lacking(self) -> str | None:
-        """The field that must be given before there are texts."""
-        return None if self.file else "file"
+    def lacking(self, paths: Paths) -> str | None:
+        """The field that must be given before there are texts, and why it is not."""
+        return self._without(paths, "file")
+
+    def _without(self, paths: Paths, field: str) -> str | None:
+        value = getattr(self, field)
+        if value is None:
+            return f"{field} is not given"
+        if not value.startswith(IF_THERE) or paths.there(value.removeprefix(IF_THERE)):
+            return None
+        places = " or ".join(map(str, paths.places(value.removeprefix(IF_THERE))))
+        return f"{field} is not at {places}"
 
 
 class Templates(_TextSet):
@@ -49,25 +65,27 @@ class Templates(_TextSet):
 
     rule: Literal["templates"]
     templates: tuple[str, ...] = ()
+    library: Literal["openai-imagenet"] | None = None
+    """The 80 that OpenAI published for ImageNet, as open_clip has them."""
 
     @field_validator("templates", mode="before")
     @classmethod
     def _several(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
+        return (given,) if isinstance(given, str) else given or ()
 
     @model_validator(mode="after")
     def _one_source(self) -> Templates:
         for template in self.templates:
             if template.count("{}") != 1:
                 raise ValueError("a template needs {} once, where the class name goes")
-        if self.templates and self.file:
-            raise ValueError("templates go without a file; set one of the two to null")
+        if sum(map(bool, (self.templates, self.library, self.file))) > 1:
+            raise ValueError("give one of templates, library and file, and null for the others")
         return self
 
-    @property
-    def lacking(self) -> str | None:
+    def lacking(self, paths: Paths) -> str | None:
         """Templates or a file of them."""
-        return None if self.templates or self.file else "file"
+        given = self.templates or self.library
+        return None if given else super().lacking(paths)
 
 
 class Sentences(_TextSet):
@@ -93,10 +111,9 @@ class Noise(_TextSet):
     """Texts of random words, and as many of random characters."""
     seed: int = Field(default=0, ge=0)
 
-    @property
-    def lacking(self) -> str | None:
+    def lacking(self, paths: Paths) -> str | None:
         """Both files."""
-        return super().lacking or (None if self.words else "words")
+        return super().lacking(paths) or self._without(paths, "words")
 
 
 TextSet = Annotated[Templates | Sentences | Descriptors | Noise, Field(discriminator="rule")]
@@ -119,9 +136,16 @@ class Prompts:
     digests: Digests
 
     def identity(self) -> dict[str, Any]:
-        """Digests of the files, if there are any."""
-        fields = [name for name in ("file", "words") if getattr(self.config, name, None)]
-        return {f"{name}_sha256": self.digests.sha256(self.path(name)) for name in fields}
+        """Digests of what the texts are taken from, if it is not in the settings."""
+        found = {f"{name}_sha256": self.digests.sha256(self.path(name)) for name in self.files}
+        if isinstance(self.config, Templates) and self.config.library:
+            found["library"] = digest(openai_templates())
+        return found
+
+    @property
+    def files(self) -> list[str]:
+        """The fields that name a file."""
+        return [name for name in ("file", "words") if getattr(self.config, name, None)]
 
     def path(self, field: str) -> Path:
         """The file that a field names."""
@@ -131,24 +155,34 @@ class Prompts:
             raise ConfigError(
                 f"{setting}: give a file, or leave {methods or self.name} out of scores.methods"
             )
-        return self.paths.find(given, f"texts of {self.name!r}", setting)
+        return self.paths.find(given.removeprefix(IF_THERE), f"texts of {self.name!r}", setting)
 
     @cached_property
     def texts(self) -> list[list[str]]:
         """The texts of each class, by label."""
         names, config = self.classes.names, self.config
         if isinstance(config, Templates):
-            templates = config.templates or texts.read_templates(self.path("file"))
-            return texts.of_templates(names, templates)
+            return texts.of_templates(names, self._templates(config))
         if isinstance(config, Noise):
             return texts.of_noise(names, self._noise(config))
-        found = [self._of(*both) for both in zip(names, self.classes.shared, strict=True)]
-        return texts.of_descriptors(names, found) if isinstance(config, Descriptors) else found
+        keys = [self._key(known) for known in self.classes.known]
+        found = [self._by_class[key] for key in keys]
+        if isinstance(config, Sentences):
+            return found
+        # A name that the file has for one class alone is also the better one to say.
+        counts = Counter(keys)
+        said = [n if counts[key] > 1 else key for n, key in zip(names, keys, strict=True)]
+        return texts.of_descriptors(said, found)
 
     @cached_property
     def rows(self) -> list[tuple[int, int, str]]:
         """(label, position in the class, text) of every text, by label."""
         return [(c, i, text) for c, told in enumerate(self.texts) for i, text in enumerate(told)]
+
+    def _templates(self, config: Templates) -> Sequence[str]:
+        if config.library:
+            return openai_templates()
+        return config.templates or texts.read_templates(self.path("file"))
 
     def _noise(self, config: Noise) -> list[str]:
         """Waffle's, in the shape of all class names that the descriptors are of."""
@@ -160,12 +194,21 @@ class Prompts:
     def _by_class(self) -> dict[str, list[str]]:
         return texts.read_texts(self.path("file"), f"texts of {self.name!r}", empty=True)
 
-    def _of(self, name: str, shared: str) -> list[str]:
-        for known in (name, shared):
-            if known in self._by_class:
-                return self._by_class[known]
-        hint = closest(name, self._by_class)
-        raise AbsError(f"{self.path('file')}: no descriptions of {name!r}; {hint}")
+    @property
+    def unused(self) -> list[str]:
+        """Classes of the file that the dataset has not."""
+        if isinstance(self.config, Templates):
+            return []
+        known = {name for names in self.classes.known for name in names}
+        return [name for name in self._by_class if name not in known]
+
+    def _key(self, known: tuple[str, ...]) -> str:
+        """The name by which the file knows a class."""
+        for name in known:
+            if name in self._by_class:
+                return name
+        hint = closest(known[0], self._by_class)
+        raise AbsError(f"{self.path('file')}: no descriptions of {known[0]!r}; {hint}")
 
 
 @dataclass(frozen=True)

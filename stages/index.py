@@ -64,7 +64,8 @@ class Index(Stage):
 
     def verify(self, artifact: Artifact) -> None:
         """AbsError if too many files are unreadable."""
-        skipped, files = artifact.table("skipped", finished=False), len(self.dataset.samples)
+        skipped = artifact.table("skipped", finished=False)
+        files = len(self.dataset.samples) + len(self.dataset.skipped)
         if len(skipped) > self.config.max_skipped * files:
             first = skipped.iloc[0]
             raise AbsError(
@@ -89,7 +90,7 @@ class IndexWorker(Worker):
         import pandas as pd
 
         samples, classes = self.dataset.samples, self.dataset.classes
-        images, skipped = [], []
+        images, skipped = [], list(self.dataset.skipped) if unit.rows.start == 0 else []
         shas = self.dataset.sha256[unit.rows]
         for (path, label), sha, size in zip(samples[unit.rows], shas, inputs, strict=True):
             if isinstance(size, str):

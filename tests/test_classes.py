@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.commands import Run
 from pipeline.datasets.classes import Classes, settle
+from pipeline.datasets.listing import Class, Listing
 from pipeline.errors import AbsError
 from tests import reference as ref
 from tests.conftest import DEMO, make_all, write_dataset
@@ -56,40 +57,45 @@ def made_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 # --- Names and labels -------------------------------------------------------------------------
 
 
+def of(*names: str) -> Listing:
+    """What a reader found, as folders of those names."""
+    return Listing([Class(name, name, name) for name in names], [])
+
+
 def test_classes_are_what_the_reader_found() -> None:
-    classes, places = settle(["b", "a"], None, None, unique=False)
-    assert classes == Classes(("b", "a"), ("b", "a"), (True, True))
+    classes, places = settle(of("b", "a"), None, None, unique=False)
+    assert classes == Classes(("b", "a"), (("b",), ("a",)), (True, True))
     assert places == [0, 1]
 
 
 def test_classes_are_renamed_by_name_whatever_the_order(written: Written) -> None:
     names = written("names", {"c": "unused", "a": "Ant", "b": "Bee"})
-    classes, places = settle(["b", "a"], names, None, unique=False)
+    classes, places = settle(of("b", "a"), names, None, unique=False)
     assert (classes.names, places) == (("Bee", "Ant"), [0, 1])
 
 
 @pytest.mark.parametrize("unique", [False, True])
 def test_duplicates_are_kept_or_go_by_the_readers_names(written: Written, unique: bool) -> None:
     names = written("names", {"crane 1": "crane", "wren": "wren", "crane 2": "crane"})
-    classes, places = settle(["crane 1", "wren", "crane 2"], names, None, unique)
+    classes, places = settle(of("crane 1", "wren", "crane 2"), names, None, unique)
     assert classes.names == (
         ("crane 1", "wren", "crane 2") if unique else ("crane", "wren", "crane")
     )
-    assert classes.shared == ("crane", "wren", "crane")
+    assert classes.known == (("crane 1", "crane"), ("wren",), ("crane 2", "crane"))
     assert places == [0, 1, 2]
 
 
 def test_names_that_are_made_unique_are_another_input(written: Written) -> None:
     names = written("names", {"a": "x", "b": "x"})
-    kept, unique = (settle(["a", "b"], names, None, unique=u)[0] for u in (False, True))
-    plain = settle(["a", "b"], None, None, unique=False)[0]
+    kept, unique = (settle(of("a", "b"), names, None, unique=u)[0] for u in (False, True))
+    plain = settle(of("a", "b"), None, None, unique=False)[0]
     assert len({json.dumps(c.identity()) for c in (kept, unique, plain)}) == 3
-    assert plain.identity() == settle(["a", "b"], None, None, unique=True)[0].identity()
+    assert plain.identity() == settle(of("a", "b"), None, None, unique=True)[0].identity()
 
 
 def test_a_vocabulary_decides_the_labels(written: Written) -> None:
     vocabulary = written("vocabulary", ["d", "b", "c", "a"])
-    classes, places = settle(["a", "b"], None, vocabulary, unique=False)
+    classes, places = settle(of("a", "b"), None, vocabulary, unique=False)
     assert classes.names == ("d", "b", "c", "a")
     assert classes.present == (False, True, False, True)
     assert places == [3, 1]
@@ -117,7 +123,7 @@ def test_files_that_do_not_fit_are_one_line(
 ) -> None:
     paths = {name: written(name, value) for name, value in files.items()}
     with pytest.raises(AbsError) as raised:
-        settle(["a", "b", "c"], paths.get("names"), paths.get("vocabulary"), unique)
+        settle(of("a", "b", "c"), paths.get("names"), paths.get("vocabulary"), unique)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -21,7 +21,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
 def image_root(run_of: Runner) -> Path:
-    return Path(run_of().settings.dataset.root)
+    return Path(run_of().settings.dataset.root[0])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,8 @@ def test_a_folder_that_would_mislead_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a_b").mkdir()
     refused("no images in the class folder")
     (tmp_path / "a_b" / "x.PNG").touch()
-    assert read_folder(tmp_path) == (["a b"], [("a_b/x.PNG", 0)])
+    found = read_folder(tmp_path)
+    assert (found.classes[0].name, found.samples) == ("a b", [("a_b/x.PNG", 0)])
     (tmp_path / "a b").mkdir()
     refused("two folders are named 'a b'")
     (tmp_path / "a b").rename(tmp_path / "c")

@@ -127,11 +127,14 @@ OTHER: dict[str, Any] = {
 }
 """Another value for each field that belongs to a key."""
 
-BESIDE = {"descriptions.clip-e.templates": "descriptions.clip-e={file: null, templates: ['a {}']}"}
+BESIDE = {
+    "descriptions.clip-e.templates": "descriptions.clip-e={file: null, templates: ['a {}']}",
+}
 """What else must be set for a field to have another value."""
 
 RUNTIME_FIELDS = {
-    "dataset.root", "dataset.names", "dataset.vocabulary", "dataset.duplicates", "clip.model",
+    "dataset.root", "dataset.names", "dataset.vocabulary", "dataset.duplicates",
+    "dataset.published.images", "dataset.published.classes", "clip.model",
     "clip.weights", "attention.model", "attention.weights", "descriptions.clip.file",
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
     "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "runtime.device",
@@ -140,9 +143,9 @@ RUNTIME_FIELDS = {
 """Locations and speed, and what other stages take up. Files among them count by their content."""
 
 APART = {f"descriptions.{name}.rule" for name in ("clip", "clip-e", "clip-d", "waffle", "cupl")}
-APART |= {"dataset.reader"}
-"""Rules, which bring fields of their own, have a test of their own. Of a reader counts what it
-finds."""
+APART |= {"descriptions.clip.library", "descriptions.clip-e.library", "dataset.reader"}
+"""Rules, which bring fields of their own, and libraries have tests of their own. Of a reader counts
+what it finds."""
 
 
 def leaves(section: Section, path: str = "") -> Iterator[tuple[str, bool]]:
@@ -201,6 +204,17 @@ def test_every_rule_is_another_text_set(run_of: Runner, name: str) -> None:
         stages = {stage.name: stage.key for stage in build(validate(base))}
         found.append((stages[f"descriptions-{name}"], stages["metrics"]))
     assert [len(set(keys)) for keys in zip(*found, strict=True)] == [len(RULES)] * 2
+
+
+def test_a_librarys_templates_count_by_their_content(
+    run_of: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(*templates: str) -> str:
+        monkeypatch.setattr("stages.descriptions.openai_templates", lambda: list(templates))
+        change = "descriptions.clip={templates: [], library: openai-imagenet}"
+        return run_of("scores.methods=[clip]", change).named("descriptions-clip")[0].key
+
+    assert key("a {}.", "the {}.") == key("a {}.", "the {}.") != key("a {}.")
 
 
 # --- What a key is made of --------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_each_layer_overrides_the_one_below(
         (["descriptions.mine.rule=poem"], "descriptions.mine.rule: .*sentences, descriptors"),
         (["descriptions.clip.templates=[bird]"], "descriptions.clip: .*{} once"),
         (["descriptions.clip.templates='{} {}'"], "descriptions.clip: .*{} once"),
-        (["descriptions.clip.file=x.json"], "descriptions.clip: templates go without a file"),
+        (["descriptions.clip.file=x.json"], "descriptions.clip: give one of templates"),
         (["descriptions.waffle.pairs=0"], "descriptions.waffle.pairs: .*greater than"),
         (["methods.wca.pol=3"], r"unknown setting 'methods.wca.pol'; did you mean 'pool'\?"),
         (["methods.wac.pool=3"], r"unknown method 'wac'; did you mean 'wca'\?"),
@@ -120,7 +120,7 @@ def test_methods_whose_texts_are_not_given_are_left_out_unless_asked_for() -> No
     assert list(load("demo").chosen) == everything
     without = load("demo", changes=["descriptions.cupl.file=null"])
     assert list(without.chosen) == ["clip", "clip-e", "clip-d", "waffle"]
-    assert without.lacking("abs") == ["descriptions.cupl.file"]
+    assert without.lacking("abs") == ["descriptions.cupl.file is not given"]
     asked = load("demo", changes=["descriptions.cupl.file=null", "scores.methods=[abs, clip]"])
     assert list(asked.chosen) == ["abs", "clip"]
 

@@ -10,43 +10,74 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config import RUNTIME, Section
 from pipeline.datasets.classes import Classes, settle
+from pipeline.datasets.cub import read_cub
+from pipeline.datasets.dtd import read_dtd
 from pipeline.datasets.folder import read_folder
-from pipeline.errors import ConfigError, closest
+from pipeline.datasets.food101 import read_food101
+from pipeline.datasets.imagenet import read_imagenet, read_numbered, read_part
+from pipeline.datasets.listing import Listing, NotThere
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.pets import read_pets
+from pipeline.datasets.places365 import read_places365
+from pipeline.errors import AbsError, ConfigError, MissingInput, closest
 from pipeline.files import Digests
 from pipeline.identity import digest
 from pipeline.locations import Paths
+from pipeline.progress import Reporter
 
 Samples = list[tuple[str, int]]
 """Path below the root, and label, of each image."""
 
-Listing = tuple[list[str], Samples]
-"""Class names in label order, and the samples."""
-
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """A dataset's name is a folder of the store."""
 
-READERS: dict[str, Callable[[Path], Listing]] = {"folder": read_folder}
+READERS: dict[str, Callable[[Path], Listing]] = {
+    "folder": read_folder,
+    "manifest": read_manifest,
+    "imagenet": read_imagenet,
+    "imagenet-part": read_part,
+    "imagenet-v2": read_numbered,
+    "cub": read_cub,
+    "oxford-pets": read_pets,
+    "dtd": read_dtd,
+    "food101": read_food101,
+    "places365": read_places365,
+}
+
+
+class Published(Section):
+    """What the dataset's authors say of it."""
+
+    images: Annotated[int | None, RUNTIME] = None
+    classes: Annotated[int | None, RUNTIME] = None
 
 
 class DatasetConfig(Section):
     """Which dataset. `root` is where it lies; its content is known by digest."""
 
     name: str = Field(pattern=NAME)
-    root: Annotated[str, RUNTIME, Field(min_length=1)]
+    root: Annotated[tuple[str, ...], RUNTIME, Field(min_length=1)]
+    """Where it lies; of several places the first that has what the reader looks for."""
     reader: str = "folder"
     names: Annotated[str | None, RUNTIME] = None
     """A JSON object: what each class that the reader finds is to be called."""
     vocabulary: Annotated[str | None, RUNTIME] = None
     """A JSON list of all classes that an image could show, the dataset's own among them."""
     duplicates: Annotated[Literal["kept", "unique"], RUNTIME] = "kept"
-    """Classes of one name stay so, and ties go to the first, or go by the reader's own names."""
+    """Classes of one name stay so, and ties go to the first, or go by their longer names."""
+    published: Published = Published()
+
+    @field_validator("root", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True)
@@ -57,11 +88,46 @@ class Dataset:
     paths: Paths
     digests: Digests
 
-    @cached_property
+    @property
     def root(self) -> Path:
         """The folder of images."""
-        what = f"images of dataset {self.config.name!r}"
-        return self.paths.find(self.config.root, what, "dataset.root or ABS_DATA")
+        return self._found[0]
+
+    @property
+    def listing(self) -> Listing:
+        """What the reader found there."""
+        return self._found[1]
+
+    @property
+    def others(self) -> list[Path]:
+        """Further places of `dataset.root` that are there and were not taken."""
+        places = [place for each in self.config.root for place in self.paths.places(each)]
+        return [place for place in places if place.exists() and place != self.root]
+
+    @cached_property
+    def _found(self) -> tuple[Path, Listing]:
+        reader = READERS.get(self.config.reader)
+        if reader is None:
+            hint = closest(self.config.reader, READERS)
+            raise ConfigError(f"dataset.reader: unknown reader {self.config.reader!r}; {hint}")
+        reasons = []
+        for place in (place for each in self.config.root for place in self.paths.places(each)):
+            if place.exists():
+                try:
+                    place = place.absolute()
+                    return place if place.is_dir() else place.parent, reader(place)
+                except NotThere as reason:
+                    reasons.append(str(reason))
+        raise self._missing(reasons)
+
+    def _missing(self, reasons: list[str]) -> MissingInput:
+        if reasons:
+            return MissingInput(f"dataset {self.config.name!r}: {'; '.join(reasons)}")
+        tried = ", ".join(str(p) for each in self.config.root for p in self.paths.places(each))
+        return MissingInput(
+            f"images of dataset {self.config.name!r} not found: looked for {tried}; "
+            "set ABS_DATA (make: DATA=) or dataset.root"
+        )
 
     @property
     def classes(self) -> Classes:
@@ -74,28 +140,41 @@ class Dataset:
         return self._settled[1]
 
     @cached_property
-    def _settled(self) -> tuple[Classes, Samples]:
-        reader = READERS.get(self.config.reader)
-        if reader is None:
-            hint = closest(self.config.reader, READERS)
-            raise ConfigError(f"dataset.reader: unknown reader {self.config.reader!r}; {hint}")
-        found, samples = reader(self.root)
+    def _settled(self) -> tuple[Classes, Samples, list[tuple[str, str]]]:
         names, vocabulary = self._file("names"), self._file("vocabulary")
-        classes, place = settle(found, names, vocabulary, self.config.duplicates == "unique")
-        return classes, [(path, place[label]) for path, label in samples]
+        unique = self.config.duplicates == "unique"
+        classes, place = settle(self.listing, names, vocabulary, unique)
+        samples, skipped = [], list(self.listing.skipped)
+        for path, label in self.listing.samples:
+            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+                raise AbsError(f"{self.root}: {path!r}, which is listed, leaves the folder")
+            if (self.root / path).is_file():
+                samples.append((path, place[label]))
+            else:
+                skipped.append((path, "listed, but not there"))
+        if not samples:
+            raise MissingInput(f"{self.root}: none of {len(skipped)} listed images is there")
+        return classes, samples, skipped
 
     def _file(self, field: str) -> Path | None:
         path = getattr(self.config, field)
         return path and self.paths.find(path, f"class {field}", f"dataset.{field}")
 
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Files that are no samples, and why."""
+        return self._settled[2]
+
     @cached_property
     def sha256(self) -> list[str]:
-        """Digest of each sample's file."""
-        return self.digests.sha256_many(self.root / path for path, _ in self.samples)
+        """Digest of each sample's file; shows how far it is."""
+        files = [self.root / path for path, _ in self.samples]
+        with Reporter().stage(f"reading {self.config.name}", len(files), "files") as advance:
+            return self.digests.sha256_many(files, advance)
 
     def identity(self) -> dict[str, Any]:
         """Digest of names, paths, labels and contents; where the root lies does not matter."""
         samples = zip(self.samples, self.sha256, strict=True)
         rows = [[path, label, sha] for (path, label), sha in samples]
-        content = [self.classes.names, self.classes.present, rows]
+        content = [self.classes.names, self.classes.present, rows, self.skipped]
         return {"name": self.config.name, "files": digest(content)}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
+from pipeline.datasets.listing import Class, Listing
 from pipeline.errors import AbsError, closest
 from pipeline.identity import digest
 
@@ -21,55 +22,75 @@ class Classes:
     """All classes in label order."""
 
     names: tuple[str, ...]
-    shared: tuple[str, ...]
-    """The same before duplicates were made unique: what prompt files know them by."""
+    known: tuple[tuple[str, ...], ...]
+    """What files of texts may know each class by, the best first."""
     present: tuple[bool, ...]
     """Whether the dataset has the class; others only compete."""
 
     def identity(self) -> dict[str, Any]:
         """Digest of the names in their order."""
-        names = self.names if self.names == self.shared else [self.names, self.shared]
-        return {"classes": digest(names)}
+        return {"classes": digest([self.names, self.known])}
 
 
 def settle(
-    found: list[str], names: Path | None, vocabulary: Path | None, unique: bool
+    listing: Listing, names: Path | None, vocabulary: Path | None, unique: bool
 ) -> tuple[Classes, list[int]]:
     """The classes, and the label of each that the reader found.
 
     names: a JSON object that renames what was found. vocabulary: a JSON list of all classes, which
-    then decides the labels. AbsError for files that do not fit.
+    then decides the labels. unique: whether classes of one name go by their longer names. AbsError
+    for files that do not fit.
     """
-    shared = _renamed(found, names) if names else list(found)
-    chosen = _apart(shared, found) if unique else shared
-    if vocabulary is None:
-        return Classes(tuple(chosen), tuple(shared), (True,) * len(found)), list(range(len(found)))
-    everything = _list(vocabulary)
-    place = [_place(name, everything, vocabulary) for name in shared]
-    present = tuple(label in set(place) for label in range(len(everything)))
-    return Classes(tuple(everything), tuple(everything), present), place
+    found = _renamed(listing.classes, names) if names else listing.classes
+    counts = Counter(one.name for one in found)
+    if vocabulary is not None:
+        return _within(_list(vocabulary), [one.name for one in found], vocabulary)
+    chosen = tuple(_apart(one, counts) if unique else one.name for one in found)
+    _refuse_equal(chosen if unique else ())
+    known = tuple(_known(one, counts) for one in found)
+    present = tuple(listing.present is None or n in listing.present for n in range(len(found)))
+    return Classes(chosen, known, present), list(range(len(found)))
 
 
-def _renamed(found: list[str], path: Path) -> list[str]:
+def _within(all_names: list[str], names: list[str], path: Path) -> tuple[Classes, list[int]]:
+    place = [_place(name, all_names, path) for name in names]
+    present = tuple(label in set(place) for label in range(len(all_names)))
+    return Classes(tuple(all_names), tuple((name,) for name in all_names), present), place
+
+
+def _known(one: Class, counts: Counter[str]) -> tuple[str, ...]:
+    """The longer name first where the short one stands for several classes."""
+    both = (one.apart or one.name, one.name)
+    return tuple(dict.fromkeys(both if counts[one.name] > 1 else reversed(both)))
+
+
+def _apart(one: Class, counts: Counter[str]) -> str:
+    return (one.apart or one.name) if counts[one.name] > 1 else one.name
+
+
+def _refuse_equal(names: tuple[str, ...]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise AbsError(
+            f"dataset.duplicates: two classes are still called {twice[0]!r}; rename a folder or "
+            f"set it to kept"
+        )
+
+
+def _renamed(found: list[Class], path: Path) -> list[Class]:
     names = files.read_json(path, "class names")
     if not isinstance(names, dict) or not all(map(_is_name, names.values())):
         raise AbsError(f"{path}: expected an object of class names by folder")
-    for name in found:
-        if name not in names:
-            raise AbsError(f"{path}: no name for the class {name!r}; {closest(name, names)}")
-    return [names[name] for name in found]
-
-
-def _apart(shared: list[str], found: list[str]) -> list[str]:
-    counts = Counter(shared)
-    chosen = [own if counts[name] > 1 else name for name, own in zip(shared, found, strict=True)]
-    if len(set(chosen)) < len(chosen):
-        twice = next(name for name, count in Counter(chosen).items() if count > 1)
-        raise AbsError(
-            f"dataset.duplicates: two classes are still called {twice!r}; rename a folder or set "
-            f"it to kept"
-        )
-    return chosen
+    for one in found:
+        if one.key not in names and one.name not in names:
+            raise AbsError(
+                f"{path}: no name for the class {one.name!r}; {closest(one.name, names)}"
+            )
+    renamed = [names[one.key] if one.key in names else names[one.name] for one in found]
+    return [
+        Class(one.key, name, one.apart or one.name)
+        for one, name in zip(found, renamed, strict=True)
+    ]
 
 
 def _list(path: Path) -> list[str]:

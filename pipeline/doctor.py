@@ -1,0 +1,143 @@
+"""What is there before a run: images against published counts, class names, texts and their files.
+
+Nothing is encoded. Images are indexed, which a run would do too, to know which can be read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.commands import Run
+from pipeline.datasets import Dataset
+from pipeline.datasets.prompt_files import published
+from pipeline.errors import AbsError, MissingInput
+from pipeline.methods import METHODS
+from pipeline.run import read
+from pipeline.settings import Settings
+from pipeline.stage import Stage
+from stages.descriptions import Prompts
+from stages.index import Index
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Facts by section, and what speaks against a run."""
+
+    facts: dict[str, dict[str, Any]]
+    problems: list[str]
+
+    @property
+    def usable(self) -> bool:
+        """Whether the dataset can be run at all."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"usable": self.usable, "problems": self.problems, **self.facts}
+
+
+def only_index(settings: Settings) -> list[Stage]:
+    """The first stage alone, which needs no model."""
+    return [Index(settings.index, read(settings)[1])]
+
+
+def examine(run: Run, quiet: bool) -> Examination:
+    """Index the dataset of a run if need be, and say what is there."""
+    (index,) = run.named("index")
+    assert isinstance(index, Index)
+    problems = []
+    try:
+        run.execute([index], [], quiet)
+    except MissingInput:
+        raise
+    except AbsError as error:
+        problems.append(str(error))
+    artifact, dataset = run.store.artifact(index), index.dataset
+    images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
+    if not len(images):
+        raise AbsError(f"{dataset.root}: none of {len(skipped)} images can be read")
+    texts = {name: _text_set(prompts) for name, prompts in _prompts(run, dataset).items()}
+    problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
+    facts = {
+        "dataset": _found(dataset),
+        "images": _images(dataset, images, skipped),
+        "classes": _classes(dataset, images),
+        "texts": texts,
+        "methods": _methods(run.settings),
+    }
+    return Examination(facts, problems)
+
+
+def _prompts(run: Run, dataset: Dataset) -> dict[str, Prompts]:
+    paths, sets = run.settings.paths, run.settings.descriptions
+    return {n: Prompts(n, c, dataset.classes, paths, dataset.digests) for n, c in sets.items()}
+
+
+def _methods(settings: Settings) -> dict[str, Any]:
+    lacking = {name: settings.lacking(name) for name in METHODS}
+    return {
+        "can be scored": [name for name, missing in lacking.items() if not missing],
+        "lack texts": {name: "; ".join(missing) for name, missing in lacking.items() if missing},
+    }
+
+
+def _found(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.config.name,
+        "root": str(dataset.root),
+        "layout": dataset.listing.layout,
+        "also there": [str(path) for path in dataset.others],
+    }
+
+
+def _images(dataset: Dataset, images: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, Any]:
+    counts = images.groupby("label").size()
+    reasons = Counter(reason.partition(":")[0] for reason in skipped["reason"])
+    return {
+        "readable": len(images),
+        "published": dataset.config.published.images,
+        "skipped": len(skipped),
+        "reasons": dict(reasons.most_common(5)),
+        "first skipped": [f"{row.file}: {row.reason}" for row in skipped.head(3).itertuples()],
+        "per class": {"fewest": int(counts.min()), "most": int(counts.max())},
+    }
+
+
+def _classes(dataset: Dataset, images: pd.DataFrame) -> dict[str, Any]:
+    classes = dataset.classes
+    present = [label for label, there in enumerate(classes.present) if there]
+    shared = {name: count for name, count in Counter(classes.names).items() if count > 1}
+    late = {label for label, name in enumerate(classes.names) if classes.names.index(name) < label}
+    return {
+        "with images": len(present),
+        "published": dataset.config.published.classes,
+        "competing": len(classes.names),
+        "names shared by several": shared,
+        "share of images never right": float(images["label"].isin(late).mean()),
+    }
+
+
+def _text_set(prompts: Prompts) -> dict[str, Any]:
+    if lacking := prompts.config.lacking(prompts.paths):
+        return {"not given": lacking}
+    try:
+        return _text_facts(prompts)
+    except AbsError as error:
+        return {"problem": str(error)}
+
+
+def _text_facts(prompts: Prompts) -> dict[str, Any]:
+    counts = [len(told) for told in prompts.texts]
+    facts: dict[str, Any] = {"per class": {"fewest": min(counts), "most": max(counts)}}
+    for field in prompts.files:
+        path = prompts.path(field)
+        sha256 = prompts.digests.sha256(path)
+        facts[field] = {"path": str(path), "sha256": sha256, "published as": published(sha256)}
+    facts["without a class"] = prompts.unused
+    facts["empty"] = sum(not text.strip() for told in prompts.texts for text in told)
+    return facts
