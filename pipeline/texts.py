@@ -8,7 +8,9 @@ are asked for, has something in it.
 
 from __future__ import annotations
 
+import io
 import math
+import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,12 +238,17 @@ def _is_string(value: Any) -> bool:
 
 
 def read_words(path: Path) -> list[str]:
-    """The words of a text file in UTF-8, one a line, in their order; blank lines are skipped.
+    """The words of a text file in UTF-8, one a line, in their order; blank ones are skipped.
 
-    AbsError, in one line, for a file without words, with several on a line, in another encoding, or
-    for a pickle, which is refused unread; MissingInput if there is no such file.
+    A pickled list of strings, as Waffle's authors publish it, is read too, by a reader that can
+    make nothing but strings and lists. AbsError, in one line, for a file without words, with
+    several on a line, in another encoding, or for a pickle of anything else; MissingInput if there
+    is no such file.
     """
-    lines = [line.strip() for line in _text_of(path).splitlines()]
+    content = _bytes_of(path)
+    pickled = path.suffix.lower() in PICKLE_NAMES or content.startswith(PICKLE_STARTS)
+    found = _pickled(path, content) if pickled else _decoded(path, content).splitlines()
+    lines = [line.strip() for line in found]
     for number, line in enumerate(lines, 1):
         if len(line.split()) > 1 or not line.isprintable():
             raise AbsError(f"word list {path}: line {number} is not a word; put one on each line")
@@ -251,17 +258,54 @@ def read_words(path: Path) -> list[str]:
     return words
 
 
-def _text_of(path: Path) -> str:
+def _bytes_of(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise MissingInput(f"word list not found: {path}") from None
-    if path.suffix.lower() in PICKLE_NAMES or content.startswith(PICKLE_STARTS):
-        raise AbsError(
-            f"word list {path} is a pickle, which is not opened, because opening one can run any "
-            "code; give a text file with one word on each line"
-        )
+
+
+def _decoded(path: Path, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AbsError(f"word list {path} is not UTF-8 ({error}); save it as UTF-8") from None
+
+
+class _Text:
+    """Stands in for numpy's type of text, whatever it is told."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+def _text(kind: _Text, content: bytes) -> str:
+    """Stands in for numpy's scalars: text as UTF-32, padded with zeros."""
+    return content.decode("utf-32-le").rstrip("\0")
+
+
+class _Plain(pickle.Unpickler):
+    """Makes strings, numbers and lists. Of what a pickle may ask for by name only numpy's text is
+    answered, by stand-ins of this module; nothing is ever imported or called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A stand-in, or UnpicklingError."""
+        if (module, name) in (("numpy", "dtype"), ("numpy.dtypes", "StrDType")):
+            return _Text
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
+            return _text
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _pickled(path: Path, content: bytes) -> list[str]:
+    try:
+        found = _Plain(io.BytesIO(content)).load()
+    except Exception as error:  # whatever a damaged or hostile pickle makes the reader raise
+        raise AbsError(
+            f"word list {path} is a pickle of more than strings ({error}); nothing of it was run; "
+            "give a text file with one word on each line"
+        ) from None
+    if not isinstance(found, list) or not all(map(_is_string, found)):
+        raise AbsError(f"word list {path} is a pickle, but not of a list of strings")
+    return found
