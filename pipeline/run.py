@@ -12,7 +12,7 @@ from pipeline.models.attention_sources import attention_source
 from pipeline.models.sources import ClipSource
 from pipeline.settings import Settings
 from pipeline.stage import Stage
-from pipeline.views import TokenGrid, WindowSpace
+from pipeline.views import VIEWS, TokenGrid, WindowSpace
 from stages.attention import Attention
 from stages.crops import FeatureCrops, RawCrops, SquareCrops, Windows
 from stages.descriptions import Descriptions, Prompts
@@ -45,11 +45,11 @@ def build(s: Settings) -> list[Stage]:
     attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
 
     grid = TokenGrid.of(clip, s.windows.view)
-    n, layout = s.scores.n, s.layout
-    raw = RawCrops(index, layout, n, s.crops, attention)
-    feature = FeatureCrops(index, layout, n, s.crops, s.windows, attention, grid)
+    layout, counts = s.layout, {name: views.get(name, 0) for name in VIEWS}
+    raw = RawCrops(index, layout, counts["raw"], s.crops, attention)
+    feature = FeatureCrops(index, layout, counts["feature"], s.crops, s.windows, attention, grid)
     windows = [Windows(index, layout, space, attention, grid) for space in WindowSpace.of(s)]
-    squares = SquareCrops(index, layout, views.get("squares", 0), s.squares)
+    squares = SquareCrops(index, layout, counts["squares"], s.squares)
 
     common = clip, index, s.layout.images, dataset, s.runtime
     embeddings = {
@@ -62,7 +62,9 @@ def build(s: Settings) -> list[Stage]:
     viewed = {name: embeddings[name] for name in views}
     drawn = {"feature": feature} if windows and "feature" in views else {}
     config = s.scores.naming(methods)
-    scores = Scores(config, methods, index, viewed, drawn, texts, s.layout.images, s.runtime)
+    scores = Scores(
+        config, methods, index, dataset.classes, viewed, drawn, texts, s.layout.images, s.runtime
+    )
     metrics = Metrics(scores, index, s.dataset.name)
 
     crops = [raw, feature, *windows, squares]

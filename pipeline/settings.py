@@ -117,7 +117,7 @@ def load(
     for layer in (of_dataset, _layer("profiles", profile)):
         values = merge(values, layer)
     for change in changes:
-        for part in re.split(r"\s+(?=[a-z_]+(?:\.[a-z_-]+)+=)", change.strip()):
+        for part in re.split(r"\s+(?=[a-z_]+(?:\.[A-Za-z0-9_-]+)+=)", change.strip()):
             values = merge(values, parse_change(part))
     places = {
         field: os.environ[name] for name, field in ENVIRONMENT.items() if os.environ.get(name)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from pipeline.store import Store
 
+VIEWS = ("image", "raw", "feature", "squares")
+"""What methods may read: the whole image, and what each view set is embedded as."""
 ENDS = ("left", "top", "right", "bottom")
 BOX = [f"box_{end}" for end in ENDS]
 """Columns of a box in pixels, half-open."""

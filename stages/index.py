@@ -1,9 +1,8 @@
 """index: which images there are, and which of them can be read.
 
 Reads the dataset's files. Writes `images.parquet` (image_id, path, label, width, height, sha256;
-the order of its rows is the order of every array downstream), `classes.parquet` (label, name,
-present: whether the dataset has the class or it only competes) and `skipped.parquet` (file,
-reason).
+the order of its rows is the order of every array downstream) and `skipped.parquet` (file, reason).
+What classes are called is no part of it.
 """
 
 from __future__ import annotations
@@ -86,10 +85,10 @@ class IndexWorker(Worker):
         return [_size(self.dataset.root / path, sha256) for (path, _), sha256 in files]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
-        """The tables; the classes come with the first unit."""
+        """The tables; what the reader skipped comes with the first unit."""
         import pandas as pd
 
-        samples, classes = self.dataset.samples, self.dataset.classes
+        samples = self.dataset.samples
         images, skipped = [], list(self.dataset.skipped) if unit.rows.start == 0 else []
         shas = self.dataset.sha256[unit.rows]
         for (path, label), sha, size in zip(samples[unit.rows], shas, inputs, strict=True):
@@ -97,14 +96,10 @@ class IndexWorker(Worker):
                 skipped.append((path, size))
             else:
                 images.append((path, path, label, *size, sha))
-        tables = {
+        return {
             "images": pd.DataFrame(images, columns=list(IMAGES)).astype(IMAGES),
             "skipped": pd.DataFrame(skipped, columns=["file", "reason"], dtype="str"),
         }
-        if unit.rows.start == 0:
-            columns = {"name": classes.names, "present": classes.present}
-            tables["classes"] = pd.DataFrame({"label": range(len(classes.names)), **columns})
-        return tables
 
 
 def _size(path: Path, sha256: str) -> tuple[int, int] | str:

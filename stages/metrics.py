@@ -40,7 +40,7 @@ class Metrics(Stage):
     def worker(self, store: Store) -> Worker:
         """Open the scores."""
         scores = store.open(self.scores).table("scores")
-        names = store.open(self.index).table("classes")
+        names = store.open(self.scores).table("classes")
         return MetricsWorker(scores, names, self.dataset, dict(parameters(self.scores)))
 
 
@@ -94,7 +94,7 @@ class MetricsWorker(Worker):
             "dataset": self.dataset,
             "method": method,
             "images": len(rows),
-            "classes": len(self.classes),
+            "classes": int(self.classes["present"].sum()),
             "top1": rows["correct"].mean(),
             "top1_low": low,
             "top1_high": high,

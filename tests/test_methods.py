@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.commands import Run
-from pipeline.errors import AbsError, ConfigError
+from pipeline.errors import ConfigError
 from pipeline.kernels.matching import Descriptions
 from pipeline.methods import METHODS
 from pipeline.methods.base import Given, Matching, View
@@ -66,7 +66,7 @@ def test_without_soft_matching_views_meet_the_mean_text() -> None:
     raw, feature = unit(4, 6, 5), unit(4, 7, 5)
     crops = np.concatenate([raw, feature], axis=1)
     for count in (None, 2, 1):
-        matching = Matching(n=6, m=count, soft=False)
+        matching = Matching(n=7, m=count, soft=False)
         found = score("abs", matching, {"feature": feature, "raw": raw})
         assert found == pytest.approx((crops @ means(count).T).sum(axis=1), abs=1e-12)
 
@@ -271,14 +271,12 @@ def greedy(further: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
     return further
 
 
-@pytest.mark.xfail(strict=True, reason="ABS takes all crops that another method reads")
 def test_abs_takes_its_own_crops_where_another_method_reads_more(greedy: Made) -> None:
     alone = greedy("scores.n=3", "scores.methods=[abs]")
     beside = greedy("scores.n=3", "scores.methods=[abs, greedy]", "methods.greedy.more=1")
     assert scores_of(beside, "abs") == pytest.approx(scores_of(alone, "abs"), abs=1e-5)
 
 
-@pytest.mark.xfail(strict=True, raises=AbsError, reason="scores.n alone says how many are made")
 def test_as_many_crops_are_made_as_a_method_reads(greedy: Made) -> None:
     run = greedy("scores.methods=[greedy]", "methods.greedy.more=4")
     assert array(run, "embeddings-raw").shape[1] == 8

@@ -172,7 +172,7 @@ def test_a_failing_unit_is_recorded_never_cached_and_the_others_are_kept(
 def test_an_image_that_vanishes_is_one_clear_line(run_of: Runner) -> None:
     run = run_of()
     run.execute(run.named("index"), [], quiet=True)
-    root = Path(run.settings.dataset.root)
+    root = Path(run.settings.dataset.root[0])
     gone = sorted(root.rglob("*.*g"))[0]
     content = gone.read_bytes()
     gone.unlink()
@@ -183,7 +183,7 @@ def test_an_image_that_vanishes_is_one_clear_line(run_of: Runner) -> None:
 
 def test_a_dataset_that_changed_is_another_dataset(run_of: Runner) -> None:
     before = {stage.name: stage.key for stage in run_of().stages}
-    image = sorted(Path(run_of().settings.dataset.root).rglob("*.png"))[0]
+    image = sorted(Path(run_of().settings.dataset.root[0]).rglob("*.png"))[0]
     image.write_bytes(image.read_bytes() + b"\0")
     after = {stage.name: stage.key for stage in run_of().stages}
     same = {name for name in before if before[name] == after[name]}
@@ -191,7 +191,7 @@ def test_a_dataset_that_changed_is_another_dataset(run_of: Runner) -> None:
 
 
 def test_unreadable_images_are_skipped_with_their_reason_up_to_the_limit(run_of: Runner) -> None:
-    root = Path(run_of().settings.dataset.root)
+    root = Path(run_of().settings.dataset.root[0])
     broken = sorted(root.rglob("*.png"))[0]
     broken.write_bytes(broken.read_bytes()[:200])
     run = run_of()

@@ -173,8 +173,9 @@ class Dataset:
             return self.digests.sha256_many(files, advance)
 
     def identity(self) -> dict[str, Any]:
-        """Digest of names, paths, labels and contents; where the root lies does not matter."""
+        """Digest of paths, labels and contents. Neither where the root lies nor what classes are
+        called matters."""
         samples = zip(self.samples, self.sha256, strict=True)
         rows = [[path, label, sha] for (path, label), sha in samples]
-        content = [self.classes.names, self.classes.present, rows, self.skipped]
+        content = [[one.key for one in self.listing.classes], rows, self.skipped]
         return {"name": self.config.name, "files": digest(content)}

@@ -28,8 +28,8 @@ class Classes:
     """Whether the dataset has the class; others only compete."""
 
     def identity(self) -> dict[str, Any]:
-        """Digest of the names in their order."""
-        return {"classes": digest([self.names, self.known])}
+        """Digest of the names in their order, and of which are present."""
+        return {"classes": digest([self.names, self.known, self.present])}
 
 
 def settle(
@@ -53,6 +53,8 @@ def settle(
 
 
 def _within(all_names: list[str], names: list[str], path: Path) -> tuple[Classes, list[int]]:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise AbsError(f"{path}: two classes of the dataset are called {twice[0]!r}; rename one")
     place = [_place(name, all_names, path) for name in names]
     present = tuple(label in set(place) for label in range(len(all_names)))
     return Classes(tuple(all_names), tuple((name,) for name in all_names), present), place

@@ -12,6 +12,7 @@ from pipeline.methods.attention_based import Abs
 from pipeline.methods.base import Matching, Method
 from pipeline.methods.cross_aligned import Wca
 from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
+from pipeline.views import VIEWS
 
 METHODS: dict[str, type[Method]] = {
     "clip": Clip,
@@ -36,5 +37,7 @@ def views_read(methods: Iterable[Method], matching: Matching) -> dict[str, int]:
     views: dict[str, int] = {}
     for method in methods:
         for name, count in method.views(matching).items():
+            if name not in VIEWS:
+                raise ConfigError(f"{type(method).__name__} reads {name!r}; {closest(name, VIEWS)}")
             views[name] = max(count, views.get(name, 0))
     return views

@@ -33,9 +33,10 @@ class Abs(Method):
         means, names = texts.means(), self.views(matching)
 
         def of_view(view: View) -> Tensor:
+            vectors = view.vectors if view.weights is not None else view.vectors[:, : matching.n]
             if matching.soft:
-                return soft_match(view.vectors, texts, matching.temperature, view.weights)
-            return mean_view(view.vectors, view.weights) @ means.T
+                return soft_match(vectors, texts, matching.temperature, view.weights)
+            return mean_view(vectors, view.weights) @ means.T
 
         def score(images: slice, views: Views) -> Tensor:
             first, *others = [of_view(views[name]) for name in names]
