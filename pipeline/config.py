@@ -19,6 +19,9 @@ class RuntimeMark:
 
 RUNTIME = RuntimeMark()
 
+MAX_SEED = 2**63 - 1
+"""Seeds are columns of tables, which hold no larger numbers."""
+
 
 class Section(BaseModel):
     """Base of every configuration section: immutable, and closed to unknown fields."""

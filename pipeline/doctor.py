@@ -63,12 +63,15 @@ def examine(run: Run, quiet: bool) -> Examination:
         raise AbsError(f"{dataset.root}: none of {len(skipped)} images can be read")
     texts = {name: _text_set(prompts) for name, prompts in _prompts(run, dataset).items()}
     problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
+    methods = _methods(run.settings)
+    if not methods["can be scored"]:
+        problems.append("no method has its texts")
     facts = {
         "dataset": _found(dataset),
         "images": _images(dataset, images, skipped),
         "classes": _classes(dataset, images),
         "texts": texts,
-        "methods": _methods(run.settings),
+        "methods": methods,
     }
     return Examination(facts, problems)
 

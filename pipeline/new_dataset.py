@@ -14,6 +14,7 @@ from pipeline.datasets.listing import Listing
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import AbsError, ConfigError, MissingInput
 from pipeline.settings import CFGS
+from pipeline.texts import read_texts
 
 HEADER = "# Written by `abs init`. README.md says what else can be set.\n\n"
 
@@ -26,7 +27,7 @@ def write_dataset(
     images: a folder of class folders, or a table with the columns path and label, or its folder.
     Raises ConfigError for a name that cannot be one, AbsError for what is there already.
     """
-    if not re.match(NAME, name):
+    if not re.fullmatch(NAME, name) or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"{name!r} cannot be a dataset's name: letters, digits, dots and hyphens")
     path = CFGS / "datasets" / f"{name}.yaml"
     if path.exists() and not force:
@@ -38,6 +39,7 @@ def write_dataset(
     dataset = {"name": name, "root": str(images.absolute()), "reader": reader}
     content: dict[str, object] = {"dataset": dataset}
     if descriptions is not None:
+        read_texts(descriptions, "descriptions", empty=True)
         content["descriptions"] = {"cupl": {"file": str(descriptions.absolute())}}
     text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     files.write_atomic(path, text.encode())

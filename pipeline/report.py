@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import MissingInput
@@ -76,7 +77,7 @@ def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> N
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return escape(value if isinstance(value, str) else json.dumps(value))
 
 
 def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
@@ -104,7 +105,8 @@ def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
     rows = [dict(zip(columns, row, strict=True)) for row in table[columns].to_numpy().tolist()]
     for row in rows:
         off = [f"-{part}" for part in ("raw", "feature", "soft") if not table[f"scores.{part}"][0]]
-        on = ["+expectation"] if table["scores.expectation"][0] else []
+        expected = table["scores.expectation"][0] and table["scores.feature"][0]
+        on = ["+expectation"] if expected else []
         row["switched"] = [*off, *on] if row["method"] == "abs" else []
     return rows
 

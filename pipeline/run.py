@@ -67,9 +67,8 @@ def build(s: Settings) -> list[Stage]:
     )
     metrics = Metrics(scores, index, s.dataset.name)
 
-    crops = [raw, feature, *windows, squares]
-    everything = [index, *texts.values(), attention, *crops, *embeddings.values(), scores, metrics]
-    return needed([metrics], everything)
+    encoded = [*texts.values(), attention, raw, feature, *windows, squares, *embeddings.values()]
+    return needed([metrics], [index, *encoded, scores, metrics])
 
 
 def needed(targets: list[Stage], stages: list[Stage]) -> list[Stage]:

@@ -43,7 +43,7 @@ def _of_methods(given: Any) -> Any:
             found[name] = values
             continue
         try:
-            found[name] = method_of(name).model_validate(values)
+            found[name] = method_of(str(name)).model_validate(values)
         except ValidationError as error:
             raise explained(error, ("methods", name)) from None
     return found
@@ -74,6 +74,8 @@ class Settings(Section):
     def chosen(self) -> dict[str, Method]:
         """The methods to score, with their settings: those asked for, or all that have texts."""
         names = self.scores.methods or [name for name in METHODS if not self.lacking(name)]
+        if not names:
+            raise ConfigError("scores.methods: no method has its texts; see descriptions.*.file")
         for name in names:
             if unknown := [t for t in METHODS[name].texts if t not in self.descriptions]:
                 raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
@@ -113,7 +115,7 @@ def load(
     Raises ConfigError.
     """
     values = _read(CFGS / "default.yaml")
-    of_dataset = _layer("datasets", dataset) if dataset else NONE
+    of_dataset = NONE if dataset is None else _layer("datasets", dataset)
     for layer in (of_dataset, _layer("profiles", profile)):
         values = merge(values, layer)
     for change in changes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config import RUNTIME, Section
+from pipeline.config import MAX_SEED, RUNTIME, Section
 from pipeline.stage import Stage
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class CropsConfig(_Sizes):
     temperature: float = Field(default=0.03, ge=1e-6)
     sizes: Literal["integer", "ratio"] = "integer"
     """A side is an integer from int(alpha s) to int(beta s), or a share from [alpha, beta) of s."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
 
 class WindowsConfig(Section):
@@ -92,7 +92,7 @@ class WindowsConfig(Section):
 class SquaresConfig(_Sizes):
     """How random squares are drawn (WCA)."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
 
 class WindowSpace(_Sizes):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline import texts
-from pipeline.config import RUNTIME, Section
+from pipeline.config import MAX_SEED, RUNTIME, Section
 from pipeline.datasets.classes import Classes
 from pipeline.datasets.library import openai_templates
 from pipeline.errors import AbsError, ConfigError, closest
@@ -109,7 +109,7 @@ class Noise(_TextSet):
     """A text file with one word a line."""
     pairs: int = Field(default=15, ge=1)
     """Texts of random words, and as many of random characters."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     def lacking(self, paths: Paths) -> str | None:
         """Both files."""
@@ -188,7 +188,10 @@ class Prompts:
         """Waffle's, in the shape of all class names that the descriptors are of."""
         words, told = texts.read_words(self.path("words")), self._by_class
         letters = [text for of_class in told.values() for text in of_class]
-        return texts.waffle_noise(list(told), words, letters, config.pairs, config.seed)
+        try:
+            return texts.waffle_noise(list(told), words, letters, config.pairs, config.seed)
+        except ValueError as error:
+            raise AbsError(f"{self.path('file')}: {error}") from None
 
     @cached_property
     def _by_class(self) -> dict[str, list[str]]:

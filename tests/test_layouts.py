@@ -159,6 +159,17 @@ def test_all_images_in_one_folder_with_a_list_of_wnids(tmp_path: Path) -> None:
     assert dict(dataset("imagenet").samples) == {FLAT[0]: 1, FLAT[1]: 0}
 
 
+def test_a_missing_image_moves_no_label(tmp_path: Path) -> None:
+    """Line n belongs to image n, not to the n-th file that is there."""
+    pictures(tmp_path / "data" / "imagenet" / "val", FLAT[1:])
+    file = tmp_path / "data" / "imagenet" / "imagenet_2012_validation_synset_labels.txt"
+    written(file, GOLDFISH, TENCH)
+    assert dict(dataset("imagenet").samples) == {FLAT[1]: 0}
+    written(file, GOLDFISH)
+    with pytest.raises(AbsError, match="no line for ILSVRC2012_val_00000002"):
+        dataset("imagenet")
+
+
 def test_all_images_in_one_folder_without_a_list(tmp_path: Path) -> None:
     pictures(tmp_path / "data" / "imagenet" / "val", FLAT)
     with pytest.raises(MissingInput, match=r"LOC_val_solution\.csv or .* beside it"):
@@ -337,3 +348,24 @@ def test_tables_that_cannot_be(tmp_path: Path, rows: str, message: str) -> None:
     written(yaml, "dataset:", "  name: mine", "  reader: manifest", f"  root: {tmp_path}")
     with pytest.raises(AbsError, match=message):
         dataset(str(yaml))
+
+
+@pytest.mark.parametrize(
+    "row", [{"path": None, "label": "b"}, {"path": "x.jpg", "label": None}], ids=["path", "label"]
+)
+def test_empty_cells_of_a_parquet_table(tmp_path: Path, row: dict[str, str | None]) -> None:
+    pd.DataFrame([{"path": "a.jpg", "label": "b"}, row]).to_parquet(tmp_path / "manifest.parquet")
+    yaml = tmp_path / "mine.yaml"
+    written(yaml, "dataset:", "  name: mine", "  reader: manifest", f"  root: {tmp_path}")
+    with pytest.raises(AbsError, match="row 2: needs a path and a label"):
+        dataset(str(yaml))
+
+
+@pytest.mark.parametrize("categories", [["/a/airfield x"], ["/a/airfield 1"], ["/a/b 0", "/a/c 0"]])
+def test_categories_are_numbered_from_zero_each_once(tmp_path: Path, categories: list[str]) -> None:
+    root = tmp_path / "data" / "places365"
+    pictures(root / "val_large", ["a.jpg"])
+    written(root / "categories_places365.txt", *categories)
+    written(root / "places365_val.txt", "a.jpg 0")
+    with pytest.raises(AbsError, match="each once"):
+        dataset("places365")

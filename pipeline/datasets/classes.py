@@ -47,7 +47,8 @@ def settle(
         return _within(_list(vocabulary), [one.name for one in found], vocabulary)
     chosen = tuple(_apart(one, counts) if unique else one.name for one in found)
     _refuse_equal(chosen if unique else ())
-    known = tuple(_known(one, counts) for one in found)
+    tied = names is not None and not unique
+    known = tuple((one.name,) if tied else _known(one, counts) for one in found)
     present = tuple(listing.present is None or n in listing.present for n in range(len(found)))
     return Classes(chosen, known, present), list(range(len(found)))
 

@@ -78,9 +78,7 @@ def _flat_labels(root: Path, files: list[str]) -> dict[str, str]:
                 rows = [row for row in csv.reader(file) if len(row) == 2]
             found = {stem: text.split(" ")[0] for stem, text in rows[1:]}
         elif (path := place / "imagenet_2012_validation_synset_labels.txt").is_file():
-            found = dict(
-                zip((Path(name).stem for name in sorted(files)), lines(path), strict=False)
-            )
+            found = _numbered(path, files)
         else:
             continue
         lost = [name for name in files if found.get(Path(name).stem) not in _place()]
@@ -91,6 +89,18 @@ def _flat_labels(root: Path, files: list[str]) -> dict[str, str]:
         f"{root} has all images in one folder and no list of labels; put LOC_val_solution.csv or "
         "imagenet_2012_validation_synset_labels.txt beside it, or sort the images by wnid"
     )
+
+
+def _numbered(path: Path, files: list[str]) -> dict[str, str]:
+    """Line n of the list is of the image whose name ends in the number n."""
+    wnids, found = lines(path), {}
+    for stem in (Path(name).stem for name in files):
+        digits = stem.rpartition("_")[2]
+        number = int(digits) if digits.isdecimal() else 0
+        if not 1 <= number <= len(wnids):
+            raise AbsError(f"{path}: no line for {stem}; it has {len(wnids)}, one per image")
+        found[stem] = wnids[number - 1]
+    return found
 
 
 @cache

@@ -43,12 +43,15 @@ def _rows(table: Path) -> list[tuple[str, str]]:
         if table.suffix == ".csv":
             frame = pd.read_csv(table, dtype=str, keep_default_na=False)
         else:
-            frame = pd.read_parquet(table).astype(str)
+            frame = pd.read_parquet(table)
     except Exception as error:  # whatever a damaged table makes pandas raise
         raise AbsError(f"{table} cannot be read: {str(error).splitlines()[0]}") from None
     if missing := [name for name in COLUMNS if name not in frame.columns]:
         raise AbsError(f"{table}: no column {missing[0]!r}; it has {', '.join(frame.columns)}")
-    return list(frame[list(COLUMNS)].itertuples(index=False, name=None))
+    if not len(frame):
+        raise AbsError(f"{table} has no rows; expected one for each image")
+    chosen = frame[list(COLUMNS)].astype(object)
+    return list(chosen.where(chosen.notna(), "").astype(str).itertuples(index=False, name=None))
 
 
 def _check(table: Path, number: int, path: str, label: str, seen: set[str]) -> None:
@@ -57,6 +60,6 @@ def _check(table: Path, number: int, path: str, label: str, seen: set[str]) -> N
         raise AbsError(f"{where}: needs a path and a label")
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise AbsError(f"{where}: {path!r} leaves the table's folder")
-    if path in seen:
+    if (plain := str(PurePosixPath(path))) in seen:
         raise AbsError(f"{where}: {path!r} stands there twice")
-    seen.add(path)
+    seen.add(plain)

@@ -20,6 +20,11 @@ IMAGES = ("val_large", "val_256", "val")
 def read_places365(root: Path) -> Listing:
     """The folder with both lists and the images, or with `val/<category>/`."""
     numbered = _categories(root)
+    numbers = [number for _, number in numbered]
+    if sorted(numbers) != sorted(map(str, range(len(numbers)))):
+        raise AbsError(
+            f"{root / CATEGORIES}: its numbers are not 0 to {len(numbers) - 1}, each once"
+        )
     place = {path: int(number) for path, number in numbered}
     classes = [_class(path) for path, _ in sorted(numbered, key=lambda pair: int(pair[1]))]
     there = [name for name in IMAGES if (root / name).is_dir()]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from pipeline.config import MAX_SEED
 from pipeline.methods.base import Given, Matching, Method, Scorer, Views
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Wca(Method):
     image_scale: float = Field(default=4.0, ge=-20, le=20)
     text_scale: float = Field(default=2.0, ge=-20, le=20)
     """Powers of e that cosines are multiplied by in the two softmaxes, for a logit scale of 100."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     texts: ClassVar[tuple[str, ...]] = ("clip", "cupl")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pipeline import files
-from pipeline.config import RUNTIME, Section
+from pipeline.config import MAX_SEED, RUNTIME, Section
 from pipeline.errors import AbsError, ConfigError
 from pipeline.files import Digests
 from pipeline.identity import digest
@@ -137,6 +137,8 @@ def seed_of(text: str, setting: str) -> int:
     seed = text.removeprefix(RANDOM)
     if not (seed.isdecimal() and seed.isascii()):
         raise ConfigError(f"{setting}: {text!r}: write {RANDOM}SEED with a whole number")
+    if int(seed) > MAX_SEED:
+        raise ConfigError(f"{setting}: {text!r}: a seed is at most {MAX_SEED}")
     return int(seed)
 
 
