@@ -6,6 +6,7 @@ explicit, so that a new field can never be forgotten in a key.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,15 @@ RUNTIME = RuntimeMark()
 
 MAX_SEED = 2**63 - 1
 """Seeds are columns of tables, which hold no larger numbers."""
+
+
+def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every value in nested mappings, by dotted name below `name`."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for inner, below in value.items():
+        yield from leaves(below, f"{name}.{inner}" if name else inner)
 
 
 class Section(BaseModel):

@@ -34,7 +34,6 @@ def build(s: Settings) -> list[Stage]:
     clip = ClipSource(s.clip, s.paths, digests)
     maps = attention_source(s.attention, clip, s.paths, digests)
     methods, views = s.chosen, s.views
-
     index = Index(s.index, dataset)
 
     texts = {}
@@ -45,11 +44,12 @@ def build(s: Settings) -> list[Stage]:
     attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
 
     grid = TokenGrid.of(clip, s.windows.view)
-    layout, counts = s.layout, {name: views.get(name, 0) for name in VIEWS}
-    raw = RawCrops(index, layout, counts["raw"], s.crops, attention)
-    feature = FeatureCrops(index, layout, counts["feature"], s.crops, s.windows, attention, grid)
-    windows = [Windows(index, layout, space, attention, grid) for space in WindowSpace.of(s)]
-    squares = SquareCrops(index, layout, counts["squares"], s.squares)
+    counts = {name: views.get(name, 0) for name in VIEWS}
+    blocks = index, s.layout.images, s.layout.crops
+    raw = RawCrops(*blocks, counts["raw"], s.crops, attention)
+    feature = FeatureCrops(*blocks, counts["feature"], s.crops, s.windows, attention, grid)
+    windows = [Windows(*blocks[:2], space, attention, grid) for space in WindowSpace.of(s)]
+    squares = SquareCrops(*blocks, counts["squares"], s.squares)
 
     common = clip, index, s.layout.images, dataset, s.runtime
     embeddings = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
-from pipeline.config import Section
+from pipeline.config import Section, leaves
 from pipeline.datasets import DatasetConfig
 from pipeline.errors import ConfigError, closest
 from pipeline.locations import PROJECT, Paths, expand
@@ -208,18 +208,10 @@ def _unlike(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
 
 def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
     """The settings by dotted name in which two runs differ, and what each of them has."""
-    left, right = (dict(_leaves("", each.model_dump(mode="json"))) for each in (a, b))
+    left, right = (dict(leaves(each.model_dump(mode="json"), "")) for each in (a, b))
     names = dict.fromkeys([*left, *right])
     pairs = {name: (left.get(name), right.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        yield prefix, value
-        return
-    for name, inner in value.items():
-        yield from _leaves(f"{prefix}.{name}" if prefix else name, inner)
 
 
 def fields_at(path: Iterable[str]) -> list[str]:

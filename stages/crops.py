@@ -15,13 +15,13 @@ in no other's key, so that another rule for windows leaves the raw crops as they
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pipeline.config import RUNTIME
 from pipeline.errors import ConfigError
 from pipeline.options import variants_command
-from pipeline.runtime import Layout
 from pipeline.stage import Stage, Unit, Worker, crop_units, row_units
 from pipeline.views import (
     BOX,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class _Crops(ViewSet):
     index: Stage
-    layout: Layout
+    image_block: int
 
     kind: ClassVar[str] = "crops"
     version: ClassVar[int] = 2
@@ -57,6 +57,7 @@ class _Crops(ViewSet):
 class _Drawn(_Crops):
     """N crops of each image, in blocks."""
 
+    crop_block: int
     count: Annotated[int, RUNTIME]
 
     counts = "crops"
@@ -64,12 +65,11 @@ class _Drawn(_Crops):
     def units(self, store: Store) -> list[Unit]:
         """Blocks of images times blocks of crops."""
         images = store.rows(self.index)
-        return crop_units(images, self.layout.images, self.count, self.layout.crops)
+        return crop_units(images, self.image_block, self.count, self.crop_block)
 
     def shape(self, store: Store) -> tuple[int, int]:
         """The count, in whole blocks."""
-        block = self.layout.crops
-        return -(-self.count // block) * block, block
+        return -(-self.count // self.crop_block) * self.crop_block, self.crop_block
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Windows(_Crops):
 
     def units(self, store: Store) -> list[Unit]:
         """Blocks of images."""
-        return row_units(store.rows(self.index), self.layout.images)
+        return row_units(store.rows(self.index), self.image_block)
 
     def shape(self, store: Store) -> tuple[int, int]:
         """Patches times sizes, all in one unit."""
@@ -190,9 +190,9 @@ class _CropsWorker(Worker):
         ]
         return {"crops": _table(images, unit, drawn, self.columns)}
 
+    @abstractmethod
     def draw(self, image: Any, inputs: Any, unit: Unit) -> Tensor:
         """int64 (crops of the unit, columns) of one image."""
-        raise NotImplementedError
 
     def _uniforms(self, seed: int, stream: str, image: Any, unit: Unit) -> Tensor:
         from pipeline.kernels.sampling import uniforms

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.config import leaves
 from pipeline.options import stage_command
 from pipeline.stage import WHOLE, Stage, Unit, Worker
 from pipeline.statistics import wilson
@@ -49,18 +50,10 @@ def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
     identity = stage.identity()
     for name, part in (identity["config"] | identity["outside"]).items():
         prefix = stage.name if name == "config" else f"{stage.name}.{name}"
-        yield from _leaves(prefix, part)
+        yield from leaves(part, prefix)
     yield f"{stage.name}.key", stage.key
     for upstream in stage.upstream:
         yield from parameters(upstream)
-
-
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        yield prefix, value
-        return
-    for name, inner in value.items():
-        yield from _leaves(f"{prefix}.{name}", inner)
 
 
 @dataclass

@@ -134,20 +134,23 @@ def test_a_profile_with_one_field_changed_is_a_plan_or_one_clear_line(
         assert checked(name, change).stages[-1].name == "metrics"
 
 
-def checked(name: str, change: str) -> Run:
+def checked(name: str, *changes: str) -> Run:
     """The plan, checked as a run checks it."""
-    run = Run.of("demo", name, [change])
+    run = Run.of("demo", name, changes)
     for stage in run.stages:
         assert len(stage.key) == 16
         stage.check()
     return run
 
 
-def test_an_expectation_needs_the_feature_branch_only() -> None:
-    for change in ("scores.feature=false", "scores.methods=[clip]"):
-        run = Run.of("demo", "paper", ["scores.expectation=true", change])
-        for stage in run.stages:
-            stage.check()
+@pytest.mark.parametrize("change", ["scores.feature=false", "scores.methods=[clip]"])
+def test_an_expectation_is_refused_only_where_there_are_feature_crops(change: str) -> None:
+    expected = "scores.expectation=true"
+    assert "crops-feature" not in {
+        stage.name for stage in checked("paper", expected, change).stages
+    }
+    with pytest.raises(ConfigError, match=r"^scores\.expectation"):
+        checked("paper", expected, change.replace("false", "true").replace("clip", "clip, abs"))
 
 
 def test_profiles_share_what_they_agree_on() -> None:

@@ -101,8 +101,12 @@ class Dataset:
     @property
     def others(self) -> list[Path]:
         """Further places of `dataset.root` that are there and were not taken."""
-        places = [place for each in self.config.root for place in self.paths.places(each)]
-        return [place for place in places if place.exists() and place != self.root]
+        return [place for place in self._places if place.exists() and place != self.root]
+
+    @property
+    def _places(self) -> list[Path]:
+        """Everywhere the dataset may lie, in the order in which it is looked for."""
+        return [place.absolute() for each in self.config.root for place in self.paths.places(each)]
 
     @cached_property
     def _found(self) -> tuple[Path, Listing]:
@@ -111,10 +115,9 @@ class Dataset:
             hint = closest(self.config.reader, READERS)
             raise ConfigError(f"dataset.reader: unknown reader {self.config.reader!r}; {hint}")
         reasons = []
-        for place in (place for each in self.config.root for place in self.paths.places(each)):
+        for place in self._places:
             if place.exists():
                 try:
-                    place = place.absolute()
                     return place if place.is_dir() else place.parent, reader(place)
                 except NotThere as reason:
                     reasons.append(str(reason))
@@ -123,9 +126,9 @@ class Dataset:
     def _missing(self, reasons: list[str]) -> MissingInput:
         if reasons:
             return MissingInput(f"dataset {self.config.name!r}: {'; '.join(reasons)}")
-        tried = ", ".join(str(p) for each in self.config.root for p in self.paths.places(each))
         return MissingInput(
-            f"images of dataset {self.config.name!r} not found: looked for {tried}; "
+            f"images of dataset {self.config.name!r} not found: looked for "
+            f"{', '.join(map(str, self._places))}; "
             "set ABS_DATA (make: DATA=) or dataset.root"
         )
 

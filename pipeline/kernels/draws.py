@@ -5,7 +5,7 @@ A row of uniforms decides one crop: one of them the patch, one each the width an
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,8 +22,10 @@ def crop_shares(
     """Sides of crops as shares of the image's (Eq. 6): float64 (n, 2) in [0, 1) to (n, 2).
 
     rule: `integer`, a whole number of pixels from int(alpha s) to int(beta s), both included, as
-    released; `ratio`, any share from [alpha, beta).
+    released; `ratio`, any share from [alpha, beta). ValueError for another rule.
     """
+    if rule not in get_args(SizeRule):
+        raise ValueError(f"unknown rule {rule!r}: {' or '.join(get_args(SizeRule))}")
     shares = []
     for axis, size in enumerate((width, height)):
         if rule == "ratio":

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -62,8 +63,12 @@ def encode_windows(
     tokens: (1 + grid * grid, width) as they enter block `layer`, in the encoder's dtype.
     windows: integers (n, 4), left, top, right, bottom, half-open, inside the grid.
     layer: 0 for the first block, -1 for the last.
-    Returns unit vectors (n, dim), in the tokens' dtype.
+    Returns unit vectors (n, dim), in the tokens' dtype. ValueError for a layer that is none, tokens
+    that are no square grid, windows that are empty or leave it, or an unknown prompt.
     """
+    blocks = len(visual.transformer.resblocks)
+    if not -blocks <= layer < blocks:
+        raise ValueError(f"layer {layer} is not one of {blocks} blocks")
     sequences = prompt_windows(tokens, windows, prompt, gain)
     return F.normalize(finish(visual, sequences, layer), dim=-1)
 
@@ -94,10 +99,13 @@ def prompt_windows(
     would undo it before.
     highlight-attn: the class token's attention to the window is multiplied by `gain` before it is
     normalised.
+    ValueError as for `encode_windows`.
     """
+    if prompt not in get_args(FeaturePrompt):
+        raise ValueError(f"unknown prompt {prompt!r}: one of {', '.join(get_args(FeaturePrompt))}")
     if prompt == "crop":
         return Sequences(resize_windows(tokens, windows))
-    inside = covered(windows, round((tokens.shape[0] - 1) ** 0.5)).to(tokens.device)
+    inside = covered(windows, _grid_of(tokens, windows)).to(tokens.device)
     whole = tokens.expand(len(windows), -1, -1)
     none = inside.new_zeros(len(windows), 1)
     chosen = torch.cat([none, inside], dim=1).to(tokens.dtype)
@@ -123,9 +131,10 @@ def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
     tokens: (1 + grid * grid, width) entering a block, the class token first.
     windows: integers (n, 4), left, top, right, bottom, half-open, inside the grid.
     Returns (n, 1 + grid * grid, width) of the tokens' dtype: the image's own class token, then
-    the window stretched over the grid (bicubic, a = -0.75, align_corners=False).
+    the window stretched over the grid (bicubic, a = -0.75, align_corners=False). ValueError for
+    tokens that are no square grid, or windows that are empty or leave it.
     """
-    grid = round((tokens.shape[0] - 1) ** 0.5)
+    grid = _grid_of(tokens, windows)
     image = tokens[1:].reshape(grid, grid, -1).permute(2, 0, 1)[None]
     stretched = []
     for left, top, right, bottom in windows.tolist():
@@ -134,3 +143,18 @@ def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
         stretched.append(part.flatten(2).transpose(1, 2))
     class_token = tokens[:1].expand(len(stretched), 1, -1)
     return torch.cat([class_token, torch.cat(stretched)], dim=1)
+
+
+def _grid_of(tokens: Tensor, windows: Tensor) -> int:
+    """Tokens along a side; ValueError if windows do not go with them."""
+    grid = math.isqrt(max(len(tokens) - 1, 0))
+    if tokens.ndim != 2 or grid * grid + 1 != len(tokens):
+        raise ValueError(
+            f"tokens of shape {tuple(tokens.shape)}: expected (1 + grid * grid, width)"
+        )
+    if windows.ndim != 2 or windows.shape[1] != 4 or windows.is_floating_point():
+        raise ValueError(f"windows of shape {tuple(windows.shape)}: expected integers (n, 4)")
+    first, last = windows.split(2, dim=1)
+    if (first < 0).any() or (first >= last).any() or (last > grid).any():
+        raise ValueError(f"a window is empty or leaves the grid of {grid} x {grid} tokens")
+    return grid

@@ -83,7 +83,10 @@ def clip_view(width: int, height: int, side: int, mode: str = "shortest") -> Vie
 
     mode: `shortest` (the short side resized, then the centre: OpenAI's), `longest` (the long side
     resized, then padded) or `squash`. Numbers are rounded as torchvision and open_clip do.
+    ValueError for another mode.
     """
+    if mode not in ("shortest", "longest", "squash"):
+        raise ValueError(f"unknown mode {mode!r}: shortest, longest or squash")
     if mode == "squash":
         return whole_view(side)
     if mode == "longest":
@@ -103,7 +106,10 @@ def token_places(patch: Tensor, source: int, target: int, view: View, rule: str)
     released index map (row * target // source when the view is the whole image: 14 to 7 is halving,
     14 to 16 never yields row or column 7 or 15); `nearest`, the middle of the token nearest to the
     patch's centre; `exact`, the patch's centre itself. Outside the view: the nearest token.
+    ValueError for another rule.
     """
+    if rule not in ("corner", "nearest", "exact"):
+        raise ValueError(f"unknown rule {rule!r}: corner, nearest or exact")
     places = []
     for axis, index in enumerate((patch % source, patch // source)):
         half = 0 if rule == "corner" else 1

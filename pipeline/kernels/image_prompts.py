@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from PIL import Image, ImageDraw, ImageEnhance
 
 from pipeline.kernels.prompt_names import RawPrompt
@@ -18,8 +20,11 @@ def prompt_box(
 
     crop: the box alone. mask: everything else is black. highlight: pixels of the box are
     multiplied by `brightness`. redcircle: an ellipse that touches the box's sides from within, as
-    thick as `thickness` of the image's shorter side, at least a pixel.
+    thick as `thickness` of the image's shorter side, at least a pixel. ValueError for
+    another prompt.
     """
+    if prompt not in get_args(RawPrompt):
+        raise ValueError(f"unknown prompt {prompt!r}: one of {', '.join(get_args(RawPrompt))}")
     part = image.crop(box)
     if prompt == "crop":
         return part

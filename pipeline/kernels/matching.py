@@ -25,7 +25,12 @@ class Descriptions:
 
     @classmethod
     def from_rows(cls, vectors: Tensor, labels: Tensor, classes: int) -> Descriptions:
-        """From one row per description, (texts, dim), and its class, (texts,)."""
+        """From one row per description, (texts, dim), and its class, int64 (texts,).
+
+        A class may have none; it scores 0. ValueError for a label that is no class.
+        """
+        if len(labels) != len(vectors) or not set(labels.tolist()) <= set(range(classes)):
+            raise ValueError(f"expected one label a row, from 0 to {classes - 1}")
         counts = torch.bincount(labels, minlength=classes)
         order = torch.argsort(labels, stable=True)
         present = torch.arange(int(counts.max())) < counts[:, None]
@@ -57,8 +62,13 @@ def soft_match(
     features: (images, crops, dim), unit length; dtype as in `descriptions`. Each crop weighs all
     descriptions of all classes jointly by softmax(similarity / temperature). The classes' scores
     are sums of weight times similarity. weights: (images, crops), how often each crop counts; once
-    without them.
+    without them. ValueError for shapes that do not fit, or a temperature that is not positive.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature} must be positive")
+    _check(features, descriptions)
+    if weights is not None and weights.shape != features.shape[:2]:
+        raise ValueError(f"weights of shape {tuple(weights.shape)}: expected (images, crops)")
     images, crops, dim = features.shape
     classes, most = descriptions.present.shape
     table = descriptions.vectors.reshape(classes * most, dim).T
@@ -113,7 +123,18 @@ def cross_align(
     """Scores of weighted cross-alignment (WCA; Eq. 2 with its code's renormalisation).
 
     image: (images, dim); crops: (images, crops, dim); labels: (classes, dim). Returns cosines
-    (images, classes).
+    (images, classes). ValueError for shapes that do not fit.
     """
+    _check(crops, descriptions)
+    if image.shape != crops[:, 0].shape or labels.shape != descriptions.vectors[:, 0].shape:
+        raise ValueError("expected one image for its crops, and one label for each class")
     texts = aligned_texts(labels, descriptions, text_scale)
     return aligned_image(image, crops, image_scale) @ texts.T
+
+
+def _check(features: Tensor, descriptions: Descriptions) -> None:
+    dim = descriptions.vectors.shape[-1]
+    if features.ndim != 3 or features.shape[-1] != dim:
+        raise ValueError(
+            f"features of shape {tuple(features.shape)}: expected (images, crops, {dim})"
+        )

@@ -33,8 +33,10 @@ def top_patches(attention: Tensor, k: int, temperature: float) -> tuple[Tensor, 
 
     attention: (patches,), any float dtype, not renormalised. Returns int64 (k,), in descending
     order, ties to the lower index, and softmax(attention / temperature) over them, float64 (k,).
-    Fewer patches than `k`: all of them.
+    Fewer patches than `k`: all of them. ValueError unless k and temperature are positive.
     """
+    if k < 1 or not temperature > 0:
+        raise ValueError(f"k {k} and temperature {temperature} must be positive")
     values, order = attention.double().sort(descending=True, stable=True)
     weights = ((values[:k] - values[0]) / temperature).exp()
     return order[:k], weights / weights.sum()

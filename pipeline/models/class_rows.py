@@ -80,7 +80,7 @@ def _first_row(
 ) -> Tensor:
     """Head-mean attention of the first query: (n, heads, tokens, width) to float32 (n, tokens)."""
     if is_causal or enable_gqa:
-        raise NotImplementedError("causal or grouped attention in an image encoder")
+        raise ConfigError(f"attention.model: attends causally or in groups; {ANOTHER}")
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     first = query[:, :, 0].float() * scale
     logits = torch.einsum("bhd,bhtd->bht", first, key.float())
