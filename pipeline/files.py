@@ -9,10 +9,14 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import AbsError, MissingInput
+
+if TYPE_CHECKING:
+    from pipeline.datasets.contents import Contents
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -70,8 +74,14 @@ SAVE_EVERY = 5000
 """Files that are read before their digests are saved."""
 
 
+def version_of(path: Path) -> list[int]:
+    """Size, times and inode of a file: others whenever its bytes may be."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
 class Digests:
-    """sha256 of files, remembered by path, size, times and inode.
+    """sha256 of files and of parts of them, remembered with their versions.
 
     The memory is advice: a damaged or lost one is rebuilt by reading the files again.
     """
@@ -80,44 +90,54 @@ class Digests:
         self._memory = memory
         try:
             known = json.loads(memory.read_text())
-            self._known = {p: v for p, v in known.items() if len(v) == 5}
-        except (OSError, ValueError, AttributeError, TypeError):
+            self._known = {name: v for name, v in known.items() if isinstance(v[-1], str)}
+        except (OSError, ValueError, AttributeError, TypeError, LookupError):
             self._known = {}
+        self._unsaved = 0
 
     def sha256(self, path: Path) -> str:
         """sha256 of one file."""
-        return self.sha256_many([path])[0]
-
-    def sha256_many(
-        self, paths: Iterable[Path], advance: Callable[[int], None] = lambda _: None
-    ) -> list[str]:
-        """sha256 of each file in turn; reads only those that changed since the last look.
-
-        `advance` is told of each file. What was read is remembered now and then, so that an
-        interrupted look goes on from there.
-        """
-        found: list[str] = []
-        fresh = 0
-        for path in paths:
-            stat = path.stat()
-            version = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-            known = self._known.get(str(path))
-            if known is None or known[:4] != version:
-                known = self._known[str(path)] = [*version, _sha256(path)]
-                fresh += 1
-                if fresh % SAVE_EVERY == 0:
-                    self._save()
-            found.append(str(known[4]))
-            advance(1)
-        if fresh:
-            self._save()
+        found = self._look(str(path), version_of(path), lambda: _sha256(path))
+        self._save()
         return found
 
+    def sha256_many(
+        self, contents: Contents, paths: Iterable[str], advance: Callable[[int], None]
+    ) -> list[str]:
+        """sha256 of each image in turn; reads only those that changed since the last look.
+
+        `advance` is told of each. What was read is remembered now and then, so that an interrupted
+        look goes on from there.
+        """
+        found = []
+        for path in paths:
+            read = partial(_sha256_of, contents, path)
+            found.append(self._look(contents.where(path), contents.version(path), read))
+            advance(1)
+        self._save()
+        return found
+
+    def _look(self, name: str, version: list[int], read: Callable[[], str]) -> str:
+        known = self._known.get(name)
+        if known is None or known[:-1] != version:
+            known = self._known[name] = [*version, read()]
+            self._unsaved += 1
+            if self._unsaved == SAVE_EVERY:
+                self._save()
+        return str(known[-1])
+
     def _save(self) -> None:
+        if not self._unsaved:
+            return
+        self._unsaved = 0
         try:
             write_atomic(self._memory, json.dumps(self._known).encode())
         except OSError:
             return  # a read-only store can still be read; the next look hashes again
+
+
+def _sha256_of(contents: Contents, path: str) -> str:
+    return hashlib.sha256(contents.read(path)).hexdigest()
 
 
 def _sha256(path: Path) -> str:

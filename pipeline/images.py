@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,8 @@ from pipeline.errors import AbsError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pipeline.datasets.contents import Contents
 
 HELD_PIXELS = 1 << 27
 """Pixels of decoded images held at once: 384 MiB."""
@@ -31,19 +32,20 @@ def decode(content: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def read_verified(path: Path, sha256: str) -> bytes:
-    """The bytes of an image file; AbsError if they are no longer those that were indexed."""
-    content = path.read_bytes()
+def read_verified(contents: Contents, path: str, sha256: str) -> bytes:
+    """The bytes of an image; AbsError if they are no longer those that were indexed."""
+    content = contents.read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise AbsError(f"{path} changed since it was indexed; run the same command again")
+        where = contents.where(path)
+        raise AbsError(f"{where} changed since it was indexed; run the same command again")
     return content
 
 
 class Images:
     """The images of an index, decoded; those of the last block are held for units that share it."""
 
-    def __init__(self, root: Path, index: pd.DataFrame) -> None:
-        self._root = root
+    def __init__(self, contents: Contents, index: pd.DataFrame) -> None:
+        self._contents = contents
         self._files = list(zip(index["path"], index["sha256"], strict=True))
         self._rows = slice(0, 0)
         self._held: dict[int, Image.Image] = {}
@@ -56,7 +58,7 @@ class Images:
             image = self._held.get(row)
             if image is None:
                 path, sha256 = self._files[row]
-                image = decode(read_verified(self._root / path, sha256))
+                image = decode(read_verified(self._contents, path, sha256))
                 if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
                     self._held[row] = image
             yield image

@@ -41,7 +41,7 @@ class Attention(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Load the source."""
-        images = Images(self.dataset.root, store.open(self.index).table("images"))
+        images = Images(self.dataset.contents, store.open(self.index).table("images"))
         maps = self.model.load(self.runtime)
         return AttentionWorker(images, maps, store.rows(self.index), self.image_block)
 

@@ -68,7 +68,7 @@ class _Embeddings(Stage):
     def _load(self, store: Store) -> tuple[Clip, Images]:
         from pipeline.models.clip import Clip
 
-        images = Images(self.dataset.root, store.open(self.index).table("images"))
+        images = Images(self.dataset.contents, store.open(self.index).table("images"))
         return Clip(self.clip, self.runtime), images
 
     def _array(self, store: Store, count: int, block: int) -> ArraySpec:

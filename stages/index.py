@@ -8,7 +8,6 @@ What classes are called is no part of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -20,6 +19,7 @@ from pipeline.options import stage_command
 from pipeline.stage import Stage, Unit, Worker, row_units
 
 if TYPE_CHECKING:
+    from pipeline.datasets.contents import Contents
     from pipeline.store import Artifact, Store
 
 
@@ -82,7 +82,8 @@ class IndexWorker(Worker):
     def read(self, unit: Unit) -> list[tuple[int, int] | str]:
         """(width, height) of each sample, or why it cannot be read."""
         files = zip(self.dataset.samples[unit.rows], self.dataset.sha256[unit.rows], strict=True)
-        return [_size(self.dataset.root / path, sha256) for (path, _), sha256 in files]
+        contents = self.dataset.contents
+        return [_size(contents, path, sha256) for (path, _), sha256 in files]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
         """The tables; what the reader skipped comes with the first unit."""
@@ -102,10 +103,10 @@ class IndexWorker(Worker):
         }
 
 
-def _size(path: Path, sha256: str) -> tuple[int, int] | str:
+def _size(contents: Contents, path: str, sha256: str) -> tuple[int, int] | str:
     from pipeline.images import decode, read_verified
 
-    content = read_verified(path, sha256)
+    content = read_verified(contents, path, sha256)
     try:
         return decode(content).size
     except Exception as error:  # whatever a damaged file makes Pillow raise

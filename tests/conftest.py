@@ -19,6 +19,7 @@ from PIL import Image
 
 from pipeline.cli import run_app
 from pipeline.commands import Run
+from pipeline.datasets.contents import InFolder
 from pipeline.images import Images, decode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +91,7 @@ def pictured() -> pd.DataFrame:
 @pytest.fixture
 def images(pictured: pd.DataFrame) -> Images:
     """The same, as stages read them."""
-    return Images(Path("/"), pictured)
+    return Images(InFolder(Path("/")), pictured)
 
 
 @pytest.fixture(scope="session")

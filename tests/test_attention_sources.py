@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline.datasets.contents import InFolder
 from pipeline.errors import ConfigError
 from pipeline.images import Images
 from pipeline.models.attention_sources import attention_source
@@ -96,7 +97,7 @@ def test_the_seed_of_chance(tmp_path: Path) -> None:
 
 
 def test_no_image_is_read_for_chance(tmp_path: Path) -> None:
-    nowhere = Images(tmp_path, pd.DataFrame({"path": ["gone.png"], "sha256": ["0" * 64]}))
+    nowhere = Images(InFolder(tmp_path), pd.DataFrame({"path": ["gone.png"], "sha256": ["0" * 64]}))
     maps = random_maps("random", tmp_path)
     assert maps.attention(maps.read(nowhere, slice(0, 1))).shape == (1, 1, 14, 14)
 

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from pipeline.config import RUNTIME, Section
 from pipeline.datasets.classes import Classes, settle
+from pipeline.datasets.contents import Contents, InFolder
 from pipeline.datasets.cub import read_cub
 from pipeline.datasets.dtd import read_dtd
 from pipeline.datasets.folder import read_folder
@@ -99,6 +100,11 @@ class Dataset:
         return self._found[1]
 
     @property
+    def contents(self) -> Contents:
+        """The bytes of the images."""
+        return self.listing.contents or InFolder(self.root)
+
+    @property
     def others(self) -> list[Path]:
         """Further places of `dataset.root` that are there and were not taken."""
         return [place for place in self._places if place.exists() and place != self.root]
@@ -151,7 +157,7 @@ class Dataset:
         for path, label in self.listing.samples:
             if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                 raise AbsError(f"{self.root}: {path!r}, which is listed, leaves the folder")
-            if (self.root / path).is_file():
+            if self.contents.has(path):
                 samples.append((path, place[label]))
             else:
                 skipped.append((path, "listed, but not there"))
@@ -171,9 +177,9 @@ class Dataset:
     @cached_property
     def sha256(self) -> list[str]:
         """Digest of each sample's file; shows how far it is."""
-        files = [self.root / path for path, _ in self.samples]
-        with Reporter().stage(f"reading {self.config.name}", len(files), "files") as advance:
-            return self.digests.sha256_many(files, advance)
+        paths = [path for path, _ in self.samples]
+        with Reporter().stage(f"reading {self.config.name}", len(paths), "images") as advance:
+            return self.digests.sha256_many(self.contents, paths, advance)
 
     def identity(self) -> dict[str, Any]:
         """Digest of paths, labels and contents. Neither where the root lies nor what classes are

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.datasets.contents import Contents
 from pipeline.errors import AbsError, MissingInput
 
 SUFFIXES = {
@@ -37,6 +38,8 @@ class Listing:
     """Labels that the dataset has by its protocol, where it is a part of another; None: all."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Files that look like images and are not listed, and why."""
+    contents: Contents | None = None
+    """Where the images' bytes are, if not in files of their own."""
 
 
 class NotThere(MissingInput):

@@ -87,7 +87,7 @@ class Source(ABC):
         """Architecture and digests of every file that decides the output."""
         model = self.resolved
         weights = self.digests.sha256(model.file) if model.file else f"{RANDOM}{model.seed}"
-        extra = self.digests.sha256_many(model.extra)
+        extra = [self.digests.sha256(path) for path in model.extra]
         return {"architecture": digest(model.architecture), "weights": weights, "extra": extra}
 
     def _found(self, model: str) -> Resolved:
