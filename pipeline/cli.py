@@ -162,7 +162,17 @@ def doctor(
 @app.command()
 def init(
     name: Annotated[str, typer.Argument(help="What to call the dataset.")],
-    images: Annotated[str, typer.Option(help="A folder of class folders, or a CSV or Parquet.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            help="A folder of class folders, a CSV or Parquet with path and label, a Hugging Face "
+            "dataset on disk, or a folder of WebDataset shards."
+        ),
+    ],
+    split: Annotated[str | None, typer.Option(help="Of a dataset with several: which.")] = None,
+    names: Annotated[
+        str | None, typer.Option(help="A JSON file of class names: by folder, or in order.")
+    ] = None,
     descriptions: Annotated[
         str | None, typer.Option(help="A JSON file of sentences by class name.")
     ] = None,
@@ -172,8 +182,14 @@ def init(
     from pipeline.locations import expand
     from pipeline.new_dataset import write_dataset
 
-    told = expand(descriptions) if descriptions else None
-    path, found = write_dataset(name, expand(images), told, force)
+    path, found = write_dataset(
+        name,
+        expand(images),
+        split=split,
+        names=expand(names) if names else None,
+        descriptions=expand(descriptions) if descriptions else None,
+        force=force,
+    )
     print(f"{len(found.samples):,} images, {len(found.classes)} classes ({found.layout})")
     print(f"{path}\nNext: abs doctor {name}; abs run --dataset {name}")
 

@@ -1,4 +1,4 @@
-"""A dataset of one's own: its settings, from a folder of class folders or a table of images."""
+"""A dataset of one's own: its settings, from images as they lie."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 import yaml
 
 from pipeline import files
-from pipeline.datasets import NAME
-from pipeline.datasets.folder import read_folder
+from pipeline.datasets import NAME, DatasetConfig, reader_of
+from pipeline.datasets.classes import settle
+from pipeline.datasets.huggingface import is_huggingface
 from pipeline.datasets.listing import Listing
-from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.manifest import tables_at
 from pipeline.errors import AbsError, ConfigError, MissingInput
 from pipeline.settings import CFGS
 from pipeline.texts import read_texts
@@ -20,12 +21,19 @@ HEADER = "# Written by `abs init`. README.md says what else can be set.\n\n"
 
 
 def write_dataset(
-    name: str, images: Path, descriptions: Path | None, force: bool
+    name: str,
+    images: Path,
+    *,
+    split: str | None = None,
+    names: Path | None = None,
+    descriptions: Path | None = None,
+    force: bool = False,
 ) -> tuple[Path, Listing]:
     """Write `cfgs/datasets/<name>.yaml` for images that are there; its path, and what was found.
 
-    images: a folder of class folders, or a table with the columns path and label, or its folder.
-    Raises ConfigError for a name that cannot be one, AbsError for what is there already.
+    images: a folder of class folders, a table with the columns path and label, a dataset of the
+    Hugging Face library, or WebDataset shards. Raises ConfigError for a name that cannot be one or
+    a choice that has to be made, AbsError for what is there already.
     """
     if not re.fullmatch(NAME, name) or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"{name!r} cannot be a dataset's name: letters, digits, dots and hyphens")
@@ -34,9 +42,11 @@ def write_dataset(
         raise AbsError(f"{path} is there already; choose another name or give --force")
     if not images.exists():
         raise MissingInput(f"no folder or table at {images}")
-    reader = _reader(images)
-    found = read_manifest(images) if reader == "manifest" else read_folder(images)
-    dataset = {"name": name, "root": str(images.absolute()), "reader": reader}
+    given = {"split": split, "names": names and str(names.absolute())}
+    chosen = {field: value for field, value in given.items() if value is not None}
+    dataset = {"name": name, "root": str(images.absolute()), "reader": _reader(images), **chosen}
+    found = reader_of(DatasetConfig.model_validate(dataset))(images)
+    settle(found, names, None, unique=False)
     content: dict[str, object] = {"dataset": dataset}
     if descriptions is not None:
         read_texts(descriptions, "descriptions", empty=True)
@@ -47,5 +57,8 @@ def write_dataset(
 
 
 def _reader(images: Path) -> str:
-    tables = (images, images / "manifest.csv", images / "manifest.parquet")
-    return "manifest" if any(table.is_file() for table in tables) else "folder"
+    if is_huggingface(images):
+        return "huggingface"
+    if tables_at(images):
+        return "manifest"
+    return "webdataset" if any(images.rglob("*.tar")) else "folder"

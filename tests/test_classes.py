@@ -74,6 +74,19 @@ def test_classes_are_renamed_by_name_whatever_the_order(written: Written) -> Non
     assert (classes.names, places) == (("Bee", "Ant"), [0, 1])
 
 
+def test_a_list_of_names_in_the_order_of_labels(written: Written) -> None:
+    """As the authors publish them: names, or lists of synonyms of which the first is the name."""
+    names = written("names", ["Little Auk", ["bee-eater", "Merops"], "crane"])
+    classes, places = settle(of("auk", "bee_eater", "crane"), names, None, unique=False)
+    assert (classes.names, places) == (("Little Auk", "bee-eater", "crane"), [0, 1, 2])
+
+
+def test_a_list_may_have_two_classes_of_one_name(written: Written) -> None:
+    names = written("names", ["crane", "wren", "crane"])
+    classes, _ = settle(of("crane", "wren", "Crane"), names, None, unique=True)
+    assert classes.names == ("crane", "wren", "Crane")
+
+
 @pytest.mark.parametrize("unique", [False, True])
 def test_duplicates_are_kept_or_go_by_the_readers_names(written: Written, unique: bool) -> None:
     names = written("names", {"crane 1": "crane", "wren": "wren", "crane 2": "crane"})
@@ -105,7 +118,11 @@ def test_a_vocabulary_decides_the_labels(written: Written) -> None:
 @pytest.mark.parametrize(
     ("files", "unique", "message"),
     [
-        ({"names": ["a", "b"]}, False, "names.json: expected an object of class names"),
+        ({"names": "a"}, False, "names.json is not valid JSON"),
+        ({"names": '"a"'}, False, "names.json: expected an object of class names"),
+        ({"names": ["x", "y"]}, False, "names.json: 2 names for 3 classes"),
+        ({"names": ["x", "y", ""]}, False, "names.json: expected a list of class names"),
+        ({"names": ["B", "y", "z"]}, False, "name 1 is 'B', but the dataset has that class at pl"),
         ({"names": {"a": "x", "b": 3}}, False, "names.json: expected an object of class names"),
         ({"names": {"a": "x", "b": " "}}, False, "names.json: expected an object of class names"),
         ({"names": {"a": "x", "bb": "y"}}, False, "no name for the class 'b'; did you mean 'bb'?"),

@@ -141,7 +141,7 @@ def test_a_folder_becomes_a_dataset(mine: Path, configs: Path) -> None:
     from pipeline.new_dataset import write_dataset
 
     told = mine.parent / "cupl.json"
-    path, found = write_dataset("birds", mine.parent / "images", told, force=False)
+    path, found = write_dataset("birds", mine.parent / "images", descriptions=told)
     assert path == configs / "datasets" / "birds.yaml"
     assert (len(found.samples), len(found.classes)) == (7, 3)
     loaded = Run.of("birds", "official", ["index.max_skipped=1"], plan=only_index)
@@ -155,7 +155,7 @@ def test_a_folder_becomes_a_dataset(mine: Path, configs: Path) -> None:
         (["a/b", "--images", "."], 2, "cannot be a dataset's name"),
         (["demo", "--images", "."], 1, "demo.yaml is there already"),
         (["new", "--images", "/nowhere"], 1, "no folder or table at /nowhere"),
-        (["new", "--images", "README.md"], 1, "README.md is no table"),
+        (["new", "--images", "README.md"], 1, "README.md is not a folder"),
         (["new"], 2, "--images"),
         (["new\n", "--images", "."], 2, "cannot be a dataset's name"),
         (["new.yaml", "--images", "."], 2, "cannot be a dataset's name"),

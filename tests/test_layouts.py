@@ -7,12 +7,16 @@ real one. What is asserted are labels and names, by hand.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from scipy.io import savemat
 
 from pipeline.commands import Run
 from pipeline.datasets import Dataset
@@ -172,7 +176,60 @@ def test_a_missing_image_moves_no_label(tmp_path: Path) -> None:
 
 def test_all_images_in_one_folder_without_a_list(tmp_path: Path) -> None:
     pictures(tmp_path / "data" / "imagenet" / "val", FLAT)
-    with pytest.raises(MissingInput, match=r"LOC_val_solution\.csv or .* beside it"):
+    with pytest.raises(MissingInput, match=r"LOC_val_solution\.csv, .* beside it"):
+        dataset("imagenet")
+
+
+KIT = "ILSVRC2012_devkit_t12/data"
+
+
+@pytest.mark.parametrize("place", ["imagenet", "imagenet/val", ""])
+def test_all_images_in_one_folder_with_the_devkit(tmp_path: Path, place: str) -> None:
+    """The devkit's numbers are not places among sorted wnids: meta.mat says what they are."""
+    pictures(tmp_path / "data" / "imagenet" / "val", [*FLAT, "ILSVRC2012_val_00000003.JPEG"])
+    kit = tmp_path / "data" / place / KIT
+    if place == "":
+        (tmp_path / "data" / "imagenet" / "val").rename(tmp_path / "data" / "val")
+    written(kit / "ILSVRC2012_validation_ground_truth.txt", "3", "1", "2")
+    kinds = [("ILSVRC2012_ID", int), ("WNID", object), ("words", object), ("num_children", int)]
+    rows = [(1, GOLDFISH, "goldfish", 0), (2, TENCH, "tench", 0), (3, EFT, "eft", 0)]
+    synsets = np.array([*rows, (1001, "n00001740", "entity", 3)], dtype=kinds)
+    savemat(kit / "meta.mat", {"synsets": synsets})
+    found = dict(dataset("imagenet").samples)
+    assert list(found.values()) == [27, 1, 0]
+
+
+def test_all_images_in_one_folder_with_torchvisions_list(tmp_path: Path) -> None:
+    pictures(tmp_path / "data" / "imagenet" / "val", FLAT)
+    names = {TENCH: ("tench", "Tinca tinca"), EFT: ("eft",)}
+    torch.save((names, [EFT, TENCH]), tmp_path / "data" / "imagenet" / "meta.bin")
+    assert dict(dataset("imagenet").samples) == {FLAT[0]: 27, FLAT[1]: 0}
+
+
+class Harm:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch harmed",)
+
+
+def test_labels_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "data" / "imagenet" / "val", FLAT)
+    torch.save(Harm(), tmp_path / "data" / "imagenet" / "meta.bin")
+    with pytest.raises(AbsError, match=r"meta\.bin is not torchvision's"):
+        dataset("imagenet")
+    assert not Path("harmed").exists()
+    kit = tmp_path / "data" / "imagenet" / KIT
+    written(kit / "ILSVRC2012_validation_ground_truth.txt", "1", "1")
+    with pytest.raises(MissingInput, match=r"meta\.mat not found"):
+        dataset("imagenet")
+    (kit / "meta.mat").write_bytes(b"no mat file")
+    with pytest.raises(AbsError, match=r"meta\.mat is not the devkit's"):
+        dataset("imagenet")
+    savemat(
+        kit / "meta.mat",
+        {"synsets": np.array([(2, TENCH)] * 2, dtype=[("ILSVRC2012_ID", int), ("WNID", object)])},
+    )
+    with pytest.raises(AbsError, match="line 1: '1' is no class"):
         dataset("imagenet")
 
 

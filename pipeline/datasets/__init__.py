@@ -22,11 +22,13 @@ from pipeline.datasets.cub import read_cub
 from pipeline.datasets.dtd import read_dtd
 from pipeline.datasets.folder import read_folder
 from pipeline.datasets.food101 import read_food101
+from pipeline.datasets.huggingface import read_huggingface
 from pipeline.datasets.imagenet import read_imagenet, read_numbered, read_part
-from pipeline.datasets.listing import Listing, NotThere
+from pipeline.datasets.listing import Columns, Listing, NotThere
 from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.pets import read_pets
 from pipeline.datasets.places365 import read_places365
+from pipeline.datasets.webdataset import read_webdataset
 from pipeline.errors import AbsError, ConfigError, MissingInput, closest
 from pipeline.files import Digests
 from pipeline.identity import digest
@@ -39,9 +41,8 @@ Samples = list[tuple[str, int]]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """A dataset's name is a folder of the store."""
 
-READERS: dict[str, Callable[[Path], Listing]] = {
+TREES: dict[str, Callable[[Path], Listing]] = {
     "folder": read_folder,
-    "manifest": read_manifest,
     "imagenet": read_imagenet,
     "imagenet-part": read_part,
     "imagenet-v2": read_numbered,
@@ -51,6 +52,14 @@ READERS: dict[str, Callable[[Path], Listing]] = {
     "food101": read_food101,
     "places365": read_places365,
 }
+"""Readers of folders, in which everything has its place."""
+
+TABLES: dict[str, Callable[[Path, Columns], Listing]] = {
+    "manifest": read_manifest,
+    "huggingface": read_huggingface,
+    "webdataset": read_webdataset,
+}
+"""Readers of tables, whose columns can be chosen."""
 
 
 class Published(Section):
@@ -67,8 +76,15 @@ class DatasetConfig(Section):
     root: Annotated[tuple[str, ...], RUNTIME, Field(min_length=1)]
     """Where it lies; of several places the first that has what the reader looks for."""
     reader: str = "folder"
+    split: Annotated[str | None, RUNTIME] = None
+    """Of a table with several: which."""
+    image: Annotated[str | None, RUNTIME] = None
+    """Of a table: the column of images."""
+    label: Annotated[str | None, RUNTIME] = None
+    """Of a table: the column of labels."""
     names: Annotated[str | None, RUNTIME] = None
-    """A JSON object: what each class that the reader finds is to be called."""
+    """A JSON object: what each class that the reader finds is to be called; or a list of names in
+    the order of labels."""
     vocabulary: Annotated[str | None, RUNTIME] = None
     """A JSON list of all classes that an image could show, the dataset's own among them."""
     duplicates: Annotated[Literal["kept", "unique"], RUNTIME] = "kept"
@@ -79,6 +95,21 @@ class DatasetConfig(Section):
     @classmethod
     def _several(cls, given: Any) -> Any:
         return (given,) if isinstance(given, str) else given
+
+
+def reader_of(config: DatasetConfig) -> Callable[[Path], Listing]:
+    """The reader that the settings name, with the columns they choose; ConfigError without one."""
+    name, columns = config.reader, Columns(config.split, config.image, config.label)
+    if name in TABLES:
+        return lambda place: TABLES[name](place, columns)
+    if name not in TREES:
+        raise ConfigError(
+            f"dataset.reader: unknown reader {name!r}; {closest(name, [*TREES, *TABLES])}"
+        )
+    if columns != Columns():
+        readers = ", ".join(TABLES)
+        raise ConfigError(f"dataset.split, image and label are for the readers {readers}")
+    return TREES[name]
 
 
 @dataclass(frozen=True)
@@ -116,11 +147,7 @@ class Dataset:
 
     @cached_property
     def _found(self) -> tuple[Path, Listing]:
-        reader = READERS.get(self.config.reader)
-        if reader is None:
-            hint = closest(self.config.reader, READERS)
-            raise ConfigError(f"dataset.reader: unknown reader {self.config.reader!r}; {hint}")
-        reasons = []
+        reader, reasons = reader_of(self.config), []
         for place in self._places:
             if place.exists():
                 try:

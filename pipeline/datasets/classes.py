@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.datasets.listing import Class, Listing
-from pipeline.errors import AbsError, closest
+from pipeline.errors import AbsError, ConfigError, closest
 from pipeline.identity import digest
 
 
@@ -37,11 +37,12 @@ def settle(
 ) -> tuple[Classes, list[int]]:
     """The classes, and the label of each that the reader found.
 
-    names: a JSON object that renames what was found. vocabulary: a JSON list of all classes, which
-    then decides the labels. unique: whether classes of one name go by their longer names. AbsError
-    for files that do not fit.
+    names: a JSON object that renames what was found, or a list of names by label. vocabulary: a
+    JSON list of all classes, which then decides the labels. unique: whether classes of one name go
+    by their longer names. AbsError for files that do not fit.
     """
     found = _renamed(listing.classes, names) if names else listing.classes
+    _refuse_nameless(found)
     counts = Counter(one.name for one in found)
     if vocabulary is not None:
         return _within(_list(vocabulary), [one.name for one in found], vocabulary)
@@ -82,8 +83,10 @@ def _refuse_equal(names: tuple[str, ...]) -> None:
 
 def _renamed(found: list[Class], path: Path) -> list[Class]:
     names = files.read_json(path, "class names")
+    if isinstance(names, list):
+        return _listed(found, names, path)
     if not isinstance(names, dict) or not all(map(_is_name, names.values())):
-        raise AbsError(f"{path}: expected an object of class names by folder")
+        raise AbsError(f"{path}: expected an object of class names by folder, or a list")
     for one in found:
         if one.key not in names and one.name not in names:
             raise AbsError(
@@ -94,6 +97,44 @@ def _renamed(found: list[Class], path: Path) -> list[Class]:
         Class(one.key, name, one.apart or one.name)
         for one, name in zip(found, renamed, strict=True)
     ]
+
+
+def _listed(found: list[Class], names: list[Any], path: Path) -> list[Class]:
+    """A list has no names to join by, so it must fit wherever the files know names too."""
+    firsts = [name[0] if isinstance(name, list) and name else name for name in names]
+    if not firsts or not all(map(_is_name, firsts)):
+        raise AbsError(f"{path}: expected a list of class names")
+    if not any(one.name for one in found):  # numbers only: the last classes may have no image
+        found += [Class(str(label), "") for label in range(len(found), len(names))]
+    if len(firsts) != len(found):
+        raise AbsError(f"{path}: {len(firsts)} names for {len(found)} classes")
+    own: dict[str, list[int]] = {}
+    for label, one in enumerate(found):
+        own.setdefault(_bare(one.name), []).append(label)
+    for label, name in enumerate(firsts):
+        places = own.get(_bare(name), [label])
+        if label not in places:
+            raise AbsError(
+                f"{path}: name {label + 1} is {name!r}, but the dataset has that class at place "
+                f"{places[0] + 1}; give an object of names by folder"
+            )
+    return [
+        Class(one.key, name, one.apart or one.name or f"{name} {one.key}")
+        for one, name in zip(found, firsts, strict=True)
+    ]
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+def _refuse_nameless(found: list[Class]) -> None:
+    nameless = [one.key for one in found if not one.name.strip()]
+    if nameless:
+        raise ConfigError(
+            f"dataset.names: the dataset has only numbers for its classes, such as {nameless[0]}; "
+            "give a JSON list of their names in that order"
+        )
 
 
 def _list(path: Path) -> list[str]:

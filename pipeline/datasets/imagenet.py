@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from pipeline.datasets import devkit
 from pipeline.datasets.library import imagenet_classes
 from pipeline.datasets.listing import Listing, NotThere, folders, images_in, lines
 from pipeline.errors import AbsError
@@ -21,8 +22,8 @@ CLASSES = 1000
 def read_imagenet(root: Path) -> Listing:
     """The validation set: `<wnid>/<image>`, or all images in one folder with a list of labels.
 
-    The list is `LOC_val_solution.csv` or `imagenet_2012_validation_synset_labels.txt`, beside the
-    folder or in it. The devkit counts classes in another order, so its list is not read.
+    The list is `LOC_val_solution.csv`, `imagenet_2012_validation_synset_labels.txt` or the devkit's
+    ground truth, beside the folder or in it.
     """
     if any(folder.name in _place() for folder in folders(root)):
         return read_wnids(root)
@@ -78,7 +79,9 @@ def _flat_labels(root: Path, files: list[str]) -> dict[str, str]:
                 rows = [row for row in csv.reader(file) if len(row) == 2]
             found = {stem: text.split(" ")[0] for stem, text in rows[1:]}
         elif (path := place / "imagenet_2012_validation_synset_labels.txt").is_file():
-            found = _numbered(path, files)
+            found = _numbered(path, lines(path), files)
+        elif kit := devkit.labels_in(place):
+            path, found = kit, _numbered(kit, devkit.wnids(kit), files)
         else:
             continue
         lost = [name for name in files if found.get(Path(name).stem) not in _place()]
@@ -86,14 +89,15 @@ def _flat_labels(root: Path, files: list[str]) -> dict[str, str]:
             raise AbsError(f"{path}: no label for {lost[0]} ({len(lost)} of {len(files)} images)")
         return found
     raise NotThere(
-        f"{root} has all images in one folder and no list of labels; put LOC_val_solution.csv or "
-        "imagenet_2012_validation_synset_labels.txt beside it, or sort the images by wnid"
+        f"{root} has all images in one folder and no list of labels; put LOC_val_solution.csv, "
+        "imagenet_2012_validation_synset_labels.txt or ILSVRC2012_devkit_t12 beside it, or sort "
+        "the images by wnid"
     )
 
 
-def _numbered(path: Path, files: list[str]) -> dict[str, str]:
+def _numbered(path: Path, wnids: list[str], files: list[str]) -> dict[str, str]:
     """Line n of the list is of the image whose name ends in the number n."""
-    wnids, found = lines(path), {}
+    found = {}
     for stem in (Path(name).stem for name in files):
         digits = stem.rpartition("_")[2]
         number = int(digits) if digits.isdecimal() else 0

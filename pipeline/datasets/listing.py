@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +42,40 @@ class Listing:
     """Where the images' bytes are, if not in files of their own."""
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What of a table to read; None: what there is only one of, or what it is usually called."""
+
+    split: str | None = None
+    image: str | None = None
+    label: str | None = None
+
+
 class NotThere(MissingInput):
     """The folder has not the layout that a reader looks for; another place may have it."""
+
+
+def of_labels(
+    labels: Iterable[int | str], names: Sequence[str] | None, where: str
+) -> tuple[list[Class], dict[int | str, int]]:
+    """Classes, and the place of each label among them. Labels are names, or numbers from 0.
+
+    names: of the numbers; without them classes have none until `dataset.names` gives them.
+    AbsError for names and numbers mixed, and for a number beyond the names.
+    """
+    found = set(labels)
+    numbers = [label for label in found if isinstance(label, int)]
+    texts = sorted(label for label in found if isinstance(label, str))
+    if numbers and texts:
+        raise AbsError(f"{where}: labels are numbers and names, such as {numbers[0]}, {texts[0]!r}")
+    if texts:
+        return [Class(text, text) for text in texts], {text: n for n, text in enumerate(texts)}
+    count = max(numbers) + 1 if names is None else len(names)
+    if wrong := [number for number in numbers if not 0 <= number < count]:
+        raise AbsError(f"{where}: label {wrong[0]} is none of {count} classes")
+    named = names or [""] * count
+    classes = [Class(str(number), name) for number, name in enumerate(named)]
+    return classes, {number: number for number in range(count)}
 
 
 def lines(path: Path) -> list[str]:

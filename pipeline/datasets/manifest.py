@@ -1,4 +1,4 @@
-"""A table of images: CSV or Parquet with the columns `path` and `label`.
+"""A table of images: CSV or Parquet with the columns `path` and `label`, or others if so chosen.
 
 The label is a class name. Paths are relative to the table's folder and stay below it.
 """
@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from pipeline.datasets.listing import Class, Listing, NotThere, as_text
-from pipeline.errors import AbsError
-
-COLUMNS = ("path", "label")
+from pipeline.datasets.listing import Class, Columns, Listing, NotThere, as_text
+from pipeline.errors import AbsError, ConfigError
 
 
-def read_manifest(root: Path) -> Listing:
+def read_manifest(root: Path, columns: Columns) -> Listing:
     """The table `root`, or the `manifest.csv` or `manifest.parquet` in it; classes in sorted order.
 
     AbsError names the first row that has no path or label, leaves the folder, or repeats a path.
     """
+    if columns.split is not None:
+        raise ConfigError("dataset.split: a manifest has none; write one table per split")
     table = _table(root)
-    rows = [(as_text(path), str(label)) for path, label in _rows(table)]
+    rows = [(as_text(path), str(label)) for path, label in _rows(table, columns)]
     seen: set[str] = set()
     for number, (path, label) in enumerate(rows, 1):
         _check(table, number, path, label, seen)
@@ -29,14 +29,19 @@ def read_manifest(root: Path) -> Listing:
     return Listing([Class(name, name) for name in names], sorted(samples), f"rows of {table.name}")
 
 
+def tables_at(root: Path) -> list[Path]:
+    """The tables that `root` can stand for; the first is read."""
+    places = (root, root / "manifest.csv", root / "manifest.parquet")
+    return [path for path in places if path.is_file() and path.suffix in (".csv", ".parquet")]
+
+
 def _table(root: Path) -> Path:
-    for path in (root, root / "manifest.csv", root / "manifest.parquet"):
-        if path.is_file() and path.suffix in (".csv", ".parquet"):
-            return path
+    if found := tables_at(root):
+        return found[0]
     raise NotThere(f"{root} is no table and has no manifest.csv or manifest.parquet")
 
 
-def _rows(table: Path) -> list[tuple[str, str]]:
+def _rows(table: Path, columns: Columns) -> list[tuple[str, str]]:
     import pandas as pd
 
     try:
@@ -46,11 +51,12 @@ def _rows(table: Path) -> list[tuple[str, str]]:
             frame = pd.read_parquet(table)
     except Exception as error:  # whatever a damaged table makes pandas raise
         raise AbsError(f"{table} cannot be read: {str(error).splitlines()[0]}") from None
-    if missing := [name for name in COLUMNS if name not in frame.columns]:
+    wanted = [columns.image or "path", columns.label or "label"]
+    if missing := [name for name in wanted if name not in frame.columns]:
         raise AbsError(f"{table}: no column {missing[0]!r}; it has {', '.join(frame.columns)}")
     if not len(frame):
         raise AbsError(f"{table} has no rows; expected one for each image")
-    chosen = frame[list(COLUMNS)].astype(object)
+    chosen = frame[wanted].astype(object)
     return list(chosen.where(chosen.notna(), "").astype(str).itertuples(index=False, name=None))
 
 
