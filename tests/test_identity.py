@@ -133,7 +133,8 @@ BESIDE = {
 """What else must be set for a field to have another value."""
 
 RUNTIME_FIELDS = {
-    "dataset.root", "dataset.names", "dataset.vocabulary", "dataset.duplicates",
+    "dataset.root", "dataset.split", "dataset.image", "dataset.label",
+    "dataset.names", "dataset.vocabulary", "dataset.duplicates",
     "dataset.published.images", "dataset.published.classes", "clip.model",
     "clip.weights", "attention.model", "attention.weights", "descriptions.clip.file",
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",

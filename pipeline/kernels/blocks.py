@@ -1,7 +1,7 @@
 """One block of a ViT: whole, or for the class token alone.
 
-Only the class token leaves the model, so of the last block only its query is needed: keys and
-values still come from all tokens, and the result is the first row of the full block's output.
+Only the class token leaves the model, so of the last block only its query is needed, and keys and
+values are folded away.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
+
+from pipeline.kernels import folding
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,23 @@ def all_tokens_after(
         return whole
     normed = _normed(block, tokens, marks)
     attended = block.attn(normed, normed, normed, need_weights=False)[0]
-    attended[:, :1] = _attended_by_class(block, normed, marks)
-    return _rest(block, tokens, attended)
+    attended[:, 0] = _attended_by_class(block, normed, marks)
+    return after_attention(block, tokens, attended)
 
 
 def class_token_after(
     block: ResidualAttentionBlock, tokens: Tensor, marks: Marks = UNMARKED
 ) -> Tensor:
-    """The class token that leaves `block`: (n, tokens, width) to (n, 1, width)."""
+    """The class token that leaves `block`: (n, tokens, width) to (n, width)."""
     normed = _normed(block, tokens, marks)
-    return _rest(block, tokens[:, :1], _attended_by_class(block, normed, marks))
+    return after_attention(block, tokens[:, 0], _attended_by_class(block, normed, marks))
+
+
+def after_attention(block: ResidualAttentionBlock, tokens: Tensor, attended: Tensor) -> Tensor:
+    """The rest of a block: tokens that entered it and what its attention adds, of one shape."""
+    tokens = tokens + block.ls_1(attended)
+    moved: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    return moved
 
 
 def _normed(block: ResidualAttentionBlock, tokens: Tensor, marks: Marks) -> Tensor:
@@ -57,17 +66,7 @@ def _normed(block: ResidualAttentionBlock, tokens: Tensor, marks: Marks) -> Tens
 
 
 def _attended_by_class(block: ResidualAttentionBlock, normed: Tensor, marks: Marks) -> Tensor:
-    mask = None
-    if marks.bias is not None:
-        heads = block.attn.num_heads
-        mask = marks.bias.to(normed).repeat_interleave(heads, dim=0)[:, None]
-    attended: Tensor = block.attn(
-        normed[:, :1], normed, normed, attn_mask=mask, need_weights=False
-    )[0]
-    return attended
-
-
-def _rest(block: ResidualAttentionBlock, tokens: Tensor, attended: Tensor) -> Tensor:
-    tokens = tokens + block.ls_1(attended)
-    moved: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
-    return moved
+    """What attention adds to the class token: (n, width)."""
+    folded = folding.folded_query(block.attn, normed[:, 0])
+    weights = folding.attention_of(folded, normed, marks.bias).to(normed.dtype)
+    return folding.attended(block.attn, weights @ normed)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.kernels.blocks import UNMARKED, Marks, all_tokens_after, class_token_after
 from pipeline.kernels.prompt_names import FeaturePrompt
+from pipeline.kernels.windows import Stretch, class_token_after_windows, grid_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ def encode_windows(
     blocks = len(visual.transformer.resblocks)
     if not -blocks <= layer < blocks:
         raise ValueError(f"layer {layer} is not one of {blocks} blocks")
+    if prompt == "crop" and layer in (-1, blocks - 1):
+        final = class_token_after_windows(visual.transformer.resblocks[-1], tokens, windows)
+        return F.normalize(_project(visual, final), dim=-1)
     sequences = prompt_windows(tokens, windows, prompt, gain)
     return F.normalize(finish(visual, sequences, layer), dim=-1)
 
@@ -82,9 +86,14 @@ def finish(visual: VisionTransformer, sequences: Sequences, layer: int) -> Tenso
     *middle, last = list(visual.transformer.resblocks)[layer:]
     for block in middle:
         tokens, marks = all_tokens_after(block, tokens, marks), UNMARKED
-    pooled, _ = visual._pool(class_token_after(last, tokens, marks))
-    finished: Tensor = pooled @ visual.proj
-    return finished
+    return _project(visual, class_token_after(last, tokens, marks))
+
+
+def _project(visual: VisionTransformer, class_token: Tensor) -> Tensor:
+    """Final norm and projection: (n, width) to (n, dim)."""
+    pooled, _ = visual._pool(class_token[:, None])
+    projected: Tensor = pooled @ visual.proj
+    return projected
 
 
 def prompt_windows(
@@ -105,7 +114,7 @@ def prompt_windows(
         raise ValueError(f"unknown prompt {prompt!r}: one of {', '.join(get_args(FeaturePrompt))}")
     if prompt == "crop":
         return Sequences(resize_windows(tokens, windows))
-    inside = covered(windows, _grid_of(tokens, windows)).to(tokens.device)
+    inside = covered(windows, grid_of(tokens, windows)).to(tokens.device)
     whole = tokens.expand(len(windows), -1, -1)
     none = inside.new_zeros(len(windows), 1)
     chosen = torch.cat([none, inside], dim=1).to(tokens.dtype)
@@ -134,27 +143,8 @@ def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
     the window stretched over the grid (bicubic, a = -0.75, align_corners=False). ValueError for
     tokens that are no square grid, or windows that are empty or leave it.
     """
-    grid = _grid_of(tokens, windows)
-    image = tokens[1:].reshape(grid, grid, -1).permute(2, 0, 1)[None]
-    stretched = []
-    for left, top, right, bottom in windows.tolist():
-        part = image[:, :, top:bottom, left:right]
-        part = F.interpolate(part, size=(grid, grid), mode="bicubic", align_corners=False)
-        stretched.append(part.flatten(2).transpose(1, 2))
-    class_token = tokens[:1].expand(len(stretched), 1, -1)
-    return torch.cat([class_token, torch.cat(stretched)], dim=1)
-
-
-def _grid_of(tokens: Tensor, windows: Tensor) -> int:
-    """Tokens along a side; ValueError if windows do not go with them."""
-    grid = math.isqrt(max(len(tokens) - 1, 0))
-    if tokens.ndim != 2 or grid * grid + 1 != len(tokens):
-        raise ValueError(
-            f"tokens of shape {tuple(tokens.shape)}: expected (1 + grid * grid, width)"
-        )
-    if windows.ndim != 2 or windows.shape[1] != 4 or windows.is_floating_point():
-        raise ValueError(f"windows of shape {tuple(windows.shape)}: expected integers (n, 4)")
-    first, last = windows.split(2, dim=1)
-    if (first < 0).any() or (first >= last).any() or (last > grid).any():
-        raise ValueError(f"a window is empty or leaves the grid of {grid} x {grid} tokens")
-    return grid
+    grid = grid_of(tokens, windows)
+    image = tokens[1:].reshape(grid, grid, -1)
+    stretched = Stretch.of(windows, grid, tokens)(image).flatten(1, 2)
+    class_token = tokens[:1].expand(len(windows), 1, -1)
+    return torch.cat([class_token, stretched], dim=1)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import ConfigError
+from pipeline.kernels import folding
 
 ANOTHER = "choose a ViT with a class token (such as vit_base_patch16_224.dino)"
 """What to do about a model without class attention."""
@@ -57,8 +58,8 @@ class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
 def class_row(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """The same for a block of open_clip: tokens (n, tokens, width) that enter it to (n, tokens)."""
     normed = block.ln_1(tokens)
-    row: Tensor = block.attn(normed[:, :1], normed, normed, need_weights=True)[1]
-    return row[:, 0].float()
+    folded = folding.folded_query(block.attn, normed[:, 0])
+    return folding.attention_of(folded, normed).mean(dim=1).float()
 
 
 def fuse(modules: Iterable[nn.Module]) -> None:

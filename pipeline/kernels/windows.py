@@ -1,0 +1,124 @@
+"""Windows of a token grid stretched over the whole grid (Eq. 7, then bicubic resizing).
+
+Stretching is linear and works along each side alone: a window of an image X of tokens becomes
+R_y X R_x', with one small matrix for each place a window can have along a side. So a batch of
+windows is two matrix products, and what follows can be worked out on the image instead of on each
+window.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor
+
+from pipeline.kernels import folding
+from pipeline.kernels.blocks import after_attention
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """R_y and R_x of n windows, each (n, grid, grid), from places in the image to the window's."""
+
+    down: Tensor
+    across: Tensor
+
+    @classmethod
+    def of(cls, windows: Tensor, grid: int, like: Tensor) -> Stretch:
+        """For integers (n, 4), left, top, right, bottom, half-open; on the device of `like`."""
+        table = _sides(grid, like.dtype, like.device)
+        left, top, right, bottom = windows.to(like.device).unbind(dim=1)
+        return cls(table[top, bottom], table[left, right])
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Each window of (grid, grid, channels), stretched: (n, grid, grid, channels)."""
+        rows = (self.down @ image.flatten(1)).unflatten(2, image.shape[1:])
+        stretched: Tensor = self.across[:, None] @ rows
+        return stretched
+
+    def pooled(self, weights: Tensor) -> Tensor:
+        """The other way: weights of places in windows, (n, grid, grid, channels), as weights of the
+        same shape of places in the image, that give the same sums."""
+        rows = self.across[:, None].transpose(-1, -2) @ weights
+        places = self.down.transpose(-1, -2) @ rows.flatten(2)
+        return torch.unflatten(places, 2, weights.shape[2:])
+
+    def squared(self, gram: Tensor) -> Tensor:
+        """Squared lengths of stretched tokens, (n, grid, grid), from the products of all pairs of
+        the image's tokens, (grid, grid, grid, grid)."""
+        pairs = gram.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+        lengths: Tensor = _outer(self.down) @ pairs @ _outer(self.across).transpose(-1, -2)
+        return lengths
+
+
+def _outer(maps: Tensor) -> Tensor:
+    """Products of all pairs in a row: (n, grid, grid) to (n, grid, grid * grid)."""
+    return (maps[..., :, None] * maps[..., None, :]).flatten(2)
+
+
+@lru_cache(maxsize=8)
+def _sides(grid: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Bicubic maps (a = -0.75, align_corners=False) of every part of a side, by its two ends:
+    (grid + 1, grid + 1, grid, grid), from places of the side to those of the stretched part."""
+    table = torch.zeros(grid + 1, grid + 1, grid, grid, dtype=torch.float64)
+    for length in range(1, grid + 1):
+        line = torch.eye(length, dtype=torch.float64)[None, :, None]
+        stretched = F.interpolate(line, size=(1, grid), mode="bicubic", align_corners=False)
+        for first in range(grid - length + 1):
+            table[first, first + length, :, first : first + length] = stretched[0, :, 0].T
+    return table.to(device, dtype)
+
+
+def class_token_after_windows(
+    block: ResidualAttentionBlock, tokens: Tensor, windows: Tensor
+) -> Tensor:
+    """The class token that leaves `block` for each window stretched over the grid.
+
+    tokens: an image's, (1 + grid * grid, width), as they enter. Returns (n, width), the same as
+    `class_token_after` of the stretched windows, which are never made: their norms follow from the
+    products of all pairs of the image's tokens, their attention and its weighted mean from maps of
+    the image. ValueError as `grid_of`.
+    """
+    grid, norm = grid_of(tokens, windows), block.ln_1
+    stretch = Stretch.of(windows, grid, tokens)
+    first, image = tokens[:1], tokens[1:]
+    image = image - image.mean(dim=-1, keepdim=True)
+
+    products = (image @ image.T / image.shape[-1]).view(grid, grid, grid, grid)
+    deviation = (stretch.squared(products).clamp(min=0) + norm.eps).sqrt()[..., None]
+
+    normed: Tensor = norm(first)
+    (folded,) = folding.folded_query(block.attn, normed)
+    logits = stretch((image @ (norm.weight * folded).T).view(grid, grid, -1)) / deviation
+    logits = (logits + folded @ norm.bias).flatten(1, 2).transpose(1, 2)
+    own = (folded @ normed[0])[None, :, None].expand(len(windows), -1, -1)
+    weights = torch.cat([own, logits], dim=-1).softmax(dim=-1)
+
+    of_first, of_image = weights[..., :1], weights[..., 1:]
+    places = stretch.pooled(of_image.transpose(1, 2).unflatten(1, (grid, grid)) / deviation)
+    mean = places.flatten(1, 2).transpose(1, 2) @ image
+    pooled = of_first * normed + norm.weight * mean + (1 - of_first) * norm.bias
+    return after_attention(
+        block, first.expand(len(windows), -1), folding.attended(block.attn, pooled)
+    )
+
+
+def grid_of(tokens: Tensor, windows: Tensor) -> int:
+    """Tokens along a side; ValueError for tokens that are no square grid behind a class token, or
+    windows that are no integers (n, 4), empty, or leave it."""
+    grid = math.isqrt(max(len(tokens) - 1, 0))
+    if tokens.ndim != 2 or grid * grid + 1 != len(tokens):
+        raise ValueError(
+            f"tokens of shape {tuple(tokens.shape)}: expected (1 + grid * grid, width)"
+        )
+    if windows.ndim != 2 or windows.shape[1] != 4 or windows.is_floating_point():
+        raise ValueError(f"windows of shape {tuple(windows.shape)}: expected integers (n, 4)")
+    first, last = windows.split(2, dim=1)
+    if (first < 0).any() or (first >= last).any() or (last > grid).any():
+        raise ValueError(f"a window is empty or leaves the grid of {grid} x {grid} tokens")
+    return grid
