@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import AbsError, UnitsFailed
+from pipeline.flow import Result, ahead
 from pipeline.progress import Reporter, clock
 from pipeline.provenance import provenance
 from pipeline.stage import Stage, Unit, Worker
 from pipeline.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from pipeline.stage import Output
+
+AHEAD = 1
+"""Units read before their turn, and as many written behind it."""
 
 MAX_FAILURES = 3
 """A stage stops after so many failed units: what they share is unlikely to mend itself."""
@@ -58,50 +68,90 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
     return Outcome(*base, state="computed", units=len(units), computed=len(todo), seconds=took)
 
 
+@dataclass
+class _Pass:
+    """The units of a stage on their way through read, compute and write, each in its own thread."""
+
+    worker: Worker
+    artifact: Artifact
+    clocks: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("load", "read", "compute", "write", "wait"), 0.0)
+    )
+    failed: list[tuple[Unit, Exception]] = field(default_factory=list)
+
+    def __call__(self, todo: list[Unit], depth: int) -> Iterator[Unit]:
+        """Bring each of `todo` to its receipt; yields those that have one, or have failed."""
+        computed = self._computed(ahead(self._read, todo, depth))
+        for (unit, _, _), written in ahead(self._write, computed, depth):
+            with self._of(unit):
+                self._wait(written)
+            yield unit
+
+    def _read(self, unit: Unit) -> tuple[Any, float]:
+        start = time.perf_counter()
+        return self.worker.read(unit), time.perf_counter() - start
+
+    def _computed(
+        self, units: Iterator[tuple[Unit, Future[tuple[Any, float]]]]
+    ) -> Iterator[tuple[Unit, dict[str, Output], dict[str, float]]]:
+        for unit, future in units:
+            done = None
+            with self._of(unit):
+                inputs, reading = self._wait(future)
+                start = time.perf_counter()
+                outputs = self.worker.compute(unit, inputs)
+                done = outputs, {"read": reading, "compute": time.perf_counter() - start}
+            if done:
+                yield unit, *done
+            if len(self.failed) >= MAX_FAILURES:
+                return
+
+    def _write(self, item: tuple[Unit, dict[str, Output], dict[str, float]]) -> None:
+        unit, outputs, seconds = item
+        start = time.perf_counter()
+        written = self.artifact.write(unit, outputs)
+        seconds["write"] = time.perf_counter() - start
+        self.artifact.commit(unit, len(next(iter(outputs.values()))), written, seconds)
+        for name, value in seconds.items():
+            self.clocks[name] += value
+
+    def _wait(self, future: Future[Result]) -> Result:
+        start = time.perf_counter()
+        result = future.result()
+        self.clocks["wait"] += time.perf_counter() - start
+        return result
+
+    @contextmanager
+    def _of(self, unit: Unit) -> Iterator[None]:
+        """Errors of one unit: what cannot mend itself stops the stage, others are recorded."""
+        try:
+            yield
+        except AbsError:
+            raise
+        except OSError as error:
+            raise _store_error(error, self.artifact) from error
+        except Exception as error:
+            self.artifact.fail(unit, traceback.format_exc())
+            self.failed.append((unit, error))
+
+
 def _compute(
     stage: Stage, store: Store, artifact: Artifact, todo: list[Unit], of: int, reporter: Reporter
 ) -> dict[str, float]:
-    clocks = {"load": 0.0, "read": 0.0, "compute": 0.0, "write": 0.0}
     start = time.perf_counter()
     worker = stage.worker(store)
     artifact.begin(stage.identity())
     for spec in worker.arrays():
         artifact.create(spec)
-    clocks["load"] = time.perf_counter() - start
+    units = _Pass(worker, artifact)
+    units.clocks["load"] = time.perf_counter() - start
     reporter.say(_start(stage, todo, of))
-    failed: list[tuple[Unit, Exception]] = []
     with reporter.stage(stage.name, sum(u.size for u in todo), stage.counts) as advance:
-        for unit in todo:
-            try:
-                _do_unit(worker, artifact, unit, clocks)
-            except AbsError:
-                raise
-            except OSError as error:
-                raise _store_error(error, artifact) from error
-            except Exception as error:
-                artifact.fail(unit, traceback.format_exc())
-                failed.append((unit, error))
-                if len(failed) >= MAX_FAILURES:
-                    break
+        for unit in units(todo, AHEAD):
             advance(unit.size)
-    if failed:
-        raise _failure(stage, artifact, failed)
-    return clocks
-
-
-def _do_unit(worker: Worker, artifact: Artifact, unit: Unit, clocks: dict[str, float]) -> None:
-    marks = [time.perf_counter()]
-    inputs = worker.read(unit)
-    marks.append(time.perf_counter())
-    outputs = worker.compute(unit, inputs)
-    marks.append(time.perf_counter())
-    written = artifact.write(unit, outputs)
-    marks.append(time.perf_counter())
-    names = ("read", "compute", "write")
-    seconds = {name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)}
-    artifact.commit(unit, len(next(iter(outputs.values()))), written, seconds)
-    for name, value in seconds.items():
-        clocks[name] += value
+    if units.failed:
+        raise _failure(stage, artifact, units.failed)
+    return units.clocks
 
 
 def _store_error(error: OSError, artifact: Artifact) -> AbsError:
