@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.kernels import matching
 from pipeline.kernels.matching import Descriptions, soft_match
@@ -69,6 +72,13 @@ def test_the_texts_of_some_classes() -> None:
     assert rows_of(descriptions.of(torch.tensor([2, 0]))) == [[1, 3, 5], [2, 6]]
 
 
+def test_texts_on_a_device() -> None:
+    moved = numbered(LABELS, 3).to("meta")
+    assert moved.vectors.is_meta
+    assert moved.present.is_meta
+    assert rows_of(numbered(LABELS, 3).to("cpu")) == [[2, 6], [4], [1, 3, 5]]
+
+
 @given(seed=st.integers(0, 1000), counts=COUNTS)
 @settings(max_examples=25, deadline=None)
 def test_class_means_against_numpy(seed: int, counts: list[int]) -> None:
@@ -88,25 +98,115 @@ def test_class_means_against_numpy(seed: int, counts: list[int]) -> None:
     crops=st.integers(1, 5),
     counts=COUNTS,
     temperature=st.sampled_from([0.005, 0.03, 1.0]),
-    elements=st.integers(1, 200),
+    side=st.integers(1, 20),
 )
 @settings(max_examples=60, deadline=None)
 def test_soft_matching_against_plain_loops(
-    seed: int, images: int, crops: int, counts: list[int], temperature: float, elements: int
+    seed: int, images: int, crops: int, counts: list[int], temperature: float, side: int
 ) -> None:
-    """Ragged classes, one class, one crop; and computed in pieces of any size."""
+    """Ragged classes, one class, one crop; and computed in blocks of any size, also ones smaller
+    than an image or a class."""
     rng = np.random.default_rng(seed)
     vectors, labels = ragged(rng, counts, 8)
     features = unit_rows(rng, images, crops, 8)
     descriptions = Descriptions.from_rows(vectors, labels, len(counts))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "ELEMENTS", elements)
+        patch.setitem(matching.SIDES, "cpu", side)
         found = soft_match(features, descriptions, temperature)
     texts = by_class(vectors, labels, len(counts))
     expected = [ref.soft_scores(image.numpy(), texts, temperature) for image in features]
     assert found.shape == (images, len(counts))
     assert found.dtype == torch.float64
     assert found.numpy() == pytest.approx(np.array(expected), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 7, 1024])
+@pytest.mark.parametrize("temperature", [1e-6, 0.1])
+def test_negative_similarities_in_blocks_of_any_size(side: int, temperature: float) -> None:
+    """Crops unlike all texts, so that padding of similarity 0 would win; one class has no text."""
+    rng = np.random.default_rng(2)
+    vectors, labels = ragged(rng, [1, 6, 2, 6, 1], 8)
+    labels += labels >= 2
+    vectors[:, 0] = -vectors[:, 0].abs() - 2
+    vectors = F.normalize(vectors, dim=-1)
+    features = unit_rows(rng, 2, 5, 8)
+    features[..., 0] = features[..., 0].abs() + 2
+    features = F.normalize(features, dim=-1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(matching.SIDES, "cpu", side)
+        found = soft_match(features, Descriptions.from_rows(vectors, labels, 6), temperature)
+    texts = by_class(vectors, labels, 6)
+    assert max(float(crop @ text) for crop in features.flatten(0, 1) for text in vectors) < 0
+    for image, row in zip(features.numpy(), found.tolist(), strict=True):
+        rest = [texts[c] for c in (0, 1, 3, 4, 5)]
+        expected = ref.soft_scores(image, rest, temperature)
+        assert row[2] == 0
+        assert row[:2] + row[3:] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_near_temperature_0_the_best_text_takes_all(dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(3)
+    vectors, labels = ragged(rng, [4, 1, 3], 8)
+    crop, best = unit_rows(rng, 1, 1, 8).to(dtype), torch.zeros(3, dtype=torch.float64)
+    similarity = vectors.to(dtype) @ crop[0, 0]
+    best[labels[similarity.argmax()]] = similarity.max().double()
+    found = soft_match(crop, Descriptions.from_rows(vectors.to(dtype), labels, 3), 1e-6)
+    assert found[0].tolist() == pytest.approx(best.tolist(), rel=1e-6)
+
+
+def test_one_text_scores_its_similarity_and_no_text_scores_0() -> None:
+    crops = float64([[0.6, 0.8], [-1.0, 0.0]])[:, None]
+    texts = Descriptions.from_rows(float64([[1.0, 0.0]]), torch.tensor([1]), 3)
+    assert soft_match(crops, texts, 0.01).numpy() == pytest.approx(
+        np.array([[0, 0.6, 0], [0, -1, 0]]), abs=1e-15
+    )
+    none = texts.of(torch.tensor([0, 2]))
+    assert soft_match(crops, none, 0.01).tolist() == [[0, 0], [0, 0]]
+    assert soft_match(crops[:0], texts, 0.01).shape == (0, 3)
+    assert soft_match(crops[:, :0], texts, 0.01).tolist() == [[0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize("crops", [1, 7, 100])
+def test_an_image_scores_the_same_in_any_company(
+    crops: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, in float32. The products are exact, in whatever order a machine adds them."""
+    monkeypatch.setitem(matching.SIDES, "cpu", 64)
+    rng = np.random.default_rng(6)
+    labels = torch.arange(40).repeat_interleave(torch.arange(40) % 5 * 4)
+    vectors = torch.tensor(rng.integers(-8, 9, (len(labels), 16)) / 16).float()
+    descriptions = Descriptions.from_rows(vectors, labels, 40)
+    features = torch.tensor(rng.integers(-8, 9, (23, crops, 16)) / 16).float()
+    together = soft_match(features, descriptions, 0.25)
+    for i in (0, 8, 22):
+        alone = soft_match(features[i : i + 1], descriptions, 0.25)
+        assert torch.equal(together[i : i + 1], alone)
+
+
+class Largest(TorchDispatchMode):
+    """Watches how many elements a new tensor has at most."""
+
+    elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and not func.is_view:
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+def test_similarities_are_held_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing larger is made than two blocks, the scores or a number for each crop."""
+    monkeypatch.setitem(matching.SIDES, "cpu", 32)
+    rng = np.random.default_rng(7)
+    descriptions = Descriptions.from_rows(*ragged(rng, [3, 9] * 30 + [50], 8), 61)
+    features = unit_rows(rng, 64, 10, 8)
+    with Largest() as largest:
+        soft_match(features, descriptions, 0.1)
+    assert largest.elements <= max(2 * 32 * 32, 64 * 61, 64 * 10)
 
 
 def test_soft_matching_worked_by_hand() -> None:

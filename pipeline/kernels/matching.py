@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ELEMENTS = 1 << 24
-"""Similarities held at once: 64 MiB in float32."""
+SIDES = {"cpu": 1024}
+"""The most crops, and the most texts, of a block of similarities on a kind of device."""
+LARGE_SIDE = 4096
+"""The same on any other kind: 64 MiB in float32. A processor's 4 MiB stay in its cache."""
+
+Tile = tuple[slice | Tensor, slice]
+"""Some classes, and which of their texts."""
 
 
 @dataclass(frozen=True)
 class Descriptions:
-    """Description vectors by class, ragged numbers padded.
+    """Description vectors by class, ragged numbers padded at their end.
 
     vectors: (classes, most, dim), unit length, zero where padded.
     present: bool (classes, most).
@@ -33,7 +39,7 @@ class Descriptions:
             raise ValueError(f"expected one label a row, from 0 to {classes - 1}")
         counts = torch.bincount(labels, minlength=classes)
         order = torch.argsort(labels, stable=True)
-        present = torch.arange(int(counts.max())) < counts[:, None]
+        present = torch.arange(int(counts.max()), device=labels.device) < counts[:, None]
         padded = vectors.new_zeros(*present.shape, vectors.shape[1])
         padded[present] = vectors[order]
         return cls(padded, present)
@@ -46,11 +52,16 @@ class Descriptions:
         """Those of some classes: bool (classes,), or their indices."""
         return Descriptions(self.vectors[classes], self.present[classes])
 
+    def to(self, device: torch.device | str) -> Descriptions:
+        """The same on a device."""
+        return Descriptions(self.vectors.to(device), self.present.to(device))
+
     def means(self) -> Tensor:
         """The renormalised mean vector of each class: (classes, dim)."""
         return F.normalize(self.vectors.sum(dim=1), dim=-1)
 
 
+@torch.no_grad()
 def soft_match(
     features: Tensor,
     descriptions: Descriptions,
@@ -62,26 +73,81 @@ def soft_match(
     features: (images, crops, dim), unit length; dtype as in `descriptions`. Each crop weighs all
     descriptions of all classes jointly by softmax(similarity / temperature). The classes' scores
     are sums of weight times similarity. weights: (images, crops), how often each crop counts; once
-    without them. ValueError for shapes that do not fit, or a temperature that is not positive.
+    without them. A class without descriptions scores 0. Similarities are held a block at a time,
+    and an image's scores depend on the others no further than rows of a matrix product do. There
+    are no gradients. ValueError for shapes that do not fit, or a temperature that is not positive.
     """
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} must be positive")
     _check(features, descriptions)
     if weights is not None and weights.shape != features.shape[:2]:
         raise ValueError(f"weights of shape {tuple(weights.shape)}: expected (images, crops)")
-    images, crops, dim = features.shape
-    classes, most = descriptions.present.shape
-    table = descriptions.vectors.reshape(classes * most, dim).T
-    absent = ~descriptions.present.reshape(-1)
-    rows = features.reshape(images * crops, dim)
-    step = max(1, ELEMENTS // (classes * most))
-    scores = []
-    for start in range(0, len(rows), step):
-        similarity = rows[start : start + step] @ table
-        weight = (similarity / temperature).masked_fill(absent, -torch.inf).softmax(dim=-1)
-        scores.append((weight * similarity).reshape(-1, classes, most).sum(dim=-1))
-    each = torch.cat(scores).reshape(images, crops, classes)
-    return each.sum(dim=1) if weights is None else (each * weights[..., None]).sum(dim=1)
+    images, crops, _ = features.shape
+    side = SIDES.get(features.device.type, LARGE_SIDE)
+    tiles = _tiles(descriptions.present, side)
+    scores = features.new_zeros(images, len(descriptions.present))
+    if not tiles:
+        return scores
+    if weights is None:
+        weights = features.new_ones(images, crops)
+    buffers = features.new_empty(2, side * side)
+    together = min(side, max(1, crops))
+    for some in _spans(images, side // together):
+        for part in _spans(crops, together):
+            rows, counts = features[some, part] / temperature, weights[some, part] * temperature
+            parts = _match(rows.flatten(0, 1), descriptions.vectors, tiles, buffers)
+            for (classes, _), (sums, shares) in zip(tiles, parts, strict=True):
+                each = sums.unflatten(0, counts.shape)
+                scores[some, classes] += mean_view(each, shares.view_as(counts) * counts)
+    return scores
+
+
+def _match(
+    rows: Tensor, vectors: Tensor, tiles: list[Tile], buffers: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each tile's sums of weight times logit over a class's texts, and its share of all weight.
+
+    rows: (rows, dim), so scaled that their products with `vectors`, (classes, most, dim), are the
+    logits of Eq. 8. Texts are weighed within their tile; its share, which makes the weights those
+    of Eq. 8, follows at the end from its highest logit and the weight of that one. buffers:
+    (2, elements), room for a tile's logits and weights. Yields (rows, classes) and (rows,).
+    """
+    highest, top = rows.new_empty(2, len(rows), len(tiles))
+    sums = []
+    for i, tile in enumerate(tiles):
+        table = vectors[tile]
+        shape = len(rows), table.shape[0] * table.shape[1]
+        logits, weights = (buffer[: shape[0] * shape[1]].view(shape) for buffer in buffers)
+        torch.mm(rows, table.flatten(0, 1).T, out=logits)
+        torch.softmax(logits, dim=1, out=weights)
+        torch.amax(logits, dim=1, out=highest[:, i])
+        torch.amax(weights, dim=1, out=top[:, i])
+        sums.append(weights.mul_(logits).unflatten(1, table.shape[:2]).sum(dim=-1))
+    shares = (highest - highest.amax(dim=1, keepdim=True)).exp_() / top
+    shares /= shares.sum(dim=1, keepdim=True)
+    return zip(sums, shares.unbind(dim=1), strict=True)
+
+
+def _tiles(present: Tensor, side: int) -> list[Tile]:
+    """Tiles of at most `side` texts, which cover all of a padded table but its padding.
+
+    The classes of a tile have equally many texts, so that nothing in it need be masked. They are
+    a slice where they are neighbours, which copies nothing of a table without padding.
+    """
+    counts = present.sum(dim=1)
+    tiles: list[Tile] = []
+    for count in counts.unique().tolist():
+        members = (counts == count).nonzero()[:, 0]
+        for classes in members.split(max(1, side // max(1, count))):
+            first, end = int(classes[0]), int(classes[-1]) + 1
+            run = slice(first, end) if end - first == len(classes) else classes
+            tiles += [(run, texts) for texts in _spans(count, side)]
+    return tiles
+
+
+def _spans(count: int, step: int) -> list[slice]:
+    """Slices of at most `step` items, which cover `count`."""
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def mean_view(features: Tensor, weights: Tensor | None = None) -> Tensor:
