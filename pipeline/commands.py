@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ class Run:
     settings: Settings
     stages: list[Stage]
     store: Store
+    notes: Sequence[str] = ()
+    """What was chosen for the user, and why."""
 
     @classmethod
     def of(
@@ -36,16 +38,17 @@ class Run:
     ) -> Run:
         """The run that the common options describe; `plan` makes its stages, all without it."""
         from pipeline import settings
+        from pipeline.models import precision
         from pipeline.run import build
         from pipeline.store import Store
 
         changes = list(changes or ())
-        loaded = settings.load(dataset, profile, changes, weights_dir)
+        loaded, notes = precision.settle(settings.load(dataset, profile, changes, weights_dir))
         words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
         words += [word for change in changes for word in ("--set", change)]
         words += ["--weights-dir", weights_dir] if weights_dir else []
         store = Store(loaded.paths.store, loaded.dataset.name, shlex.join(words))
-        return cls(loaded, (plan or build)(loaded), store)
+        return cls(loaded, (plan or build)(loaded), store, notes)
 
     def named(self, name: str) -> list[Stage]:
         """The stages of that name or kind: `raw` crops are `embeddings-raw`, or `embeddings`."""
@@ -66,6 +69,8 @@ class Run:
         for stage in force:
             self.store.artifact(stage).remove()
         reporter = Reporter(quiet)
+        for note in self.notes:
+            reporter.say(note)
         return [run_stage(stage, self.store, reporter, self.settings) for stage in stages]
 
     def make_alone(self, name: str, force: bool, quiet: bool, as_json: bool) -> None:

@@ -28,6 +28,7 @@ from pipeline.views import BOX, WINDOW, ViewSet
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from pipeline.models.clip import Clip
     from pipeline.store import Store
@@ -168,11 +169,11 @@ class ImageWorker(Worker):
         """`embeddings`"""
         return [self.array]
 
-    def read(self, unit: Unit) -> np.ndarray:
+    def read(self, unit: Unit) -> Tensor:
         """Decoded and preprocessed images: uint8 (n, 3, side, side)."""
-        return np.stack([self.clip.preprocess(image) for image in self.images.block(unit.rows)])
+        return _whole(self.clip, self.images, unit.rows)
 
-    def compute(self, unit: Unit, inputs: np.ndarray) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: Tensor) -> dict[str, Any]:
         """One view per image."""
         return {"embeddings": half(self.clip.encode_images(inputs)[:, None])}
 
@@ -191,28 +192,33 @@ class BoxWorker(Worker):
         """`embeddings`"""
         return [self.array]
 
-    def read(self, unit: Unit) -> np.ndarray:
-        """Each box shown and preprocessed: uint8 (n, views, 3, side, side)."""
+    def read(self, unit: Unit) -> list[Tensor]:
+        """Each box of each image shown and preprocessed: uint8 (views, 3, side, side)."""
         images = unit.rows.stop - unit.rows.start
         boxes = self.views(unit)[BOX].to_numpy().reshape(images, -1, 4)
-        shown = [
-            [self._show(image, tuple(box)) for box in of_image.tolist()]
+        return [
+            self._show(image, of_image)
             for image, of_image in zip(self.images.block(unit.rows), boxes, strict=True)
         ]
-        return np.array(shown)
 
-    def _show(self, image: Any, box: tuple[int, int, int, int]) -> np.ndarray:
+    def _show(self, image: Any, boxes: np.ndarray) -> Tensor:
+        import torch
+
         from pipeline.kernels.image_prompts import prompt_box
 
         config = self.config
-        shown = prompt_box(image, box, config.prompt, config.brightness, config.thickness)
-        return self.clip.preprocess(shown)
+        if config.prompt == "crop":
+            return self.clip.preprocess(image, boxes)
+        more = config.prompt, config.brightness, config.thickness
+        shown = [prompt_box(image, tuple(box), *more) for box in boxes.tolist()]
+        return torch.cat([self.clip.preprocess(each) for each in shown])
 
-    def compute(self, unit: Unit, inputs: np.ndarray) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: list[Tensor]) -> dict[str, Any]:
         """Every view embedded; batches are composed within the unit."""
-        images, views = inputs.shape[:2]
-        vectors = self.clip.encode_images(inputs.reshape(images * views, *inputs.shape[2:]))
-        return {"embeddings": half(vectors.reshape(images, views, -1))}
+        import torch
+
+        vectors = self.clip.encode_images(torch.cat(inputs))
+        return {"embeddings": half(vectors.reshape(len(inputs), len(inputs[0]), -1))}
 
 
 @dataclass
@@ -231,35 +237,39 @@ class WindowWorker(Worker):
         """`embeddings`"""
         return [self.array]
 
-    def read(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, unit: Unit) -> tuple[Tensor, np.ndarray]:
         """Preprocessed images, uint8 (n, 3, side, side), and windows, (n, views, 4)."""
-        images = [self.clip.preprocess(image) for image in self.images.block(unit.rows)]
-        windows = self.views(unit)[WINDOW].to_numpy().reshape(len(images), -1, 4)
-        return np.stack(images), windows
+        images = _whole(self.clip, self.images, unit.rows)
+        return images, self.views(unit)[WINDOW].to_numpy().reshape(len(images), -1, 4)
 
-    def compute(self, unit: Unit, inputs: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: tuple[Tensor, np.ndarray]) -> dict[str, Any]:
         """The remaining blocks over each window."""
         images, windows = inputs
         tokens = self._tokens_of(unit, images)
         vectors = [self._embed(*pair) for pair in zip(tokens, windows, strict=True)]
         return {"embeddings": half(np.stack(vectors))}
 
-    def _tokens_of(self, unit: Unit, images: np.ndarray) -> Any:
+    def _tokens_of(self, unit: Unit, images: Tensor) -> Any:
         """The tokens of a block of images, kept for the block's further units."""
         block = str(unit.rows)
         if block not in self._tokens:
             self._tokens = {block: self.clip.tokens_before(images, self.layer)}
         return self._tokens[block]
 
-    def _embed(self, tokens: Any, windows: np.ndarray) -> np.ndarray:
+    def _embed(self, tokens: Tensor, windows: np.ndarray) -> np.ndarray:
         import torch
 
-        from pipeline.kernels.feature_crops import prompt_windows
-
         distinct, back = np.unique(windows, axis=0, return_inverse=True)
-        chosen = torch.from_numpy(distinct)
-        sequences = prompt_windows(tokens, chosen, self.config.prompt, self.config.gain)
-        return np.asarray(self.clip.finish(sequences, self.layer).numpy()[back.reshape(-1)])
+        chosen, config = torch.from_numpy(distinct), self.config
+        found = self.clip.encode_windows(tokens, chosen, self.layer, config.prompt, config.gain)
+        return np.asarray(found.numpy()[back.reshape(-1)])
+
+
+def _whole(clip: Clip, images: Images, rows: slice) -> Tensor:
+    """Whole images as CLIP sees them: uint8 (n, 3, side, side)."""
+    import torch
+
+    return torch.cat([clip.preprocess(image) for image in images.block(rows)])
 
 
 def half(vectors: Any) -> np.ndarray:

@@ -19,13 +19,16 @@ import numpy as np
 import open_clip
 import timm
 import torch
+import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.files import Digests
 from pipeline.images import Images
+from pipeline.kernels.feature_crops import Sequences, finish
 from pipeline.locations import Paths
+from pipeline.models.clip import Clip
 from pipeline.models.sources import ClipConfig, ClipSource, VitConfig, VitSource
 from pipeline.runtime import Runtime
 
@@ -200,6 +203,12 @@ def vit_module(folder: Path) -> nn.Module:
     module.load_state_dict(load_file(folder / "model.safetensors"))
     module.pretrained_cfg = config["pretrained_cfg"]
     return module
+
+
+def finished(clip: Clip, tokens: Tensor, layer: int) -> Tensor:
+    """What the blocks from `layer` on make of tokens, (n, 1 + grid * grid, width): unit vectors."""
+    with torch.inference_mode():
+        return F.normalize(finish(clip._visual, Sequences(tokens), layer), dim=-1)
 
 
 def assert_attention(maps: Any, images: Images, expected: list[list[list[float]]]) -> None:

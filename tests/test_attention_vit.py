@@ -72,9 +72,11 @@ def unfused(vit: AttentionVit, images: Images) -> list[list[list[float]]]:
         block.attn.fused_attn = False
         keep = lambda _, __, out: rows.append(out[:, :, 0].mean(dim=1))  # noqa: E731
         hooks.append(block.attn.attn_drop.register_forward_hook(keep))
-    pixels = torch.from_numpy(vit.read(images, slice(0, 3))).double() / 255
+    pixels = vit.read(images, slice(0, 3)).double() / 255
     with torch.inference_mode():
-        module.forward_features((pixels - vit._mean.double()) / vit._std.double())
+        module.forward_features(
+            (pixels - vit._normalise._mean.double()) / vit._normalise._std.double()
+        )
     for hook in hooks:
         hook.remove()
     return torch.stack(rows, dim=1)[:, :, -(vit.grid**2) :].tolist()

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.errors import ConfigError
-from pipeline.kernels.feature_crops import Sequences
 from pipeline.models.clip import Clip
 from pipeline.models.sources import ClipSource
 from pipeline.models.vision import vision_of
@@ -23,14 +22,15 @@ from tests.small_models import CPU, clip_source
 def assert_cut_anywhere(clip: Clip, source: ClipSource) -> None:
     """Split at any block, the encoder is open_clip's own; and it is what the source says."""
     side = source.image_size
-    image = np.random.default_rng(0).integers(0, 256, (1, 3, side, side), dtype=np.uint8)
+    values = np.random.default_rng(0).integers(0, 256, (1, 3, side, side), dtype=np.uint8)
+    image = torch.from_numpy(values)
     with torch.inference_mode():
-        expected = F.normalize(clip._model.encode_image(next(clip._batches(image))), dim=-1)
+        expected = F.normalize(clip._model.encode_image(clip._normalise(image)), dim=-1)
     assert expected.shape == (1, source.dim)
     for layer in (0, source.layers // 2, source.layers - 1):
         tokens = clip.tokens_before(image, layer)
         assert tokens.shape[1] == 1 + source.grid**2
-        assert (clip.finish(Sequences(tokens), layer) - expected).abs().max() <= 1e-5
+        assert (small_models.finished(clip, tokens, layer) - expected).abs().max() <= 1e-5
     assert (clip.encode_images(image) - expected).abs().max() <= 1e-5
     assert len(clip._blocks) == source.layers
 

@@ -6,7 +6,6 @@ Architectures are the real ones, weights are noise.
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -18,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.images import decode
-from pipeline.kernels.feature_crops import Sequences
 from pipeline.models.clip import Clip
 from pipeline.models.resolved import Resolved
 from tests import small_models
@@ -50,8 +48,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def pixels(clip: Clip, images: list[Image.Image]) -> np.ndarray:
-    return np.stack([clip.preprocess(image) for image in images])
+def pixels(clip: Clip, images: list[Image.Image]) -> Tensor:
+    return torch.cat([clip.preprocess(image) for image in images])
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +64,10 @@ def expected(clip: Clip, files: list[Path]) -> Tensor:
 
 
 def test_image_embeddings_are_those_of_open_clip(
-    clip: Clip, pixels: np.ndarray, expected: Tensor
+    clip: Clip, pixels: Tensor, expected: Tensor
 ) -> None:
     found = clip.encode_images(pixels)
-    assert (pixels.dtype, pixels.shape[1:]) == (np.uint8, (3, 224, 224))
+    assert (pixels.dtype, pixels.shape[1:]) == (torch.uint8, (3, 224, 224))
     assert (found.dtype, found.shape) == (torch.float32, (len(pixels), 512))
     assert (found - expected).abs().max() <= 1e-5
     distances = torch.cdist(expected, expected) + 9 * torch.eye(len(expected))
@@ -77,14 +75,14 @@ def test_image_embeddings_are_those_of_open_clip(
 
 
 def test_the_encoder_can_be_cut_before_every_block(
-    clip: Clip, pixels: np.ndarray, expected: Tensor
+    clip: Clip, pixels: Tensor, expected: Tensor
 ) -> None:
     previous = None
     for layer in range(12):
         tokens = clip.tokens_before(pixels[1:2], layer)
         assert tokens.shape == (1, 50, 768)
         assert previous is None or (tokens - previous).abs().max() > 0.01
-        assert (clip.finish(Sequences(tokens), layer) - expected[1:2]).abs().max() <= 1e-5
+        assert (small_models.finished(clip, tokens, layer) - expected[1:2]).abs().max() <= 1e-5
         previous = tokens
 
 
@@ -107,10 +105,10 @@ def test_a_folder_says_how_its_images_are_resized(
     small_models.write_clip(tmp_path / "m", 56, 8, interpolation="bilinear", resize_mode="squash")
     folder = Clip(clip_source(tmp_path, f"local-dir:{tmp_path}/m"), CPU)
     for image in images:
-        assert np.array_equal(folder.preprocess(image), squashed(image, 56))
+        assert np.array_equal(folder.preprocess(image)[0], squashed(image, 56))
 
 
-def test_a_tag_says_how_its_images_are_resized(images: list[Image.Image]) -> None:
+def test_a_tag_says_how_its_images_are_resized(tmp_path: Path, images: list[Image.Image]) -> None:
     """Tags such as ViT-H-14 dfn5b and ViT-L-14-CLIPA datacomp1b were trained on squashed images."""
     tag = {
         "mean": [0.5, 0.4, 0.3],
@@ -119,8 +117,9 @@ def test_a_tag_says_how_its_images_are_resized(images: list[Image.Image]) -> Non
         "resize_mode": "squash",
     }
     parts = {"model": open_clip.get_model_config("ViT-S-32-alt"), "preprocess": tag}
-    source = SimpleNamespace(resolved=Resolved("ViT-S-32-alt", parts, None, seed=0))
-    named = Clip(source, CPU)  # type: ignore[arg-type]
-    assert named._mean.flatten().tolist() == pytest.approx(tag["mean"])
+    source = clip_source(tmp_path, "ViT-S-32-alt", "random:0")
+    source.__dict__["resolved"] = Resolved("ViT-S-32-alt", parts, None, seed=0)
+    named = Clip(source, CPU)
+    assert named._normalise._mean.flatten().tolist() == pytest.approx(tag["mean"])
     for image in images:
-        assert np.array_equal(named.preprocess(image), squashed(image, 224))
+        assert np.array_equal(named.preprocess(image)[0], squashed(image, 224))

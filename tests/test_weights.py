@@ -226,7 +226,7 @@ def test_an_attention_model_takes_a_file_of_its_first_publication(
 def test_a_folder_of_an_attention_model_may_hold_a_pickle_of_tensors(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     small_models.write_vit(folder, "vit_tiny_patch16_224", img_size=64, depth=2)
-    image = np.zeros((1, 3, 64, 64), np.uint8)
+    image = torch.zeros((1, 3, 64, 64), dtype=torch.uint8)
     safe = vit_source(tmp_path, f"local-dir:{folder}").load(CPU).attention(image)
     torch.save(weights.read(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()

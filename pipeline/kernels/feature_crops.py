@@ -110,6 +110,7 @@ def prompt_windows(
     normalised.
     ValueError as for `encode_windows`.
     """
+    tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
     if prompt not in get_args(FeaturePrompt):
         raise ValueError(f"unknown prompt {prompt!r}: one of {', '.join(get_args(FeaturePrompt))}")
     if prompt == "crop":

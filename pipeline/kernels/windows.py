@@ -85,6 +85,7 @@ def class_token_after_windows(
     the image. ValueError as `grid_of`.
     """
     grid, norm = grid_of(tokens, windows), block.ln_1
+    tokens = tokens.to(block.attn.in_proj_weight.dtype)
     stretch = Stretch.of(windows, grid, tokens)
     first, image = tokens[:1], tokens[1:]
     image = image - image.mean(dim=-1, keepdim=True)

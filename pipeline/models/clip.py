@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.model import convert_weights_to_lp
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from pipeline.errors import AbsError
-from pipeline.images import pixels
-from pipeline.kernels.feature_crops import Sequences, finish
+from pipeline.kernels.blocks import all_tokens_after
+from pipeline.kernels.feature_crops import Sequences, encode_windows, finish
+from pipeline.kernels.prompt_names import FeaturePrompt
+from pipeline.kernels.resize import Resizer
 from pipeline.models import weights
+from pipeline.models.batches import Batches, Normalise
 from pipeline.models.class_rows import class_row
 from pipeline.models.clip_weights import fill
 from pipeline.models.device import device_of, quiet
 from pipeline.models.folders import MERGES
+from pipeline.models.precision import dtype_of
+from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.resolved import Resolved
 from pipeline.models.sources import ClipSource
 from pipeline.runtime import Runtime
@@ -32,83 +37,79 @@ class Clip:
 
     def __init__(self, source: ClipSource, runtime: Runtime) -> None:
         self.device = device_of(runtime)
-        self._batch = runtime.batch_size
         model, transform = _build(source.resolved)
+        visual, dtype = _plain_vit(model), dtype_of(source.config.precision)
+        _convert(model, visual, dtype)
         self._model = model.to(self.device).eval().requires_grad_(False)
-        self._visual = _plain_vit(model)
-        self._blocks = list(self._visual.transformer.resblocks)
+        self._visual, self._blocks = visual, list(visual.transformer.resblocks)
         self._tokenizer = _tokenizer(source.resolved)
+        self._in_batches = Batches(runtime.batch_size)
         steps = transform.transforms
-        self._geometry = Compose([s for s in steps if not isinstance(s, ToTensor | Normalize)])
-        normalize = next(s for s in steps if isinstance(s, Normalize))
-        self._mean = torch.tensor(normalize.mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(normalize.std, device=self.device).view(1, 3, 1, 1)
-
-    def preprocess(self, image: Image.Image) -> np.ndarray:
-        """CLIP's own resize and crop of an RGB image: uint8 (3, side, side)."""
-        return pixels(self._geometry(image))
+        self.preprocess = Preprocessing(
+            Resizer(source.image_size, source.resize_mode, source.interpolation),
+            Compose([step for step in steps if not isinstance(step, ToTensor | Normalize)]),
+            self.device,
+        )
+        (known,) = (step for step in steps if isinstance(step, Normalize))
+        self._normalise = Normalise(known.mean, known.std, self.device, dtype)
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
         """(texts, dim)"""
-        parts = []
-        for start in range(0, len(texts), self._batch):
-            tokens = self._tokenizer(texts[start : start + self._batch]).to(self.device)
-            parts.append(unit(self._model.encode_text(tokens)))
-        return torch.cat(parts)
+        tokens = self._tokenizer(texts)
+        return _unit(self._in_batches(lambda b: self._model.encode_text(b.to(self.device)), tokens))
 
     @torch.inference_mode()
-    def encode_images(self, images: np.ndarray) -> Tensor:
+    def encode_images(self, images: Tensor) -> Tensor:
         """uint8 (n, 3, side, side) to (n, dim)"""
-        return torch.cat(
-            [self._finish(Sequences(self._embed(b)), 0) for b in self._batches(images)]
+        return _unit(
+            self._in_batches(lambda b: finish(self._visual, Sequences(self._embed(b)), 0), images)
         )
 
     @torch.inference_mode()
-    def tokens_before(self, images: np.ndarray, layer: int) -> Tensor:
-        """Tokens that enter block `layer`: (n, 1 + grid * grid, width), the class token first."""
-        parts = []
-        for batch in self._batches(images):
-            tokens = self._embed(batch)
+    def tokens_before(self, images: Tensor, layer: int) -> Tensor:
+        """Tokens that enter block `layer`, (n, 1 + grid * grid, width), the class token first, on
+        the device and of the precision of the blocks before."""
+
+        def tokens(batch: Tensor) -> Tensor:
+            found = self._embed(batch)
             for block in self._blocks[:layer]:
-                tokens = block(tokens)
-            parts.append(tokens.cpu())
-        return torch.cat(parts)
+                found = all_tokens_after(block, found)
+            return found
+
+        return self._in_batches(tokens, images)
 
     @torch.inference_mode()
-    def finish(self, sequences: Sequences, layer: int) -> Tensor:
-        """Blocks from `layer` on, final norm and projection: n sequences to (n, dim)."""
-        batches = sequences.split(self._batch)
-        return torch.cat([self._finish(b.to(self.device), layer) for b in batches])
+    def encode_windows(
+        self, tokens: Tensor, windows: Tensor, layer: int, prompt: FeaturePrompt, gain: float
+    ) -> Tensor:
+        """Windows (n, 4) of an image's tokens that enter block `layer`: (n, dim)"""
+
+        def vectors(batch: Tensor) -> Tensor:
+            return encode_windows(self._visual, tokens, batch, layer, prompt, gain)
+
+        return _unit(self._in_batches(vectors, windows))
 
     @torch.inference_mode()
-    def cls_attention(self, images: np.ndarray) -> np.ndarray:
+    def cls_attention(self, images: Tensor) -> np.ndarray:
         """Head-mean attention of the class token to each patch, not renormalised (Eq. 3).
 
         uint8 (n, 3, side, side) to float32 (n, layers, grid, grid).
         """
-        parts = []
-        for batch in self._batches(images):
-            tokens = self._embed(batch)
-            rows = []
-            for block in self._blocks:
-                rows.append(class_row(block, tokens))
-                tokens = block(tokens)
-            parts.append(torch.stack(rows, dim=1)[:, :, 1:].cpu())
-        maps = torch.cat(parts).unflatten(2, self._visual.grid_size)
-        return np.asarray(maps.numpy())
 
-    def _finish(self, sequences: Sequences, layer: int) -> Tensor:
-        return unit(finish(self._visual, sequences, layer))
+        def rows(batch: Tensor) -> Tensor:
+            tokens, found = self._embed(batch), []
+            for block in self._blocks:
+                found.append(class_row(block, tokens))
+                tokens = all_tokens_after(block, tokens)
+            return torch.stack(found, dim=1)[:, :, 1:]
+
+        maps = self._in_batches(rows, images).unflatten(2, self._visual.grid_size)
+        return np.asarray(maps.cpu().numpy())
 
     def _embed(self, batch: Tensor) -> Tensor:
-        tokens: Tensor = self._visual._embeds(batch)
+        tokens: Tensor = self._visual._embeds(self._normalise(batch))
         return tokens
-
-    def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
-        for start in range(0, len(images), self._batch):
-            batch = torch.from_numpy(images[start : start + self._batch]).to(self.device)
-            yield (batch.float().div_(255) - self._mean) / self._std
 
 
 def _plain_vit(model: Any) -> VisionTransformer:
@@ -122,9 +123,23 @@ def _plain_vit(model: Any) -> VisionTransformer:
     return visual
 
 
-def unit(vectors: Tensor) -> Tensor:
+def _unit(vectors: Tensor) -> Tensor:
     """Rows scaled to length 1, float32 on the CPU."""
     return F.normalize(vectors.float(), dim=-1).cpu()
+
+
+def _convert(model: Any, visual: VisionTransformer, dtype: torch.dtype) -> None:
+    """Products in `dtype`, norms in float32. So are the last block over images, which costs little
+    for the class token alone, and the projection behind it."""
+    if dtype == torch.float32:
+        return
+    blocks = visual.transformer.resblocks
+    last, projection = deepcopy(blocks[-1]), visual.proj
+    assert projection is not None
+    exact = projection.detach().clone()
+    convert_weights_to_lp(model, dtype)
+    blocks[-1] = last
+    projection.data = exact
 
 
 def _build(model: Resolved) -> tuple[Any, Compose]:

@@ -7,10 +7,12 @@ so that a patch means the same part of the image as it does for a ViT of timm.
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+import torch
+from torch import Tensor
 
-from pipeline.images import Images, pixels
+from pipeline.images import Images
 from pipeline.models.clip import Clip
+from pipeline.models.preprocessing import squashed
 from pipeline.models.sources import ClipSource
 from pipeline.runtime import Runtime
 
@@ -22,14 +24,12 @@ class ClipMaps:
         self._clip = Clip(source, runtime)
         self.layers = source.layers
         self.grid = source.grid
-        self._side = source.image_size
+        self._preprocess = squashed(source.image_size, "bicubic", self._clip.device)
 
-    def read(self, images: Images, rows: slice) -> np.ndarray:
-        """The images of `rows`, squashed by bicubic interpolation: uint8 (n, 3, side, side)."""
-        square = (self._side, self._side)
-        squashed = [image.resize(square, Image.Resampling.BICUBIC) for image in images.block(rows)]
-        return np.stack([pixels(image) for image in squashed])
+    def read(self, images: Images, rows: slice) -> Tensor:
+        """The images of `rows`, squashed: uint8 (n, 3, side, side)."""
+        return torch.cat([self._preprocess(image) for image in images.block(rows)])
 
-    def attention(self, inputs: np.ndarray) -> np.ndarray:
+    def attention(self, inputs: Tensor) -> np.ndarray:
         """float32 (n, layers, grid, grid)"""
         return self._clip.cls_attention(inputs)

@@ -21,10 +21,12 @@ from pipeline.files import Digests
 from pipeline.identity import digest
 from pipeline.locations import Paths
 from pipeline.models import folders
+from pipeline.models.precision import Choice
 from pipeline.models.resolved import HUB, LOCAL, Resolved, recalled
 from pipeline.models.vision import Vision, vision_of
 
 if TYPE_CHECKING:
+    from pipeline.kernels.resize import Filter
     from pipeline.models.vit import AttentionVit
     from pipeline.runtime import Runtime
 
@@ -36,6 +38,8 @@ class ClipConfig(Section):
 
     model: Annotated[str, RUNTIME]
     weights: Annotated[str | None, RUNTIME] = "openai"
+    precision: Annotated[Choice, RUNTIME] = "float32"
+    """Of the encoders; `auto` becomes what serves the device best. Part of the identity."""
 
 
 class VitConfig(Section):
@@ -45,6 +49,8 @@ class VitConfig(Section):
 
     model: Annotated[str, RUNTIME]
     weights: Annotated[str | None, RUNTIME] = "pretrained"
+    precision: Annotated[Choice, RUNTIME] = "float32"
+    """As for CLIP."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,9 @@ class Source(ABC):
         model = self.resolved
         weights = self.digests.sha256(model.file) if model.file else f"{RANDOM}{model.seed}"
         extra = [self.digests.sha256(path) for path in model.extra]
-        return {"architecture": digest(model.architecture), "weights": weights, "extra": extra}
+        found = {"architecture": digest(model.architecture), "weights": weights, "extra": extra}
+        precision = self.config.precision
+        return found if precision == "float32" else {**found, "precision": precision}
 
     def _found(self, model: str) -> Resolved:
         """The model of a folder, or of a repository's folder."""
@@ -161,6 +169,12 @@ class ClipSource(Source):
         """How preprocessing makes an image square: `shortest`, `longest` or `squash`."""
         preprocess = self.resolved.architecture["preprocess"] or {}
         return str(preprocess.get("resize_mode") or "shortest")
+
+    @property
+    def interpolation(self) -> Filter:
+        """The filter of that resizing."""
+        preprocess = self.resolved.architecture["preprocess"] or {}
+        return "bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic"
 
     @property
     def layers(self) -> int:

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import AbsError, ConfigError
-from pipeline.images import Images, pixels
+from pipeline.images import Images
 from pipeline.models import weights
+from pipeline.models.batches import Batches, Normalise
 from pipeline.models.class_rows import ANOTHER, ClassRows, fuse
 from pipeline.models.device import device_of, quiet
+from pipeline.models.precision import dtype_of
+from pipeline.models.preprocessing import squashed
 from pipeline.models.resolved import Resolved
 from pipeline.models.sources import VitSource
 from pipeline.runtime import Runtime
@@ -24,15 +26,14 @@ class AttentionVit:
     """A loaded ViT with a class token."""
 
     def __init__(self, source: VitSource, runtime: Runtime) -> None:
-        self.device = device_of(runtime)
-        self._batch = runtime.batch_size
+        device, dtype = device_of(runtime), dtype_of(source.config.precision)
         self._name = source.config.model
-        self._model = _build(source.resolved).to(self.device).eval().requires_grad_(False)
+        self._model = _build(source.resolved).to(device, dtype).eval().requires_grad_(False)
         check(self._model, self._name)
-        config = self._model.pretrained_cfg
-        self._side = int(self._model.patch_embed.img_size[0])
-        self._mean = torch.tensor(config["mean"], device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(config["std"], device=self.device).view(1, 3, 1, 1)
+        self._in_batches = Batches(runtime.batch_size)
+        config, side = self._model.pretrained_cfg, int(self._model.patch_embed.img_size[0])
+        self.preprocess = squashed(side, "bilinear", device)
+        self._normalise = Normalise(config["mean"], config["std"], device, dtype)
 
     @property
     def layers(self) -> int:
@@ -44,29 +45,21 @@ class AttentionVit:
         """Patches along a side."""
         return int(self._model.patch_embed.grid_size[0])
 
-    def preprocess(self, image: Image.Image) -> np.ndarray:
-        """The whole image squashed to the model's square, bilinear: uint8 (3, side, side).
-
-        The released code feeds DINO so; timm's own transform would crop the border away.
-        """
-        return pixels(image.resize((self._side, self._side), Image.Resampling.BILINEAR))
-
-    def read(self, images: Images, rows: slice) -> np.ndarray:
+    def read(self, images: Images, rows: slice) -> Tensor:
         """The images of `rows`, preprocessed: uint8 (n, 3, side, side)."""
-        return np.stack([self.preprocess(image) for image in images.block(rows)])
+        return torch.cat([self.preprocess(image) for image in images.block(rows)])
 
     @torch.inference_mode()
-    def attention(self, images: np.ndarray) -> np.ndarray:
+    def attention(self, images: Tensor) -> np.ndarray:
         """Head-mean attention of the class token to each patch, not renormalised (Eq. 3).
 
         uint8 (n, 3, side, side) to float32 (n, layers, grid, grid).
         """
-        parts = []
-        for start in range(0, len(images), self._batch):
-            batch = torch.from_numpy(images[start : start + self._batch]).to(self.device)
-            batch = (batch.float().div_(255) - self._mean) / self._std
-            parts.append(class_attention(self._model, batch, self._name).cpu())
-        return np.asarray(torch.cat(parts).numpy())
+
+        def maps(batch: Tensor) -> Tensor:
+            return class_attention(self._model, self._normalise(batch), self._name)
+
+        return np.asarray(self._in_batches(maps, images).cpu().numpy())
 
 
 def class_attention(model: Any, batch: Tensor, name: str) -> Tensor:

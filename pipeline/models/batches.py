@@ -1,0 +1,53 @@
+"""Images into a model: batches that fit, of the dtype its weights have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import AbsError
+from pipeline.progress import Reporter
+
+
+class Batches:
+    """Cuts what a model is given into batches; smaller ones, if the device lacks the memory."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many."""
+        parts, start = [], 0
+        while start < len(values):
+            try:
+                parts.append(function(values[start : start + self.size]))
+                start += self.size
+            except torch.OutOfMemoryError:
+                self._halve()
+        return torch.cat(parts)
+
+    def _halve(self) -> None:
+        if self.size == 1:
+            raise AbsError("the device has not the memory for a batch of 1; set runtime.device=cpu")
+        self.size //= 2
+        torch.cuda.empty_cache()
+        Reporter().say(f"out of memory on the device: going on with runtime.batch_size={self.size}")
+
+
+class Normalise:
+    """Bytes to what a model was trained on: (x / 255 - mean) / std of each channel."""
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._mean, self._std = (
+            torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (mean, std)
+        )
+        self._dtype = dtype
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (n, 3, side, side) to the same of the model's dtype, on its device."""
+        bytes_ = images.to(self._mean.device, non_blocking=True)
+        return ((bytes_.float().div_(255) - self._mean) / self._std).to(self._dtype)

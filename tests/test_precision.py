@@ -1,0 +1,164 @@
+"""What models are given and in which numbers: precision, batches that fit, exact preprocessing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.errors import AbsError
+from pipeline.kernels import resize
+from pipeline.models import precision
+from pipeline.models.batches import Batches
+from pipeline.models.clip import Clip
+from pipeline.models.preprocessing import squashed
+from pipeline.models.sources import ClipConfig, ClipSource, VitConfig, VitSource
+from tests.conftest import Runner, make_all
+from tests.small_models import CPU, clip_source, vit_source
+
+MODEL = "ViT-S-32-alt"
+
+
+def loaded(folder: Path, name: str) -> Clip:
+    source = clip_source(folder, MODEL, "random:0")
+    config = ClipConfig(model=MODEL, weights="random:0", precision=name)  # type: ignore[arg-type]
+    return Clip(ClipSource(config, source.paths, source.digests), CPU)
+
+
+def noise(count: int, side: int = 224) -> Tensor:
+    values = np.random.default_rng(1).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
+    return torch.from_numpy(values)
+
+
+# --- Precision -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_half_precision_stays_near_single(tmp_path: Path, name: str) -> None:
+    """Whole images, windows of the last block and of one before it, and texts."""
+    half, single = (loaded(tmp_path, each) for each in (name, "float32"))
+    images, windows = noise(3), torch.tensor([[0, 0, 7, 7], [1, 2, 5, 6]])
+    assert half._blocks[0].attn.in_proj_weight.dtype == getattr(torch, name)
+    assert half._blocks[-1].attn.in_proj_weight.dtype == torch.float32
+    pairs = [
+        (half.encode_images(images), single.encode_images(images)),
+        (half.encode_texts(["a bird", "wings"]), single.encode_texts(["a bird", "wings"])),
+    ]
+    for layer in (half._visual.transformer.layers - 1, 1):
+        tokens = [clip.tokens_before(images, layer)[0] for clip in (half, single)]
+        cut = [
+            clip.encode_windows(own, windows, layer, "crop", 2.0)
+            for clip, own in zip((half, single), tokens, strict=True)
+        ]
+        pairs.append((cut[0], cut[1]))
+    for short, exact in pairs:
+        assert short.dtype == torch.float32
+        assert (short * exact).sum(dim=-1).min() > 0.999
+        assert not torch.equal(short, exact)
+
+
+def test_attention_in_half_precision(tmp_path: Path) -> None:
+    source = vit_source(tmp_path, "vit_tiny_patch16_224", "random:0")
+    config = VitConfig(model="vit_tiny_patch16_224", weights="random:0", precision="bfloat16")
+    half = VitSource(config, source.paths, source.digests).load(CPU).attention(noise(2))
+    exact = source.load(CPU).attention(noise(2))
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - exact).max() < 0.05 * exact.max()
+
+
+def test_precision_is_part_of_the_keys_of_what_it_changes(run_of: Runner) -> None:
+    single = {stage.name: stage.key for stage in run_of().stages}
+    explicit = {s.name: s.key for s in run_of("clip.precision=float32").stages}
+    half = {stage.name: stage.key for stage in run_of("clip.precision=bfloat16").stages}
+    assert explicit == single
+    changed = {name for name in single if half[name] != single[name]}
+    assert {"index", "attention", "crops-raw", "crops-feature"}.isdisjoint(changed)
+    assert {n for n in single if n.startswith(("embeddings", "descriptions"))} <= changed
+
+
+def test_auto_is_settled_before_anything_is_keyed_and_says_why(
+    run_of: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(precision, "best", lambda device: ("bfloat16", f"{device} likes it"))
+    run = run_of("clip.precision=auto", "attention.precision=auto", "runtime.device=cpu")
+    assert run.settings.clip.precision == run.settings.attention.precision == "bfloat16"
+    keys = [stage.key for stage in run.stages]
+    named = run_of("clip.precision=bfloat16", "attention.precision=bfloat16")
+    assert keys == [stage.key for stage in named.stages]
+    run.execute(run.named("index"), [], quiet=False)
+    assert "clip.precision: bfloat16, since cpu likes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({"amx_bf16", "avx512_bf16"}, "bfloat16"), ({"avx512_bf16"}, "bfloat16"), (set(), "float32")],
+)
+def test_what_serves_a_cpu(flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_flags", lambda: flags)
+    assert precision.best("cpu")[0] == expected
+    assert precision.best("mps")[0] == "float32"
+
+
+def test_a_run_in_half_precision_ends_like_one_in_single(run_of: Runner) -> None:
+    run = run_of("clip.precision=bfloat16", "attention.precision=bfloat16")
+    make_all(run)
+    single = run_of()
+    make_all(single)
+    tables = [each.store.open(each.named("scores")[0]).table("scores") for each in (run, single)]
+    assert (tables[0]["pred"] == tables[1]["pred"]).mean() > 0.8
+
+
+# --- Batches ---------------------------------------------------------------------------------
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sizes = []
+
+    def model(batch: Tensor) -> Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch * 2
+
+    batches, values = Batches(8), torch.arange(11)
+    assert torch.equal(batches(model, values), values * 2)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert batches.size == 2
+    assert "going on with runtime.batch_size=2" in capsys.readouterr().err
+
+
+def test_one_image_that_does_not_fit_is_an_error() -> None:
+    def model(batch: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(AbsError, match="not the memory for a batch of 1"):
+        Batches(4)(model, torch.arange(4))
+
+
+# --- Preprocessing ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_crops_have_the_bytes_of_pillow_even_of_one_that_resizes_otherwise(
+    known: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Pillow that takes its passes in another order than the kernel is found out at once."""
+    if not known:
+        monkeypatch.setattr(resize, "COLUMNS_FIRST", not resize.COLUMNS_FIRST)
+    values = np.random.default_rng(2).integers(0, 256, (500, 90, 3), dtype=np.uint8)
+    image = Image.fromarray(values)
+    preprocess = squashed(48, "bilinear", torch.device("cpu"))
+    assert preprocess.exact == known
+    assert ("in a way of its own" in capsys.readouterr().err) != known
+    boxes = np.array([(0, 0, 90, 500), (5, 7, 80, 400)])
+    expected = [
+        np.asarray(image.crop(tuple(b)).resize((48, 48), Image.Resampling.BILINEAR)) for b in boxes
+    ]
+    assert np.array_equal(preprocess(image, boxes), np.stack(expected).transpose(0, 3, 1, 2))
+    assert torch.equal(preprocess(image), preprocess(image, boxes[:1]))
