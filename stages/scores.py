@@ -25,6 +25,9 @@ from pipeline.runtime import Runtime
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from pipeline.kernels.matching import Descriptions
     from pipeline.store import Artifact, Store
 
@@ -109,6 +112,8 @@ class Scores(Stage):
         """Load the text vectors, open the embeddings."""
         import torch
 
+        from pipeline.models.device import device_of
+
         present = torch.tensor(self.classes.present)
         texts = {
             name: _descriptions(store, stage, len(present)) for name, stage in self.texts.items()
@@ -118,8 +123,9 @@ class Scores(Stage):
         counts = views_read(self.methods.values(), self.config.matching)
         views = {name: self._reader(store, name, count) for name, count in counts.items()}
         images = store.open(self.index).table("images")
+        device = device_of(self.runtime)
         return ScoresWorker(
-            self.config, self.methods, self.image_block, images, self.classes, texts, views
+            self.config, self.methods, self.image_block, images, self.classes, texts, views, device
         )
 
     def _reader(self, store: Store, name: str, count: int) -> ViewReader:
@@ -221,6 +227,7 @@ class ScoresWorker(Worker):
     classes: Classes
     texts: dict[str, Descriptions]
     views: dict[str, ViewReader]
+    device: torch.device
 
     def __post_init__(self) -> None:
         """Make a scorer of each method."""
@@ -233,11 +240,10 @@ class ScoresWorker(Worker):
         read = [self.views[name] for name in method.views(matching)]
 
         def block(rows: slice) -> Views:
-            return _views({reader.name: reader.read(rows) for reader in read})
+            return self._views({reader.name: reader.read(rows) for reader in read})
 
-        given = Given(
-            dict(zip(method.texts, texts, strict=True)), matching, len(self.images), block
-        )
+        told = {name: self.texts[name].to(self.device) for name in method.texts}
+        given = Given(told, matching, len(self.images), block)
         scorer, first = method.scorer(given), _first_alike(texts)
         return lambda rows, views: scorer(rows, views)[:, first]
 
@@ -259,10 +265,10 @@ class ScoresWorker(Worker):
         import pandas as pd
         import torch
 
-        views = _views(inputs)
+        views = self._views(inputs)
         with torch.inference_mode():
             logits = [
-                self._of_present(scorer(unit.rows, views)).float().numpy()
+                self._of_present(scorer(unit.rows, views)).float().cpu().numpy()
                 for scorer in self._scorers.values()
             ]
         images, labels = self.images.iloc[unit.rows], np.flatnonzero(self.present)
@@ -276,6 +282,18 @@ class ScoresWorker(Worker):
         }
         return found | ({"classes": self._table()} if unit.rows.start == 0 else {})
 
+    def _views(self, stored: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> Views:
+        """float32, on the device."""
+        import torch
+
+        def moved(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(self.device).float()
+
+        return {
+            name: View(moved(vectors), None if weights is None else moved(weights))
+            for name, (vectors, weights) in stored.items()
+        }
+
     def _table(self) -> Any:
         import pandas as pd
 
@@ -284,18 +302,6 @@ class ScoresWorker(Worker):
 
     def _of_present(self, scores: Any) -> Any:
         return scores[:, self.present] if self.config.classes == "all" else scores
-
-
-def _views(stored: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> Views:
-    import torch
-
-    return {
-        name: View(
-            torch.from_numpy(vectors).float(),
-            None if weights is None else torch.from_numpy(weights).float(),
-        )
-        for name, (vectors, weights) in stored.items()
-    }
 
 
 def judge(method: str, logits: np.ndarray, images: Any, classes: np.ndarray) -> Any:

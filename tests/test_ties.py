@@ -33,7 +33,7 @@ def worker(method: str) -> ScoresWorker:
     config = ScoresConfig(methods=(method,), n=60, feature=False)
     chosen = {method: METHODS[method]()}
     sets = dict.fromkeys(chosen[method].texts, texts)
-    return ScoresWorker(config, chosen, IMAGES, images, classes, sets, views)
+    return ScoresWorker(config, chosen, IMAGES, images, classes, sets, views, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("method", ["cupl", "wca", "abs"])

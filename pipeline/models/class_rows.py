@@ -24,11 +24,19 @@ ANOTHER = "choose a ViT with a class token (such as vit_base_patch16_224.dino)"
 """What to do about a model without class attention."""
 
 
-class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-    """While active, keeps the first token's attention in every fused attention, in order."""
+class Enough(Exception):
+    """Stops a model once its last attention has been seen: what follows is for nobody."""
 
-    def __init__(self) -> None:
+
+class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
+    """While active, keeps the first token's attention in every fused attention, in order.
+
+    wanted: after so many it raises Enough; None: never.
+    """
+
+    def __init__(self, wanted: int | None = None) -> None:
         super().__init__()
+        self._wanted = wanted
         self._rows: list[Tensor] = []
 
     def __torch_function__(
@@ -37,6 +45,8 @@ class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             self._rows.append(_first_row(*args, **kwargs))
+            if len(self._rows) == self._wanted:
+                raise Enough
         return func(*args, **kwargs)
 
     def maps(self, name: str, blocks: int, prefix: int, grid: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.errors import AbsError, ConfigError
 from pipeline.images import Images
 from pipeline.models import weights
 from pipeline.models.batches import Batches, Normalise
-from pipeline.models.class_rows import ANOTHER, ClassRows, fuse
+from pipeline.models.class_rows import ANOTHER, ClassRows, Enough, fuse
 from pipeline.models.device import device_of, quiet
 from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import squashed
@@ -31,6 +32,7 @@ class AttentionVit:
         self._model = _build(source.resolved).to(device, dtype).eval().requires_grad_(False)
         check(self._model, self._name)
         self._in_batches = Batches(runtime.batch_size)
+        self._seen_whole = False
         config, side = self._model.pretrained_cfg, int(self._model.patch_embed.img_size[0])
         self.preprocess = squashed(side, "bilinear", device)
         self._normalise = Normalise(config["mean"], config["std"], device, dtype)
@@ -57,15 +59,20 @@ class AttentionVit:
         """
 
         def maps(batch: Tensor) -> Tensor:
-            return class_attention(self._model, self._normalise(batch), self._name)
+            # The first batch runs to the end, which shows that there are no more attentions.
+            whole, self._seen_whole = not self._seen_whole, True
+            return class_attention(self._model, self._normalise(batch), self._name, whole)
 
         return np.asarray(self._in_batches(maps, images).cpu().numpy())
 
 
-def class_attention(model: Any, batch: Tensor, name: str) -> Tensor:
-    """Maps of the class token in every block: (n, 3, side, side) to (n, blocks, grid, grid)."""
-    rows = ClassRows()
-    with rows:
+def class_attention(model: Any, batch: Tensor, name: str, whole: bool = True) -> Tensor:
+    """Maps of the class token in every block: (n, 3, side, side) to (n, blocks, grid, grid).
+
+    whole: whether the model runs to its end, or only up to its last attention.
+    """
+    rows = ClassRows(None if whole else len(model.blocks))
+    with suppress(Enough), rows:
         model.forward_features(batch)
     grid, prefix = int(model.patch_embed.grid_size[0]), getattr(model, "num_prefix_tokens", 1)
     return rows.maps(f"attention.model: {name}", len(model.blocks), prefix, grid)
