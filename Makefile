@@ -8,6 +8,7 @@ PROFILE ?= official
 SET     ?=
 DATA    ?=
 WEIGHTS ?=
+IMAGES  ?=
 PYTHON  ?= python3
 
 VENV := .venv
@@ -21,7 +22,7 @@ ARGS := --dataset $(call quoted,$(DATASET)) --profile $(call quoted,$(PROFILE)) 
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \
-        test check format demo-models demo-table clean
+        test check format bench demo-models demo-table clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -66,6 +67,9 @@ check: $(VENV)/developer ## linter, formatter, types
 
 format: $(VENV)/developer ## let the formatter write
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(VENV)/installed ## this machine, every stage beside the plain way (IMAGES=/photographs)
+	@$(BIN)/abs bench $(if $(IMAGES),--images $(call quoted,$(IMAGES)))
 
 demo-models: $(VENV)/installed ## train the demo's two models again, from seeds
 	@$(BIN)/python -m pipeline.demo.build all

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.commands import Run, print_json
-from pipeline.errors import AbsError, ConfigError
+from pipeline.errors import AbsError, ConfigError, MissingInput
 from pipeline.options import (
     AnyDatasetOption,
     DatasetOption,
@@ -192,6 +192,26 @@ def init(
     )
     print(f"{len(found.samples):,} images, {len(found.classes)} classes ({found.layout})")
     print(f"{path}\nNext: abs doctor {name}; abs run --dataset {name}")
+
+
+@app.command()
+def bench(
+    images: Annotated[
+        str, typer.Option(help="A folder of photographs; the demo's drawings without it.")
+    ] = "pipeline/demo/images",
+    number: Annotated[int, typer.Option(min=1, help="Images that stages work on.")] = 2,
+    pairs: Annotated[int, typer.Option(min=1, help="Turns that both ways take.")] = 5,
+) -> None:
+    """Measure this machine: every stage beside the plain way to do the same."""
+    from pipeline.locations import PROJECT, Paths, expand
+
+    if not (PROJECT / "tests" / "bench.py").exists():
+        raise MissingInput("the plain way lies in tests/ of a checkout, and there is none")
+    sys.path.insert(0, str(PROJECT))
+    from tests.bench import main
+
+    store = Paths(artifacts=os.environ.get("ABS_ARTIFACTS", "artifacts")).store
+    main(PROJECT / expand(images), number, pairs, store / "bench")
 
 
 def run_app() -> int:

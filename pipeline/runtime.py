@@ -13,7 +13,8 @@ class Runtime(Section):
     """Never part of a key. Another batch size may move values by float rounding."""
 
     device: Annotated[str, RUNTIME] = "auto"
-    batch_size: Annotated[int, RUNTIME, Field(ge=1)] = 256
+    batch_size: Annotated[int, RUNTIME, Field(ge=0)] = 0
+    """Images in a model at once; 0 lets the device decide."""
     threads: Annotated[int, RUNTIME, Field(ge=0)] = 0
     """Threads of torch; 0 leaves its default."""
 

@@ -33,6 +33,7 @@ from pipeline.identity import SCHEMA
 from pipeline.stage import ArraySpec, Stage, Unit
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import zarr
 
@@ -200,10 +201,9 @@ class Artifact:
         return path
 
     def _write_chunk(self, unit: Unit, name: str, value: Any) -> Path:
-        import numpy as np
         import zarr
 
-        if not np.isfinite(value).all():
+        if not _all_finite(value):
             raise AbsError(
                 f"{self.stage}: unit {unit.name} has values that are no numbers; the weights or "
                 f"what was stored before in {self.path.parent.parent} are damaged"
@@ -223,7 +223,7 @@ class Artifact:
         for path in written:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-            sums[str(path.relative_to(self.path))] = [path.stat().st_size, files.blake2b(path)]
+            sums[str(path.relative_to(self.path))] = [path.stat().st_size, files.checksum(path)]
         receipt = {
             "unit": unit.name,
             "rows": rows,
@@ -273,6 +273,14 @@ class Artifact:
         os.replace(self.path, trash)
         shutil.rmtree(trash, ignore_errors=True)
         self.__dict__.pop("manifest", None)
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    import numpy as np
+
+    if values.dtype == np.float16:  # by their bits: numpy would convert each of them
+        return bool((values.view(np.uint16) & 0x7FFF).max(initial=0) < 0x7C00)
+    return bool(np.isfinite(values).all())
 
 
 def _merkle(parts: Iterable[str]) -> str:

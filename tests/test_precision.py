@@ -17,6 +17,7 @@ from pipeline.models.batches import Batches
 from pipeline.models.clip import Clip
 from pipeline.models.preprocessing import squashed
 from pipeline.models.sources import ClipConfig, ClipSource, VitConfig, VitSource
+from pipeline.runtime import Runtime
 from tests.conftest import Runner, make_all
 from tests.small_models import CPU, clip_source, vit_source
 
@@ -115,6 +116,15 @@ def test_a_run_in_half_precision_ends_like_one_in_single(run_of: Runner) -> None
 # --- Batches ---------------------------------------------------------------------------------
 
 
+def batches_of(size: int) -> Batches:
+    return Batches(Runtime(batch_size=size), torch.device("cpu"))
+
+
+def test_the_device_decides_how_many_images_a_batch_has() -> None:
+    assert [Batches(Runtime(), torch.device(name)).size for name in ("cpu", "meta")] == [16, 256]
+    assert batches_of(7).size == 7
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -126,7 +136,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return batch * 2
 
-    batches, values = Batches(8), torch.arange(11)
+    batches, values = batches_of(8), torch.arange(11)
     assert torch.equal(batches(model, values), values * 2)
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
     assert batches.size == 2
@@ -138,7 +148,7 @@ def test_one_image_that_does_not_fit_is_an_error() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(AbsError, match="not the memory for a batch of 1"):
-        Batches(4)(model, torch.arange(4))
+        batches_of(4)(model, torch.arange(4))
 
 
 # --- Preprocessing ---------------------------------------------------------------------------

@@ -9,13 +9,19 @@ from torch import Tensor
 
 from pipeline.errors import AbsError
 from pipeline.progress import Reporter
+from pipeline.runtime import Runtime
+
+SIZES = {"cpu": 16}
+"""Images at once that a device does best with: on a CPU, what stays in its caches."""
+LARGE = 256
+"""On any other device."""
 
 
 class Batches:
     """Cuts what a model is given into batches; smaller ones, if the device lacks the memory."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, runtime: Runtime, device: torch.device) -> None:
+        self.size = runtime.batch_size or SIZES.get(device.type, LARGE)
 
     def __call__(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many."""

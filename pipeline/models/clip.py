@@ -43,7 +43,7 @@ class Clip:
         self._model = model.to(self.device).eval().requires_grad_(False)
         self._visual, self._blocks = visual, list(visual.transformer.resblocks)
         self._tokenizer = _tokenizer(source.resolved)
-        self._in_batches = Batches(runtime.batch_size)
+        self._in_batches = Batches(runtime, self.device)
         steps = transform.transforms
         self.preprocess = Preprocessing(
             Resizer(source.image_size, source.resize_mode, source.interpolation),

@@ -31,7 +31,7 @@ class AttentionVit:
         self._name = source.config.model
         self._model = _build(source.resolved).to(device, dtype).eval().requires_grad_(False)
         check(self._model, self._name)
-        self._in_batches = Batches(runtime.batch_size)
+        self._in_batches = Batches(runtime, device)
         self._seen_whole = False
         config, side = self._model.pretrained_cfg, int(self._model.patch_embed.img_size[0])
         self.preprocess = squashed(side, "bilinear", device)
