@@ -66,8 +66,8 @@ def run(
     if unneeded := [stage.name for stage in forced if stage not in stages]:
         raise ConfigError(f"--force {unneeded[0]}: not needed for {to} under these settings")
     if dry_run:
-        plan = report.states(chosen.store, stages, forced)
-        print_json(plan) if as_json else report.print_plan(plan)
+        planned = report.plan(chosen.store, stages, forced)
+        print_json(planned) if as_json else report.print_plan(planned)
         return
     outcomes = chosen.execute(stages, forced, quiet or as_json)
     results = report.results(chosen.store, stages[-1])
@@ -80,6 +80,22 @@ def run(
         report.print_results(results, chosen.store)
         report.print_skipped(chosen.store, chosen.named("index")[0])
         report.print_left_out(chosen.settings)
+
+
+@app.command()
+def plan(
+    dataset: DatasetOption,
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+    weights_dir: WeightsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would compute, write and hold in memory."""
+    from pipeline import report
+
+    chosen = Run.of(dataset, profile, set_, weights_dir)
+    planned = report.plan(chosen.store, chosen.stages)
+    print_json(planned) if as_json else report.print_plan(planned)
 
 
 @app.command()

@@ -9,11 +9,11 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import AbsError, MissingInput
+from pipeline.flow import READERS, ahead
 
 if TYPE_CHECKING:
     from pipeline.datasets.contents import Contents
@@ -57,7 +57,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def checksum(path: Path) -> str:
-    """Digest of a file's bytes as receipts have it: half of its sha256, which processors help with."""
+    """Digest of a file's bytes as receipts have it: half of its sha256."""
     return _sha256(path)[:32]
 
 
@@ -96,9 +96,11 @@ class Digests:
 
     def sha256(self, path: Path) -> str:
         """sha256 of one file."""
-        found = self._look(str(path), version_of(path), lambda: _sha256(path))
-        self._save()
-        return found
+        look = str(path), version_of(path)
+        if self._recall(*look) is None:
+            self._remember(*look, _sha256(path))
+            self._save()
+        return str(self._known[look[0]][-1])
 
     def sha256_many(
         self, contents: Contents, paths: Iterable[str], advance: Callable[[int], None]
@@ -108,22 +110,30 @@ class Digests:
         `advance` is told of each. What was read is remembered now and then, so that an interrupted
         look goes on from there.
         """
-        found = []
-        for path in paths:
-            read = partial(_sha256_of, contents, path)
-            found.append(self._look(contents.where(path), contents.version(path), read))
+        paths = list(paths)
+        looks = [(contents.where(path), contents.version(path)) for path in paths]
+        every = zip(paths, looks, strict=True)
+        unknown = [(path, look) for path, look in every if self._recall(*look) is None]
+        advance(len(paths) - len(unknown))
+
+        def read(item: tuple[str, object]) -> str:
+            return hashlib.sha256(contents.read(item[0])).hexdigest()
+
+        for (_, look), sha256 in ahead(read, unknown, depth=4 * READERS, threads=READERS):
+            self._remember(*look, sha256.result())
             advance(1)
         self._save()
-        return found
+        return [str(self._known[name][-1]) for name, _ in looks]
 
-    def _look(self, name: str, version: list[int], read: Callable[[], str]) -> str:
+    def _recall(self, name: str, version: list[int]) -> str | None:
         known = self._known.get(name)
-        if known is None or known[:-1] != version:
-            known = self._known[name] = [*version, read()]
-            self._unsaved += 1
-            if self._unsaved == SAVE_EVERY:
-                self._save()
-        return str(known[-1])
+        return str(known[-1]) if known is not None and known[:-1] == version else None
+
+    def _remember(self, name: str, version: list[int], sha256: str) -> None:
+        self._known[name] = [*version, sha256]
+        self._unsaved += 1
+        if self._unsaved == SAVE_EVERY:
+            self._save()
 
     def _save(self) -> None:
         if not self._unsaved:
@@ -133,10 +143,6 @@ class Digests:
             write_atomic(self._memory, json.dumps(self._known).encode())
         except OSError:
             return  # a read-only store can still be read; the next look hashes again
-
-
-def _sha256_of(contents: Contents, path: str) -> str:
-    return hashlib.sha256(contents.read(path)).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -5,10 +5,14 @@ Both are bounded, so that memory is, and both hand their errors to whoever waits
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+READERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+"""Threads that read and decode files: Python's lock is free while they do."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import AbsError
+from pipeline.flow import READERS, ahead
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,17 +52,19 @@ class Images:
         self._held: dict[int, Image.Image] = {}
 
     def block(self, rows: slice) -> Iterator[Image.Image]:
-        """The images of `rows`, in order, one at a time."""
+        """The images of `rows`, in order; a few are decoded before they are asked for."""
         if rows != self._rows:
             self._rows, self._held = rows, {}
-        for row in range(rows.start, rows.stop):
-            image = self._held.get(row)
-            if image is None:
-                path, sha256 = self._files[row]
-                image = decode(read_verified(self._contents, path, sha256))
-                if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
-                    self._held[row] = image
+        places = range(rows.start, rows.stop)
+        for row, decoded in ahead(self._image, places, depth=READERS, threads=READERS):
+            image = decoded.result()
+            if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
+                self._held[row] = image
             yield image
+
+    def _image(self, row: int) -> Image.Image:
+        held = self._held.get(row)
+        return decode(read_verified(self._contents, *self._files[row])) if held is None else held
 
     def sha256(self, rows: slice) -> list[str]:
         """The sha256 of the files of `rows`, in order; nothing is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,8 +13,9 @@ from rich.table import Table
 
 from pipeline.errors import MissingInput
 from pipeline.methods import METHODS
+from pipeline.runner import AHEAD
 from pipeline.settings import Settings
-from pipeline.stage import Stage
+from pipeline.stage import Footprint, Stage
 from pipeline.store import Store
 
 
@@ -58,11 +59,42 @@ def print_status(rows: list[dict[str, Any]]) -> None:
     _print_states(rows, ("stage", "state", "units", "size", "age", "key"))
 
 
+def plan(store: Store, stages: list[Stage], forced: Iterable[Stage] = ()) -> list[dict[str, Any]]:
+    """The states, with what is left to do of each stage.
+
+    todo: units. writes: bytes of arrays they will take in the store. holds: bytes of memory for
+    the units on their way, beside the model. None where it is not known yet.
+    """
+    rows = states(store, stages, forced)
+    for row, stage in zip(rows, stages, strict=True):
+        row |= _work(store, stage, row)
+    return rows
+
+
+def _work(store: Store, stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
+    todo = None
+    if row["units"] is not None:
+        kept = 0 if row["state"] == "forced" else row["done"]
+        todo = 0 if row["state"] == "done" else row["units"] - kept
+    try:
+        each = stage.footprint(store)
+    except MissingInput:
+        each = Footprint(None, None)
+    at_once = 1 + 2 * AHEAD if todo is None else min(todo, 1 + 2 * AHEAD)
+    return {
+        "todo": todo,
+        "writes": None if todo is None or each.written is None else todo * each.written,
+        "holds": None if each.held is None else at_once * each.held,
+    }
+
+
 def print_plan(rows: list[dict[str, Any]]) -> None:
     """What a run would do."""
-    _print_states(rows, ("stage", "state", "units", "key"))
+    _print_states(rows, ("stage", "state", "units", "to do", "writes", "memory", "key"))
     todo = [row["stage"] for row in rows if row["state"] != "done"]
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
+    if todo:
+        print("Memory is for the units on their way, beside a model and its batch.")
 
 
 def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
@@ -89,11 +121,18 @@ def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
             "state": row["state"] + failed,
             "units": "?" if row["units"] is None else str(row["units"]),
             "size": size(row["bytes"]) if row["bytes"] else "",
+            "to do": _known(row.get("todo"), str),
+            "writes": _known(row.get("writes"), size),
+            "memory": _known(row.get("holds"), size),
             "age": "" if row["age"] is None else age(row["age"]),
             "key": row["key"],
         }
         table.add_row(*(cells[column] for column in columns))
     _print(table)
+
+
+def _known(value: int | None, shown: Callable[[int], str]) -> str:
+    return "?" if value is None else shown(value) if value else ""
 
 
 def results(store: Store, stage: Stage) -> list[dict[str, Any]]:

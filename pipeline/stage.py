@@ -50,6 +50,16 @@ class Unit:
         return rows * (self.crops.stop - self.crops.start) if self.crops else rows
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What a unit takes, in bytes; None where that is known only once a model is loaded."""
+
+    held: int | None
+    """Memory for what is read, made and written of it, beside the model and its batch."""
+    written: int | None
+    """Room in the store, for arrays: a whole chunk, also where it is not full."""
+
+
 WHOLE = Unit("all", slice(0, 1))
 """The only unit of a stage that is not divided."""
 
@@ -129,6 +139,10 @@ class Stage(ABC):
     @abstractmethod
     def worker(self, store: Store) -> Worker:
         """Load what the units need. Heavy imports belong here."""
+
+    def footprint(self, store: Store) -> Footprint:
+        """What a whole unit takes; MissingInput if an input is not there yet."""
+        return Footprint(None, None)
 
     def verify(self, artifact: Artifact) -> None:
         """Raise AbsError if the finished units together are not what the stage promises."""

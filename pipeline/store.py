@@ -21,7 +21,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +82,8 @@ class Artifact:
 
     path: Path
     stage: str
+    _opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Arrays that units are written to."""
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -161,6 +163,7 @@ class Artifact:
         import zarr
 
         path = self.path / f"{spec.name}.zarr"
+        self._opened.pop(spec.name, None)
         with files.locked(self.path / "claims" / f"{spec.name}.lock"):
             if not (path / "zarr.json").exists():
                 zarr.create_array(
@@ -208,9 +211,12 @@ class Artifact:
                 f"{self.stage}: unit {unit.name} has values that are no numbers; the weights or "
                 f"what was stored before in {self.path.parent.parent} are damaged"
             )
-        array = zarr.open_array(
-            self.path / f"{name}.zarr", mode="r+", config={"write_empty_chunks": True}
-        )
+        array = self._opened.get(name)
+        if array is None:
+            # Without it every value would be compared with the fill value first.
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                array = zarr.open_array(self.path / f"{name}.zarr", mode="r+")
+            self._opened[name] = array
         where = (unit.rows,) if unit.crops is None else (unit.rows, unit.crops)
         array[where] = value
         starts = [part.start // chunk for part, chunk in zip(where, array.chunks, strict=False)]
@@ -269,6 +275,7 @@ class Artifact:
         """Take the artifact out of the store in one step, then delete it."""
         if not self.path.exists():
             return
+        self._opened.clear()
         trash = self.path.with_name(f".trash-{self.path.name}-{uuid.uuid4().hex[:8]}")
         os.replace(self.path, trash)
         shutil.rmtree(trash, ignore_errors=True)
@@ -278,8 +285,9 @@ class Artifact:
 def _all_finite(values: np.ndarray) -> bool:
     import numpy as np
 
-    if values.dtype == np.float16:  # by their bits: numpy would convert each of them
-        return bool((values.view(np.uint16) & 0x7FFF).max(initial=0) < 0x7C00)
+    if values.dtype == np.float16:  # by their bits, which are in order: numpy would convert each
+        positive, negative = values.view(np.int16), values.view(np.uint16)
+        return bool(positive.max(initial=0) < 0x7C00 and negative.max(initial=0) < 0xFC00)
     return bool(np.isfinite(values).all())
 
 

@@ -28,7 +28,7 @@ from pipeline.methods import METHODS
 from pipeline.models.sources import ClipSource
 from pipeline.options import variants_command
 from pipeline.runtime import Runtime
-from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
+from pipeline.stage import ArraySpec, Footprint, Stage, Unit, Worker, row_units
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -240,6 +240,11 @@ class Descriptions(Stage):
     def units(self, store: Store) -> list[Unit]:
         """Blocks of texts."""
         return row_units(len(self.prompts.rows), BLOCK)
+
+    def footprint(self, store: Store) -> Footprint:
+        """Vectors in float32."""
+        vectors = 4 * BLOCK * self.clip.dim
+        return Footprint(2 * vectors, vectors)
 
     def worker(self, store: Store) -> Worker:
         """Load CLIP."""

@@ -23,7 +23,7 @@ from pipeline.kernels.prompt_names import FeaturePrompt, RawPrompt
 from pipeline.models.sources import ClipSource
 from pipeline.options import variants_command
 from pipeline.runtime import Runtime
-from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
+from pipeline.stage import ArraySpec, Footprint, Stage, Unit, Worker, row_units
 from pipeline.views import BOX, WINDOW, ViewSet
 
 if TYPE_CHECKING:
@@ -65,6 +65,18 @@ class _Embeddings(Stage):
     runtime: Annotated[Runtime, RUNTIME]
 
     kind: ClassVar[str] = "embeddings"
+
+    def footprint(self, store: Store) -> Footprint:
+        """What CLIP is shown, in bytes, then vectors in float32 and as they are stored."""
+        vectors = self.image_block * self._each(store) * self.clip.dim
+        return Footprint(self._shown(self.image_block, store) + 6 * vectors, 2 * vectors)
+
+    def _each(self, store: Store) -> int:
+        """Vectors of an image in a unit."""
+        return 1
+
+    def _shown(self, rows: int, store: Store) -> int:
+        return 3 * self.clip.image_size**2 * rows
 
     def _load(self, store: Store) -> tuple[Clip, Images]:
         from pipeline.models.clip import Clip
@@ -110,6 +122,9 @@ class _ViewEmbeddings(_Embeddings):
         """As the views."""
         return self.views.units(store)
 
+    def _each(self, store: Store) -> int:
+        return self.views.shape(store)[1]
+
     def _views(self, store: Store) -> tuple[ArraySpec, Callable[[Unit], pd.DataFrame]]:
         table = store.open(self.views).table
         array = self._array(store, *self.views.shape(store))
@@ -129,6 +144,9 @@ class BoxEmbeddings(_ViewEmbeddings):
         """The view set."""
         return self.views.variant
 
+    def _shown(self, rows: int, store: Store) -> int:
+        return super()._shown(rows, store) * self._each(store)
+
     def worker(self, store: Store) -> Worker:
         """Load CLIP and open the boxes."""
         clip, images = self._load(store)
@@ -143,6 +161,10 @@ class WindowEmbeddings(_ViewEmbeddings):
 
     version: ClassVar[int] = 2
     variant = "feature"
+
+    def _shown(self, rows: int, store: Store) -> int:
+        tokens = 4 * (1 + self.clip.grid**2) * self.clip.width
+        return super()._shown(rows, store) + tokens * rows
 
     def check(self) -> None:
         """The layer must be one of CLIP's."""

@@ -8,6 +8,7 @@ What classes are called is no part of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from pydantic import Field
 from pipeline.config import Section
 from pipeline.datasets import Dataset
 from pipeline.errors import AbsError
+from pipeline.flow import READERS, ahead
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Unit, Worker, row_units
 
@@ -81,9 +83,10 @@ class IndexWorker(Worker):
 
     def read(self, unit: Unit) -> list[tuple[int, int] | str]:
         """(width, height) of each sample, or why it cannot be read."""
-        files = zip(self.dataset.samples[unit.rows], self.dataset.sha256[unit.rows], strict=True)
-        contents = self.dataset.contents
-        return [_size(contents, path, sha256) for (path, _), sha256 in files]
+        paths = [path for path, _ in self.dataset.samples[unit.rows]]
+        files = zip(paths, self.dataset.sha256[unit.rows], strict=True)
+        sizes = ahead(partial(_size, self.dataset.contents), files, depth=READERS, threads=READERS)
+        return [size.result() for _, size in sizes]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
         """The tables; what the reader skipped comes with the first unit."""
@@ -103,10 +106,10 @@ class IndexWorker(Worker):
         }
 
 
-def _size(contents: Contents, path: str, sha256: str) -> tuple[int, int] | str:
+def _size(contents: Contents, file: tuple[str, str]) -> tuple[int, int] | str:
     from pipeline.images import decode, read_verified
 
-    content = read_verified(contents, path, sha256)
+    content = read_verified(contents, *file)
     try:
         return decode(content).size
     except Exception as error:  # whatever a damaged file makes Pillow raise

@@ -22,7 +22,7 @@ from pipeline.methods import method_of, views_read
 from pipeline.methods.base import Given, Matching, Method, Scorer, View, Views
 from pipeline.options import stage_command
 from pipeline.runtime import Runtime
-from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
+from pipeline.stage import ArraySpec, Footprint, Stage, Unit, Worker, row_units
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +107,14 @@ class Scores(Stage):
     def units(self, store: Store) -> list[Unit]:
         """Blocks of images."""
         return row_units(store.rows(self.index), self.image_block)
+
+    def footprint(self, store: Store) -> Footprint:
+        """Vectors of all views as stored and in float32, then logits."""
+        rows, present = self.image_block, sum(self.classes.present)
+        arrays = [store.open(stage).array("embeddings") for stage in self.views.values()]
+        vectors = sum(array.shape[1] * array.shape[2] for array in arrays)
+        logits = 4 * rows * len(self.methods) * present
+        return Footprint(6 * rows * vectors + 2 * logits, logits)
 
     def worker(self, store: Store) -> Worker:
         """Load the text vectors, open the embeddings."""

@@ -74,6 +74,7 @@ def compared(what: str, ours: Work, against: Work, pairs: int, note: str = "") -
     return Row(what, a, b, statistics.median(y / x for x, y in found), note)
 
 
+@torch.inference_mode()
 def _seconds(work: Work) -> float:
     start = time.perf_counter()
     work()
@@ -85,7 +86,7 @@ def _seconds(work: Work) -> float:
 def main(images: Path, number: int, pairs: int, out: Path) -> None:
     """Measure, print a Markdown table, and store it below `out`."""
     rows, reporter = [], Reporter()
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+    with tempfile.TemporaryDirectory() as folder:
         case = Case.of(Path(folder), images, number)
         for part in (kernels, store, indexing, encoders, stages, together, cached):
             for row in part(case, pairs):
@@ -291,7 +292,6 @@ def store(case: Case, pairs: int) -> Iterator[Row]:
     shape, chunks = (1024, N, DIM), (block, N, DIM)
     spec = ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16")
     artifact, plainly = Artifact(case.folder / "vectors", "vectors"), case.folder / "plain"
-    plainly.mkdir()
 
     def write() -> None:
         artifact.remove()
@@ -303,6 +303,8 @@ def store(case: Case, pairs: int) -> Iterator[Row]:
         artifact.finalise({})
 
     def write_plainly() -> None:
+        shutil.rmtree(plainly, ignore_errors=True)
+        plainly.mkdir()
         for unit in units:
             with open(plainly / f"{unit.name}.npy", "wb") as file:
                 np.save(file, values)
@@ -395,7 +397,9 @@ def stages(case: Case, pairs: int) -> Iterator[Row]:
         note = ""
         if name != "attention":  # its plain model has weights of its own
             (stored,) = case.work(name).values()
-            worst = np.abs(stored - plainly().numpy().reshape(stored.shape)).max()
+            with torch.inference_mode():
+                plain_vectors = plainly()
+            worst = np.abs(stored - plain_vectors.numpy().reshape(stored.shape)).max()
             note = f"differs by {worst:.1e} at most"
         ours = lambda name=name: case.work(name)  # noqa: E731
         yield compared(f"{name}, from files", ours, plainly, pairs, note)

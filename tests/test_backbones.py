@@ -113,7 +113,7 @@ def test_a_served_name_has_the_measures_that_its_source_says() -> None:
         ({"patch_size": [16]}, r"has the patch_size \[16\], not a square"),
         ({"qk_norm": True}, r"has blocks that cannot be split \(qk_norm\)"),
         ({"block_type": "custom"}, "has blocks that cannot be split"),
-        ({"layers": "12"}, r"layers, embed_dim of \[56, 8, '12', 24\]"),
+        ({"layers": "12"}, r"layers, embed_dim, width of \[56, 8, '12', 24, 32\]"),
         ({"layers": 12.5}, "expected whole numbers"),
         ({"image_size": None}, "expected whole numbers"),
         ({"image_size": 7}, "a patch within the image"),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import report
 from pipeline.commands import Run
-from tests.conftest import DEMO, Runner
+from tests.conftest import DEMO, Runner, make_all
 
 ALL = "scores.methods=null"
 
@@ -116,3 +117,34 @@ NEEDED: dict[str, list[str]] = {
 @pytest.mark.parametrize("change", NEEDED)
 def test_a_plan_holds_what_the_chosen_methods_need(run_of: Runner, change: str) -> None:
     assert set(keys(run_of(change))) == set(NEEDED[change])
+
+
+# --- What a run will take ---------------------------------------------------------------------
+
+
+def test_a_plan_says_before_anything_runs_what_a_unit_holds_and_later_what_is_written(
+    run_of: Runner,
+) -> None:
+    run = run_of()
+    first = {row["stage"]: row for row in report.plan(run.store, run.stages)}
+    assert first["embeddings-raw"]["todo"] is None
+    # 3 images x 2 crops x 80 x 80 pixels, their vectors as made and as stored, three units at once
+    assert first["embeddings-raw"]["holds"] == 3 * 3 * 2 * (3 * 80 * 80 + 128 * 6)
+    *others, scores, metrics = run.stages
+    run.execute(others, [], quiet=True)
+    planned = {row["stage"]: row for row in report.plan(run.store, run.stages)}
+    assert {planned[stage.name]["todo"] for stage in others} == {0}
+    run.execute([scores, metrics], [], quiet=True)
+    assert planned["scores"]["writes"] == bytes_of_arrays(run, "scores")
+    grown = run_of("scores.n=7")
+    later = {row["stage"]: row for row in report.plan(grown.store, grown.stages)}
+    before = bytes_of_arrays(grown, "embeddings-raw")
+    assert later["embeddings-raw"]["todo"] == 6
+    make_all(grown)
+    written = bytes_of_arrays(grown, "embeddings-raw") - before
+    assert later["embeddings-raw"]["writes"] == written > 0
+
+
+def bytes_of_arrays(run: Run, name: str) -> int:
+    folder = run.store.artifact(run.named(name)[0]).path
+    return sum(file.stat().st_size for file in folder.rglob("*.zarr/c/**/*") if file.is_file())

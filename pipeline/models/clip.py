@@ -40,7 +40,9 @@ class Clip:
         model, transform = _build(source.resolved)
         visual, dtype = _plain_vit(model), dtype_of(source.config.precision)
         _convert(model, visual, dtype)
-        self._model = model.to(self.device).eval().requires_grad_(False)
+        # Nothing asks for gradients here, but only for weights that could have them torch folds a
+        # batch of texts into one product: in bfloat16 that is four times as fast.
+        self._model = model.to(self.device).eval()
         self._visual, self._blocks = visual, list(visual.transformer.resblocks)
         self._tokenizer = _tokenizer(source.resolved)
         self._in_batches = Batches(runtime, self.device)

@@ -191,6 +191,11 @@ class ClipSource(Source):
         """Length of an embedding."""
         return self.vision.dim
 
+    @property
+    def width(self) -> int:
+        """Length of a token of the image encoder."""
+        return self.vision.width
+
     @cached_property
     def vision(self) -> Vision:
         """Measures of the image encoder; ConfigError if it cannot serve feature crops."""

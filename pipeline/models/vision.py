@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-DEFAULTS = {"image_size": 224, "patch_size": 16, "layers": 12}
+DEFAULTS = {"image_size": 224, "patch_size": 16, "layers": 12, "width": 768}
 """What open_clip takes where a configuration is silent."""
 
 CUSTOM = (
@@ -42,6 +42,8 @@ class Vision:
     """Blocks."""
     dim: int
     """Length of an embedding."""
+    width: int
+    """Length of a token."""
 
     @property
     def grid(self) -> int:
@@ -62,11 +64,12 @@ def vision_of(name: str, config: Any) -> Vision:
         raise ConfigError(f"clip.model: {name} {reason}; {A_VIT}")
     _check_text(name, text)
     sides = [_side(vision, field) for field in ("image_size", "patch_size")]
-    numbers = [*sides, _value(vision, "layers"), parts.get("embed_dim")]
+    lengths = [parts.get("embed_dim"), _value(vision, "width")]
+    numbers = [*sides, _value(vision, "layers"), *lengths]
     if not all(map(_positive, numbers)) or sides[0] < sides[1]:
         raise ConfigError(
-            f"clip.model: {name} has image_size, patch_size, layers, embed_dim of {numbers}; "
-            "expected whole numbers and a patch within the image"
+            f"clip.model: {name} has image_size, patch_size, layers, embed_dim, width of "
+            f"{numbers}; expected whole numbers and a patch within the image"
         )
     return Vision(*numbers)
 
