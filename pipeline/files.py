@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import AbsError, MissingInput
-from pipeline.flow import READERS, ahead
+from pipeline.flow import READERS, ahead, readers
 
 if TYPE_CHECKING:
     from pipeline.datasets.contents import Contents
@@ -119,7 +119,7 @@ class Digests:
         def read(item: tuple[str, object]) -> str:
             return hashlib.sha256(contents.read(item[0])).hexdigest()
 
-        for (_, look), sha256 in ahead(read, unknown, depth=4 * READERS, threads=READERS):
+        for (_, look), sha256 in ahead(readers(), read, unknown, depth=4 * READERS):
             self._remember(*look, sha256.result())
             advance(1)
         self._save()

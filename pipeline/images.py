@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import AbsError
-from pipeline.flow import READERS, ahead
+from pipeline.flow import READERS, ahead, readers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class Images:
         if rows != self._rows:
             self._rows, self._held = rows, {}
         places = range(rows.start, rows.stop)
-        for row, decoded in ahead(self._image, places, depth=READERS, threads=READERS):
+        for row, decoded in ahead(readers(), self._image, places, depth=READERS):
             image = decoded.result()
             if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
                 self._held[row] = image

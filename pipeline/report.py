@@ -76,6 +76,8 @@ def _work(store: Store, stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
     if row["units"] is not None:
         kept = 0 if row["state"] == "forced" else row["done"]
         todo = 0 if row["state"] == "done" else row["units"] - kept
+    if todo == 0:
+        return {"todo": 0, "writes": 0, "holds": 0}
     try:
         each = stage.footprint(store)
     except MissingInput:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +79,14 @@ class _Pass:
     )
     failed: list[tuple[Unit, Exception]] = field(default_factory=list)
 
-    def __call__(self, todo: list[Unit], depth: int) -> Iterator[Unit]:
+    def __call__(self, todo: list[Unit], depth: int) -> Generator[Unit, None, None]:
         """Bring each of `todo` to its receipt; yields those that have one, or have failed."""
-        computed = self._computed(ahead(self._read, todo, depth))
-        for (unit, _, _), written in ahead(self._write, computed, depth):
-            with self._of(unit):
-                self._wait(written)
-            yield unit
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+            computed = self._computed(ahead(reader, self._read, todo, depth))
+            for (unit, _, _), written in ahead(writer, self._write, computed, depth):
+                with self._of(unit):
+                    self._wait(written)
+                yield unit
 
     def _read(self, unit: Unit) -> tuple[Any, float]:
         start = time.perf_counter()
@@ -146,8 +147,12 @@ def _compute(
     units = _Pass(worker, artifact)
     units.clocks["load"] = time.perf_counter() - start
     reporter.say(_start(stage, todo, of))
-    with reporter.stage(stage.name, sum(u.size for u in todo), stage.counts) as advance:
-        for unit in units(todo, AHEAD):
+    size = sum(unit.size for unit in todo)
+    with (
+        reporter.stage(stage.name, size, stage.counts) as advance,
+        closing(units(todo, AHEAD)) as finished,
+    ):
+        for unit in finished:
             advance(unit.size)
     if units.failed:
         raise _failure(stage, artifact, units.failed)

@@ -16,7 +16,7 @@ from pydantic import Field
 from pipeline.config import Section
 from pipeline.datasets import Dataset
 from pipeline.errors import AbsError
-from pipeline.flow import READERS, ahead
+from pipeline.flow import READERS, ahead, readers
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Unit, Worker, row_units
 
@@ -85,7 +85,7 @@ class IndexWorker(Worker):
         """(width, height) of each sample, or why it cannot be read."""
         paths = [path for path, _ in self.dataset.samples[unit.rows]]
         files = zip(paths, self.dataset.sha256[unit.rows], strict=True)
-        sizes = ahead(partial(_size, self.dataset.contents), files, depth=READERS, threads=READERS)
+        sizes = ahead(readers(), partial(_size, self.dataset.contents), files, depth=READERS)
         return [size.result() for _, size in sizes]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
