@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: in order, bounded, each error met by the unit that caused it."""
+"""Reading ahead and writing behind: in order, bounded, each error met by its own unit."""
 
 from __future__ import annotations
 

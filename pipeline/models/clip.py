@@ -10,7 +10,12 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import convert_weights_to_lp
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import (
+    LayerNorm,
+    LayerNormFp32,
+    ResidualAttentionBlock,
+    VisionTransformer,
+)
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize, ToTensor
 
@@ -142,6 +147,9 @@ def _convert(model: Any, visual: VisionTransformer, dtype: torch.dtype) -> None:
     convert_weights_to_lp(model, dtype)
     blocks[-1] = last
     projection.data = exact
+    for module in model.modules():
+        if isinstance(module, LayerNorm):  # CUDA takes no norm whose weights are of another dtype
+            module.__class__ = LayerNormFp32
 
 
 def _build(model: Resolved) -> tuple[Any, Compose]:
