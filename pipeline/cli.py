@@ -213,8 +213,8 @@ def init(
 @app.command()
 def bench(
     images: Annotated[
-        str, typer.Option(help="A folder of photographs; the demo's drawings without it.")
-    ] = "pipeline/demo/images",
+        str | None, typer.Option(help="A folder of photographs; the demo's drawings without it.")
+    ] = None,
     number: Annotated[int, typer.Option(min=1, help="Images that stages work on.")] = 2,
     pairs: Annotated[int, typer.Option(min=1, help="Turns that both ways take.")] = 5,
 ) -> None:
@@ -227,7 +227,8 @@ def bench(
     from tests.bench import main
 
     store = Paths(artifacts=os.environ.get("ABS_ARTIFACTS", "artifacts")).store
-    main(PROJECT / expand(images), number, pairs, store / "bench")
+    chosen = expand(images) if images else PROJECT / "pipeline" / "demo" / "images"
+    main(chosen, number, pairs, store / "bench")
 
 
 def run_app() -> int:

@@ -96,7 +96,7 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
     todo = [row["stage"] for row in rows if row["state"] != "done"]
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
-        print("Memory is for the units on their way, beside a model and its batch.")
+        print("Memory is for the units on their way, beside a model, its batch and open images.")
 
 
 def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:

@@ -62,8 +62,8 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
     started = time.perf_counter()
     seconds = _compute(stage, store, artifact, todo, len(units), reporter) if todo else {}
     stage.verify(artifact)
-    artifact.finalise(provenance(stage, store, settings))
     took = {name: round(value, 3) for name, value in seconds.items()}
+    artifact.finalise({**provenance(stage, store, settings), "last_pass": took})
     reporter.say(_summary(stage, todo, len(units), time.perf_counter() - started, took))
     return Outcome(*base, state="computed", units=len(units), computed=len(todo), seconds=took)
 
@@ -80,13 +80,16 @@ class _Pass:
     failed: list[tuple[Unit, Exception]] = field(default_factory=list)
 
     def __call__(self, todo: list[Unit], depth: int) -> Generator[Unit, None, None]:
-        """Bring each of `todo` to its receipt; yields those that have one, or have failed."""
+        """Bring each of `todo` to its receipt; yields those that went through."""
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             computed = self._computed(ahead(reader, self._read, todo, depth))
-            for (unit, _, _), written in ahead(writer, self._write, computed, depth):
-                with self._of(unit):
-                    self._wait(written)
-                yield unit
+            try:
+                for (unit, _, _), written in ahead(writer, self._write, computed, depth):
+                    with self._of(unit):
+                        self._wait(written)
+                    yield unit
+            finally:
+                reader.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, unit: Unit) -> tuple[Any, float]:
         start = time.perf_counter()

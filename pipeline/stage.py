@@ -100,7 +100,8 @@ class Worker(ABC):
         return []
 
     def read(self, unit: Unit) -> Any:
-        """Everything `compute` needs of the unit; no arithmetic here."""
+        """Everything `compute` needs of the unit, in a thread of its own: files, and what makes
+        arrays of them."""
         return None
 
     @abstractmethod

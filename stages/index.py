@@ -112,6 +112,8 @@ def _size(contents: Contents, file: tuple[str, str]) -> tuple[int, int] | str:
     content = read_verified(contents, *file)
     try:
         return decode(content).size
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a damaged file makes Pillow raise
         return f"{type(error).__name__}: {error}"
 

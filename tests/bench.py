@@ -186,8 +186,8 @@ class Case:
     @cached_property
     def plain(self) -> plain.Plain:
         """The plain way, with the very weights of the CLIP above."""
-        vit = timm.create_model(VIT).eval().requires_grad_(False)
-        return plain.Plain(self.workers["embeddings-raw"].clip._model, vit)
+        clip = self.workers["embeddings-raw"].clip
+        return plain.Plain(clip._model, timm.create_model(VIT).eval().to(clip.device))
 
     @cached_property
     def plain_stages(self) -> dict[str, Callable[[], Any]]:
@@ -223,7 +223,8 @@ class Case:
 
 def kernels(case: Case, pairs: int) -> Iterator[Row]:
     """Products, crops and matching."""
-    a, b = torch.randn(2048, 768), torch.randn(768, 3072)
+    device = case.plain.device
+    a, b = torch.randn(2048, 768, device=device), torch.randn(768, 3072, device=device)
     short = a.bfloat16(), b.bfloat16()
     work = 2 * a.numel() * b.shape[1]
     row = compared(
@@ -235,19 +236,19 @@ def kernels(case: Case, pairs: int) -> Iterator[Row]:
     rates = [4 * work / seconds / 1e9 for seconds in (row.ours, row.against)]
     yield replace(row, note=f"{rates[0]:.0f} and {rates[1]:.0f} GFLOP/s")
     yield _crops(case, pairs)
-    yield _matching(pairs)
+    yield _matching(device, pairs)
 
 
 def _crops(case: Case, pairs: int) -> Row:
     image = decode(case.files[0].read_bytes())
-    held, generator = planes(image), np.random.default_rng(0)
+    held, generator = planes(image).to(case.plain.device), np.random.default_rng(0)
     shares = generator.random((2, N, 2))
     sides = ((0.5 + 0.4 * shares[0]) * min(image.size)).astype(int)
     corners = (shares[1] * (np.array(image.size) - sides)).astype(int)
     boxes = np.concatenate([corners, corners + sides], axis=1)
     resizer, by_pillow = Resizer(224), case.plain.geometry
     found = np.stack([np.asarray(by_pillow(image.crop(tuple(box)))) for box in boxes.tolist()])
-    differing = int((resizer(held, boxes).numpy() != found.transpose(0, 3, 1, 2)).sum())
+    differing = int((resizer(held, boxes).cpu().numpy() != found.transpose(0, 3, 1, 2)).sum())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     row = compared(
@@ -261,12 +262,13 @@ def _crops(case: Case, pairs: int) -> Row:
     return row
 
 
-def _matching(pairs: int) -> Row:
+def _matching(device: torch.device, pairs: int) -> Row:
     texts = F.normalize(torch.randn(CLASSES * EACH, DIM), dim=-1)
     labels = torch.arange(CLASSES).repeat_interleave(EACH)
     crops = F.normalize(torch.randn(8, 2 * N, DIM), dim=-1)
-    table, rows = Descriptions.from_rows(texts, labels, CLASSES), crops.flatten(0, 1)
-    out = torch.empty(len(rows), 5000)
+    table = Descriptions.from_rows(texts, labels, CLASSES).to(device)
+    texts, labels, crops = texts.to(device), labels.to(device), crops.to(device)
+    rows, out = crops.flatten(0, 1), torch.empty(8 * 2 * N, 5000, device=device)
 
     def product() -> None:
         for start in range(0, len(texts), 5000):
@@ -373,7 +375,8 @@ def encoders(case: Case, pairs: int) -> Iterator[Row]:
         2 * pairs,
     )
     yield replace(row, note=f"{1 / row.ratio:.3f} of a forward")
-    maps, bare = case.workers["attention"].maps, timm.create_model(VIT).eval()
+    maps = case.workers["attention"].maps
+    bare = timm.create_model(VIT).eval().to(clip.device)
     yield compared(
         "attention of 16 images, against a bare forward of timm",
         lambda: maps.attention(pixels[:16]),
@@ -399,7 +402,7 @@ def stages(case: Case, pairs: int) -> Iterator[Row]:
             (stored,) = case.work(name).values()
             with torch.inference_mode():
                 plain_vectors = plainly()
-            worst = np.abs(stored - plain_vectors.numpy().reshape(stored.shape)).max()
+            worst = np.abs(stored - plain_vectors.cpu().numpy().reshape(stored.shape)).max()
             note = f"differs by {worst:.1e} at most"
         ours = lambda name=name: case.work(name)  # noqa: E731
         yield compared(f"{name}, from files", ours, plainly, pairs, note)

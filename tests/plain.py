@@ -26,7 +26,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Plain:
-    """An open_clip CLIP and a timm ViT, in float32 on the CPU."""
+    """An open_clip CLIP and a timm ViT, in float32."""
 
     clip: Any
     vit: Any
@@ -35,6 +35,12 @@ class Plain:
         """Have every attention of the ViT show its maps."""
         for block in self.vit.blocks:
             block.attn.fused_attn = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where CLIP is."""
+        found: torch.device = self.clip.visual.proj.device
+        return found
 
     @property
     def geometry(self) -> Callable[[Image.Image], Image.Image]:
@@ -55,6 +61,7 @@ class Plain:
         config, side = self.vit.pretrained_cfg, self.vit.patch_embed.img_size[0]
         mean, std = (torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
         rows: list[Tensor] = []
+        device = next(self.vit.parameters()).device
         dropout = self.vit.blocks[-1].attn.attn_drop
         hook = dropout.register_forward_hook(
             lambda *told: rows.append(told[2][:, :, 0, 1:].mean(1))
@@ -62,13 +69,13 @@ class Plain:
         for file in files:
             image = Image.open(file).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-            self.vit.forward_features(((pixels - mean) / std)[None])
+            self.vit.forward_features(((pixels - mean) / std)[None].to(device))
         hook.remove()
         return torch.cat(rows)
 
     def texts(self, texts: list[str]) -> Tensor:
         """(texts, dim)"""
-        return F.normalize(self.clip.encode_text(open_clip.tokenize(texts)), dim=-1)
+        return F.normalize(self.clip.encode_text(open_clip.tokenize(texts).to(self.device)), dim=-1)
 
     def images(self, files: list[Path]) -> Tensor:
         """(images, dim)"""
@@ -88,7 +95,8 @@ class Plain:
         transform, visual, found = self.transform, self.clip.visual, []
         *blocks, last = visual.transformer.resblocks
         for file, of_image in zip(files, windows.tolist(), strict=True):
-            tokens = visual._embeds(transform(Image.open(file).convert("RGB"))[None])
+            pixels = transform(Image.open(file).convert("RGB"))[None]
+            tokens = visual._embeds(pixels.to(self.device))
             for block in blocks:
                 tokens = block(tokens)
             grid = math.isqrt(tokens.shape[1] - 1)
@@ -106,7 +114,7 @@ class Plain:
 
     def encode(self, batch: list[Tensor]) -> Tensor:
         """Preprocessed images to unit vectors (n, dim)."""
-        pixels = torch.stack(batch)
+        pixels = torch.stack(batch).to(self.device)
         parts = [
             self.clip.encode_image(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)
         ]

@@ -81,6 +81,18 @@ def test_a_list_of_names_in_the_order_of_labels(written: Written) -> None:
     assert (classes.names, places) == (("Little Auk", "bee-eater", "crane"), [0, 1, 2])
 
 
+def test_a_list_is_joined_with_numbers_by_the_numbers(written: Written) -> None:
+    """Which come in the order of text where a table has them as names: 0, 1, 10, 11, 2."""
+    labels = sorted(map(str, range(12)))
+    names = written("names", [f"name {number}" for number in range(13)])
+    found = of(*labels)
+    classes, places = settle(found, names, None, unique=False)
+    assert classes.names == tuple(f"name {label}" for label in labels)
+    assert (places, len(found.classes)) == (list(range(12)), 12)
+    with pytest.raises(AbsError, match="11 names, but the dataset has a class 11"):
+        settle(of(*labels), written("few", ["x"] * 11), None, unique=False)
+
+
 def test_a_list_may_have_two_classes_of_one_name(written: Written) -> None:
     names = written("names", ["crane", "wren", "crane"])
     classes, _ = settle(of("crane", "wren", "Crane"), names, None, unique=True)

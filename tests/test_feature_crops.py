@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIPVisionCfg, _build_vision_tower
 from torch import Tensor
 
-from pipeline.kernels.blocks import Marks
 from pipeline.kernels.feature_crops import (
-    Sequences,
     encode_windows,
     finish,
     prompt_windows,
@@ -167,38 +165,3 @@ def test_a_single_token_fills_the_grid() -> None:
     (found,) = resize_windows(tokens, torch.tensor([[5, 2, 6, 3]]))
     assert torch.equal(found[0], tokens[0])
     assert torch.allclose(found[1:], tokens[1 + 2 * 7 + 5].expand(49, -1), rtol=1e-12)
-
-
-def marked(count: int) -> Sequences:
-    values = torch.arange(count * 5.0).reshape(count, 5)
-    return Sequences(values[..., None].expand(-1, -1, 2), Marks(gain=values + 1, bias=-values))
-
-
-def tensors_of(sequences: Sequences) -> list[Tensor]:
-    """Tokens, gain and bias, none of which may be missing."""
-    gain, bias = sequences.marks.gain, sequences.marks.bias
-    assert gain is not None
-    assert bias is not None
-    return [sequences.tokens, gain, bias]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
-def test_pieces_join_up(count: int) -> None:
-    whole = marked(7)
-    pieces = whole.split(count)
-    assert [len(piece.tokens) for piece in pieces[:-1]] == [count] * (len(pieces) - 1)
-    assert 1 <= len(pieces[-1].tokens) <= count
-    parts = zip(*map(tensors_of, pieces), strict=True)
-    for pieces_of, expected in zip(parts, tensors_of(whole), strict=True):
-        assert torch.equal(torch.cat(pieces_of), expected)
-
-
-def test_without_marks_there_are_none_after_splitting_or_moving() -> None:
-    plain = Sequences(torch.zeros(3, 5, 2))
-    assert all(piece.marks.empty for piece in plain.split(2))
-    assert plain.to(torch.device("meta")).marks.empty
-
-
-def test_marks_move_with_their_tokens() -> None:
-    moved = tensors_of(marked(3).to(torch.device("meta")))
-    assert [tensor.device.type for tensor in moved] == ["meta"] * 3

@@ -186,6 +186,39 @@ def test_choices_that_are_missing_or_wrong(
         _ = dataset("huggingface", tmp_path / "birds", **choice).listing
 
 
+def test_another_column_of_images_is_read_anew(tmp_path: Path) -> None:
+    """Digests are remembered by column; the same rows of another one are other images."""
+    both = table(mask=[{"bytes": content, "path": None} for content in PICTURES[::-1]])
+    both.cast_column("mask", datasets.Image()).save_to_disk(str(tmp_path / "birds"))
+    first = dataset("huggingface", tmp_path / "birds", image="image").sha256
+    assert dataset("huggingface", tmp_path / "birds", image="mask").sha256 == first[::-1]
+
+
+def test_a_split_that_one_table_is_not(tmp_path: Path) -> None:
+    saved(tmp_path / "birds")
+    with pytest.raises(ConfigError, match="has no 'test', but only 'all'"):
+        _ = dataset("huggingface", tmp_path / "birds", split="test").listing
+
+
+def test_a_column_that_is_called_label_is_not_passed_over(tmp_path: Path) -> None:
+    both = table(datasets.Value("string"), label=list("abcab"), sex=[0, 1, 0, 1, 0])
+    both = both.cast_column("sex", datasets.ClassLabel(names=["f", "m"]))
+    both.save_to_disk(str(tmp_path / "birds"))
+    with pytest.raises(ConfigError, match=r"dataset\.label: choose one of .*sex, label"):
+        _ = dataset("huggingface", tmp_path / "birds").listing
+
+
+@pytest.mark.parametrize("reader", ["huggingface", "webdataset"])
+def test_numbers_that_are_no_labels(tmp_path: Path, reader: str) -> None:
+    ids = [10**8 + n for n in range(5)]
+    if reader == "huggingface":
+        table(datasets.Value("int64"), label=ids).save_to_disk(str(tmp_path / "birds"))
+    else:
+        shards(tmp_path / "birds", cls=ids)
+    with pytest.raises(AbsError, match=r"label 10000000\d is none of 1000000 classes"):
+        _ = dataset(reader, tmp_path / "birds").listing
+
+
 def test_a_table_without_the_bytes_reads_no_other_file(tmp_path: Path) -> None:
     """A row may name any file of the machine; only bytes in the table are read."""
     (tmp_path / "secret.jpg").write_bytes(PICTURES[0])
@@ -315,6 +348,8 @@ def test_members_that_are_no_samples(tmp_path: Path) -> None:
         add(tar, "é.cls", b"auk")
     found = dataset("webdataset", tmp_path, image="jpg", label=None)
     assert told(found) == [(PICTURES[1], "auk")]
+    reason = "a sample without an image"
+    assert found.skipped == [("0.tar/a", reason), ("0.tar/é", reason)]
     assert [path for path, _ in dataset("webdataset", tmp_path).samples] == [
         "0.tar/deep/er.jpg", "0.tar/é.png",
     ]  # fmt: skip
@@ -363,12 +398,36 @@ def test_numbers_without_names(tmp_path: Path) -> None:
         _ = dataset("webdataset", tmp_path / "birds").classes
 
 
-@pytest.mark.parametrize("keep", [700, 2000, 3])
-def test_a_shard_that_is_cut(tmp_path: Path, keep: int) -> None:
+def cut(content: bytes, place: int) -> bytes:
+    return content[:place]
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("harm", "place"),
+    [(cut, 3), (cut, 700), (cut, 2000), (cut, 2048), (cut, 2600), (flipped, 100), (flipped, 2100)],
+)
+def test_a_shard_that_is_damaged(
+    tmp_path: Path, harm: Callable[[bytes, int], bytes], place: int
+) -> None:
+    """In an image, in a header, and where one member ends and the next should begin."""
     shards(tmp_path / "birds", cls=["a"] * 5)
     shard = tmp_path / "birds" / "1.tar"
-    shard.write_bytes(shard.read_bytes()[:keep])
+    members = tarfile.open(shard).getmembers()  # noqa: SIM115
+    assert members[1].offset == 2048
+    shard.write_bytes(harm(shard.read_bytes(), place))
     with pytest.raises(AbsError, match=r"1\.tar is damaged or no plain tar"):
+        _ = dataset("webdataset", tmp_path / "birds").listing
+
+
+def test_shards_that_were_joined_with_cat(tmp_path: Path) -> None:
+    shards(tmp_path / "birds", cls=["a"] * 5)
+    first, second = (tmp_path / "birds" / f"{n}.tar" for n in (0, 1))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(AbsError, match="there is more behind its end"):
         _ = dataset("webdataset", tmp_path / "birds").listing
 
 

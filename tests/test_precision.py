@@ -71,6 +71,14 @@ def test_attention_in_half_precision(tmp_path: Path) -> None:
     assert 0 < np.abs(half - exact).max() < 0.05 * exact.max()
 
 
+def test_clip_itself_as_a_source_of_attention_in_half_precision(tmp_path: Path) -> None:
+    half, exact = (
+        loaded(tmp_path, name).cls_attention(noise(2)) for name in ("bfloat16", "float32")
+    )
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - exact).max() < 0.05 * exact.max()
+
+
 def test_precision_is_part_of_the_keys_of_what_it_changes(run_of: Runner) -> None:
     single = {stage.name: stage.key for stage in run_of().stages}
     explicit = {s.name: s.key for s in run_of("clip.precision=float32").stages}

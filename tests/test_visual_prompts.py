@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.kernels.feature_crops import covered, encode_windows, finish, prompt_windows
+from pipeline.kernels.feature_crops import covered, encode_windows, prompt_windows
 from pipeline.kernels.prompt_names import FeaturePrompt
 from tests.plain_vit import (
     Prompted,
@@ -99,17 +99,6 @@ def test_what_changes_nothing_leaves_the_plain_image(
     else:
         same = found_for(visual, tokens, layer, prompt, 1.0)
     assert (same - plain).abs().max() < 1e-10
-
-
-@pytest.mark.parametrize("prompt", PROMPTS)
-def test_split_and_moved_sequences_come_out_the_same(visual: Any, prompt: FeaturePrompt) -> None:
-    visual, grid = doubled(visual), visual.grid_size[0]
-    sequences = prompt_windows(tokens_of(grid), torch.tensor(windows_of(grid)), prompt)
-    whole = finish(visual, sequences, 1)
-    for count in (1, 3, 4):
-        pieces = [piece.to(torch.device("cpu")) for piece in sequences.split(count)]
-        parts = [finish(visual, piece, 1) for piece in pieces]
-        assert torch.allclose(torch.cat(parts), whole, rtol=1e-10, atol=1e-12)
 
 
 def test_prompts_are_unlike_each_other(visual: Any) -> None:

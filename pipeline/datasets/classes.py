@@ -104,8 +104,8 @@ def _listed(found: list[Class], names: list[Any], path: Path) -> list[Class]:
     firsts = [name[0] if isinstance(name, list) and name else name for name in names]
     if not firsts or not all(map(_is_name, firsts)):
         raise AbsError(f"{path}: expected a list of class names")
-    if not any(one.name for one in found):  # numbers only: the last classes may have no image
-        found += [Class(str(label), "") for label in range(len(found), len(names))]
+    if all(one.key.isdecimal() for one in found):
+        return _numbered(found, firsts, path)
     if len(firsts) != len(found):
         raise AbsError(f"{path}: {len(firsts)} names for {len(found)} classes")
     own: dict[str, list[int]] = {}
@@ -121,6 +121,19 @@ def _listed(found: list[Class], names: list[Any], path: Path) -> list[Class]:
     return [
         Class(one.key, name, one.apart or one.name or f"{name} {one.key}")
         for one, name in zip(found, firsts, strict=True)
+    ]
+
+
+def _numbered(found: list[Class], names: list[str], path: Path) -> list[Class]:
+    """Classes that are numbers from 0 are joined by them, in whatever order they come."""
+    highest = max(int(one.key) for one in found)
+    if highest >= len(names):
+        raise AbsError(f"{path}: {len(names)} names, but the dataset has a class {highest}")
+    if not any(one.name for one in found):  # the last classes may have no image
+        return [Class(str(label), name, f"{name} {label}") for label, name in enumerate(names)]
+    called = [names[int(one.key)] for one in found]
+    return [
+        Class(one.key, name, f"{name} {one.key}") for one, name in zip(found, called, strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.datasets.listing import Columns, Listing, NotThere, as_text, of_labels
 from pipeline.errors import AbsError, ConfigError, MissingInput, closest
 from pipeline.files import version_of
+from pipeline.identity import digest
 
 SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
 """What `save_to_disk` leaves in a folder."""
@@ -25,16 +26,17 @@ class InTable:
     root: Path
     column: Any
     """A datasets.Dataset of one column, whose images stay undecoded."""
-    files: list[int]
-    """Versions of the files that the table is in."""
+    files: int
+    """Digest of the versions of the files that the table is in."""
 
     def has(self, path: str) -> bool:
         """Whether the row exists."""
         return 0 <= _row(path) < len(self.column)
 
     def where(self, path: str) -> str:
-        """The folder, and the row as if it were a file of it."""
-        return str(self.root / path)
+        """The folder, and the row as if it were a file of it; several columns may have images."""
+        (name,) = self.column.column_names
+        return f"{self.root / path} ({name})"
 
     def read(self, path: str) -> bytes:
         """The bytes in the table; AbsError if it has only a file's name."""
@@ -49,7 +51,7 @@ class InTable:
 
     def version(self, path: str) -> list[int]:
         """The table's, and the row."""
-        return [*self.files, _row(path)]
+        return [self.files, _row(path)]
 
 
 def read_huggingface(root: Path, columns: Columns) -> Listing:
@@ -129,7 +131,10 @@ def _table(root: Path, split: str | None) -> tuple[str, Any]:
     except Exception as error:  # whatever damaged files make the library raise
         raise AbsError(f"{root} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(found, dict):
-        return str(found.split or "all"), found
+        name = str(found.split or "all")
+        if split not in (None, name):
+            raise ConfigError(f"dataset.split: {root} has no {split!r}, but only {name!r}")
+        return name, found
     if split is None and len(found) > 1:
         raise ConfigError(f"dataset.split: {root} has several; choose of {', '.join(found)}")
     chosen = str(next(iter(found))) if split is None else split
@@ -150,10 +155,11 @@ def _column(table: Any, what: str, wanted: str | None) -> str:
             raise ConfigError(f"dataset.{what}: the column {wanted!r} has no images")
         return wanted
     found = [name for name, feature in features.items() if isinstance(feature, kind)]
-    found = found or [name for name in (what,) if what == "label" and name in features]
+    if what == "label" and what in features and what not in found:
+        found = [*found, what]
     if len(found) == 1:
         return found[0]
-    if what in found:
+    if what in found and isinstance(features[what], kind):
         return what
     raise ConfigError(f"dataset.{what}: choose one of the columns {', '.join(found or features)}")
 
@@ -173,6 +179,6 @@ def _undecoded(table: Any, image: str) -> Any:
     return chosen.cast_column(image, _library().Image(decode=False))
 
 
-def _versions(table: Any) -> list[int]:
-    files = [Path(each["filename"]) for each in table.cache_files]
-    return [number for file in files for number in version_of(file)]
+def _versions(table: Any) -> int:
+    versions = [version_of(Path(each["filename"])) for each in table.cache_files]
+    return int(digest(versions), 16)

@@ -42,6 +42,10 @@ class Listing:
     """Where the images' bytes are, if not in files of their own."""
 
 
+MANY = 1_000_000
+"""Numbers from here on are no labels."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """What of a table to read; None: what there is only one of, or what it is usually called."""
@@ -70,7 +74,7 @@ def of_labels(
         raise AbsError(f"{where}: labels are numbers and names, such as {numbers[0]}, {texts[0]!r}")
     if texts:
         return [Class(text, text) for text in texts], {text: n for n, text in enumerate(texts)}
-    count = max(numbers) + 1 if names is None else len(names)
+    count = min(max(numbers) + 1, MANY) if names is None else len(names)
     if wrong := [number for number in numbers if not 0 <= number < count]:
         raise AbsError(f"{where}: label {wrong[0]} is none of {count} classes")
     named = names or [""] * count

@@ -31,6 +31,9 @@ from pipeline.files import version_of
 NAMES = ("classnames.txt", "classes.txt")
 """Files that name the classes, one a line, beside the shards or above them."""
 
+BLOCK = 512
+"""Bytes that a tar is made of."""
+
 LABELS = ("cls", "cls.txt", "label", "label.txt")
 """What follows a key's dot where the label is."""
 
@@ -74,7 +77,8 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
     is damaged or compressed, and a sample without a label.
     """
     shards = _shards(root, columns.split)
-    found = [sample for shard in shards for sample in _samples(root, shard, columns)]
+    every = [sample for shard in shards for sample in _samples(root, shard, columns)]
+    found = [sample for sample in every if isinstance(sample, tuple)]
     if not found:
         raise AbsError(f"{root}: no images in {len(shards)} shards")
     labels = [label for _, _, label in found]
@@ -85,7 +89,10 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
         raise AbsError(f"{root}: a shard has two images of one name")
     samples = [(path, places[label]) for path, _, label in found]
     layout = f"{len(shards)} shards in {shards[0].parent}"
-    return Listing(classes, sorted(samples), layout, contents=InShards(root, members))
+    skipped = [(name, "a sample without an image") for name in every if isinstance(name, str)]
+    return Listing(
+        classes, sorted(samples), layout, skipped=skipped, contents=InShards(root, members)
+    )
 
 
 def _shards(root: Path, split: str | None) -> list[Path]:
@@ -104,7 +111,7 @@ def _shards(root: Path, split: str | None) -> list[Path]:
 
 def _split(shard: Path) -> str:
     """`test` of `test/0.tar`, `birds-val` of `birds-val-000012.tar`."""
-    stem = re.sub(r"(^|[-_.])\d+([-_.]of[-_.]\d+)?$", "", shard.stem)
+    stem = re.sub(r"[-_.]?\d+([-_.]of[-_.]\d+)?$", "", shard.stem)
     return (shard.parent / stem).as_posix() if stem else shard.parent.as_posix()
 
 
@@ -114,8 +121,8 @@ def _words(split: str) -> set[str]:
 
 def _samples(
     root: Path, shard: Path, columns: Columns
-) -> Iterator[tuple[str, tuple[str, int, int], int | str]]:
-    """(path, place, label) of each image in a shard."""
+) -> Iterator[tuple[str, tuple[str, int, int], int | str] | str]:
+    """(path, place, label) of each image in a shard; the name alone of a sample without one."""
     name = shard.relative_to(root).as_posix()
     with open(shard, "rb") as file:
         try:
@@ -123,6 +130,8 @@ def _samples(
                 sample = {suffix: info for _, suffix, info in members}
                 image = _image(sample, columns.image)
                 if image is None:
+                    if {*LABELS, "json"} & set(sample):
+                        yield as_text(f"{name}/{key.lstrip('/')}")
                     continue
                 place = name, image.offset_data, image.size
                 path = f"{name}/{as_text(image.name)}"
@@ -140,6 +149,17 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
             key, dot, suffix = last.partition(".")
             if info.isreg() and key and dot and not info.name.startswith("__"):
                 yield f"{folder}/{key}", suffix.lower(), info
+        _check_end(file, tar.offset)
+
+
+def _check_end(file: BinaryIO, offset: int) -> None:
+    """A tar ends with zeros; tarfile takes a damaged header, or the file's end, for the same."""
+    file.seek(offset)
+    if file.read(BLOCK) != bytes(BLOCK):
+        raise tarfile.ReadError("it ends in the middle, or has a damaged header")
+    while rest := file.read(1 << 20):
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("there is more behind its end")
 
 
 def _image(sample: dict[str, tarfile.TarInfo], wanted: str | None) -> tarfile.TarInfo | None:
@@ -180,7 +200,7 @@ def _content(file: BinaryIO, info: tarfile.TarInfo) -> bytes:
 
 def _number_or_name(value: Any, where: str) -> int | str:
     if isinstance(value, str) and value.strip():
-        return int(value) if value.isdecimal() else value
+        return int(value) if value.isdecimal() and len(value) < 10 else value
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise AbsError(f"{where}: expected a label, a number or a name, found {value!r}")

@@ -36,7 +36,7 @@ def all_tokens_after(
     block: ResidualAttentionBlock, tokens: Tensor, marks: Marks = UNMARKED
 ) -> Tensor:
     """The tokens that leave `block`: (n, tokens, width) to the same."""
-    tokens = _of_block(block, tokens)
+    tokens = in_dtype_of(block, tokens)
     if marks.empty:
         whole: Tensor = block(tokens)
         return whole
@@ -50,7 +50,7 @@ def class_token_after(
     block: ResidualAttentionBlock, tokens: Tensor, marks: Marks = UNMARKED
 ) -> Tensor:
     """The class token that leaves `block`: (n, tokens, width) to (n, width)."""
-    tokens = _of_block(block, tokens)
+    tokens = in_dtype_of(block, tokens)
     normed = _normed(block, tokens, marks)
     return after_attention(block, tokens[:, 0], _attended_by_class(block, normed, marks))
 
@@ -62,7 +62,7 @@ def after_attention(block: ResidualAttentionBlock, tokens: Tensor, attended: Ten
     return moved
 
 
-def _of_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
+def in_dtype_of(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """A block works in the dtype of its products, whatever the one before it did."""
     return tokens.to(block.attn.in_proj_weight.dtype)
 

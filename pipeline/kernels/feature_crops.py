@@ -7,9 +7,7 @@ through the remaining blocks with the image's own class token in front.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import get_args
 
 import torch
@@ -28,26 +26,6 @@ class Sequences:
 
     tokens: Tensor
     marks: Marks = UNMARKED
-
-    def split(self, count: int) -> list[Sequences]:
-        """In pieces of at most `count`."""
-        starts = range(0, len(self.tokens), count)
-        return [self._map(partial(_piece, start=start, count=count)) for start in starts]
-
-    def to(self, device: torch.device) -> Sequences:
-        """On another device."""
-        return self._map(lambda values: values.to(device))
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Sequences:
-        gain, bias = (
-            None if values is None else change(values)
-            for values in (self.marks.gain, self.marks.bias)
-        )
-        return Sequences(change(self.tokens), Marks(gain, bias))
-
-
-def _piece(values: Tensor, start: int, count: int) -> Tensor:
-    return values[start : start + count]
 
 
 def encode_windows(

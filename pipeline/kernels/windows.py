@@ -18,7 +18,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
 from pipeline.kernels import folding
-from pipeline.kernels.blocks import after_attention
+from pipeline.kernels.blocks import after_attention, in_dtype_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def class_token_after_windows(
     the image. ValueError as `grid_of`.
     """
     grid, norm = grid_of(tokens, windows), block.ln_1
-    tokens = tokens.to(block.attn.in_proj_weight.dtype)
+    tokens = in_dtype_of(block, tokens)
     stretch = Stretch.of(windows, grid, tokens)
     first, image = tokens[:1], tokens[1:]
     image = image - image.mean(dim=-1, keepdim=True)

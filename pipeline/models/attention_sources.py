@@ -34,7 +34,7 @@ class AttentionMaps(Protocol):
         ...
 
     def read(self, images: Images, rows: slice) -> Any:
-        """What `attention` needs of the images of `rows`; no arithmetic here."""
+        """What `attention` needs of the images of `rows`: squares of pixels."""
         ...
 
     def attention(self, inputs: Any) -> np.ndarray:

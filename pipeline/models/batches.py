@@ -27,12 +27,20 @@ class Batches:
         """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many."""
         parts, start = [], 0
         while start < len(values):
-            try:
-                parts.append(function(values[start : start + self.size]))
+            part = self._try(function, values[start : start + self.size])
+            if part is None:
+                self._halve()  # out here, where nothing holds what the failed batch had
+            else:
+                parts.append(part)
                 start += self.size
-            except torch.OutOfMemoryError:
-                self._halve()
         return torch.cat(parts)
+
+    @staticmethod
+    def _try(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
+        try:
+            return function(batch)
+        except torch.OutOfMemoryError:
+            return None
 
     def _halve(self) -> None:
         if self.size == 1:

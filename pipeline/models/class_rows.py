@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import ConfigError
 from pipeline.kernels import folding
+from pipeline.kernels.blocks import in_dtype_of
 
 ANOTHER = "choose a ViT with a class token (such as vit_base_patch16_224.dino)"
 """What to do about a model without class attention."""
@@ -67,7 +68,7 @@ class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
 
 def class_row(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """The same for a block of open_clip: tokens (n, tokens, width) that enter it to (n, tokens)."""
-    normed = block.ln_1(tokens)
+    normed = block.ln_1(in_dtype_of(block, tokens))
     folded = folding.folded_query(block.attn, normed[:, 0])
     return folding.attention_of(folded, normed).mean(dim=1).float()
 

@@ -31,7 +31,7 @@ def best(device: str) -> tuple[Precision, str]:
     import torch
 
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
-        return _on_cuda()
+        return _on_cuda(device if device.startswith("cuda") else "cuda")
     if device not in ("auto", "cpu"):
         return "float32", f"nothing is known of {device}"
     for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512")):
@@ -53,12 +53,13 @@ def _of(settings: Settings, section: str) -> Choice:
     return found
 
 
-def _on_cuda() -> tuple[Precision, str]:
+def _on_cuda(device: str) -> tuple[Precision, str]:
     import torch
 
     if not torch.cuda.is_available():
         return "float32", "there is no CUDA device"
-    name, (major, _) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    name = torch.cuda.get_device_name(device)
+    major, _ = torch.cuda.get_device_capability(device)
     if major >= 8:
         return "bfloat16", f"{name} has tensor cores for it"
     return "float16", f"{name} has none for bfloat16"

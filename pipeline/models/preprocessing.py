@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.errors import AbsError
 from pipeline.images import pixels
 from pipeline.kernels.resize import Filter, Resizer, planes
 from pipeline.progress import Reporter
@@ -28,6 +29,8 @@ class Preprocessing:
         device: torch.device,
     ) -> None:
         self._resizer, self._by_pillow, self._device = resizer, by_pillow, device
+        # Other devices lack float64.
+        self._place = device if device.type == "cuda" else torch.device("cpu")
         little, much = resizer.side + 8, 3 * resizer.side
         sizes = ((little, much), (much, little), (much // 9 + 1, much // 8 + 1))
         self.exact = all(self._agrees(*size) for size in sizes)
@@ -42,7 +45,13 @@ class Preprocessing:
         if boxes is None:
             boxes = np.array([(0, 0, *image.size)])
         if self.exact:
-            return self._resizer(planes(image).to(self._device), boxes)
+            try:
+                return self._resizer(planes(image).to(self._place), boxes).to(self._device)
+            except torch.OutOfMemoryError:
+                raise AbsError(
+                    "the device has not the memory for the crops of a unit; set layout.images or "
+                    "layout.crops lower, or runtime.device=cpu"
+                ) from None
         return self._slowly(image, boxes).to(self._device)
 
     def _slowly(self, image: Image.Image, boxes: np.ndarray) -> Tensor:
@@ -53,7 +62,7 @@ class Preprocessing:
         noise = np.random.default_rng(0).integers(0, 2, (height, width, 3), dtype=np.uint8) * 255
         image = Image.fromarray(noise)
         boxes = np.array([(0, 0, width, height), (3, 2, width - 1, height // 2)])
-        found = self._resizer(planes(image).to(self._device), boxes)
+        found = self._resizer(planes(image).to(self._place), boxes)
         return torch.equal(found.cpu(), self._slowly(image, boxes))
 
 

@@ -60,8 +60,10 @@ class AttentionVit:
 
         def maps(batch: Tensor) -> Tensor:
             # The first batch runs to the end, which shows that there are no more attentions.
-            whole, self._seen_whole = not self._seen_whole, True
-            return class_attention(self._model, self._normalise(batch), self._name, whole)
+            whole, pixels = not self._seen_whole, self._normalise(batch)
+            found = class_attention(self._model, pixels, self._name, whole)
+            self._seen_whole = True
+            return found
 
         return np.asarray(self._in_batches(maps, images).cpu().numpy())
 
