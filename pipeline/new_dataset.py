@@ -11,7 +11,7 @@ from pipeline import files
 from pipeline.datasets import NAME, DatasetConfig, reader_of
 from pipeline.datasets.classes import settle
 from pipeline.datasets.huggingface import is_huggingface
-from pipeline.datasets.listing import Listing
+from pipeline.datasets.listing import Listing, folders, images_in
 from pipeline.datasets.manifest import tables_at
 from pipeline.errors import AbsError, ConfigError, MissingInput
 from pipeline.settings import CFGS
@@ -61,4 +61,6 @@ def _reader(images: Path) -> str:
         return "huggingface"
     if tables_at(images):
         return "manifest"
+    if images.is_dir() and any(any(images_in(folder)) for folder in folders(images)):
+        return "folder"  # an archive beside the images is not what is meant
     return "webdataset" if any(images.rglob("*.tar")) else "folder"

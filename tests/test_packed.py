@@ -495,6 +495,18 @@ def test_init_knows_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "cfgs" / "datasets" / "three.yaml").exists()
 
 
+def test_init_takes_no_archive_beside_the_images_for_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.new_dataset.CFGS", tmp_path / "cfgs")
+    (tmp_path / "birds" / "wren").mkdir(parents=True)
+    (tmp_path / "birds" / "wren" / "a.jpg").write_bytes(PICTURES[0])
+    (tmp_path / "birds" / "state.json").write_text("{}")
+    tarfile.open(tmp_path / "birds" / "wren" / "all.tar", "w").close()
+    path, _ = write_dataset("one", tmp_path / "birds")
+    assert "reader: folder" in path.read_text()
+
+
 def test_digests_of_packed_images_are_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,8 @@ from pipeline.errors import AbsError, ConfigError, MissingInput, closest
 from pipeline.files import version_of
 from pipeline.identity import digest
 
-SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
-"""What `save_to_disk` leaves in a folder."""
+SAVED = (("dataset_dict.json",), ("state.json", "dataset_info.json"))
+"""What `save_to_disk` leaves in a folder: of several splits, or of one table."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _row(path: str) -> int:
 
 
 def _saved(root: Path) -> bool:
-    return any((root / name).is_file() for name in SAVED)
+    return any(all((root / name).is_file() for name in names) for names in SAVED)
 
 
 def _library() -> Any:
