@@ -151,7 +151,7 @@ def test_no_boxes() -> None:
     assert Resizer(8)(planes(noise(9, 9)), np.empty((0, 4), int)).shape == (0, 3, 8, 8)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("mode", "kind"), KINDS)
 def test_cuda_has_the_same_bytes(mode: str, kind: Filter) -> None:
     image, resizer = planes(noise(500, 375)), Resizer(224, mode, kind)

@@ -245,8 +245,21 @@ def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
     found = np.asarray(zarr.open_array(tmp_path / "x.zarr", mode="r")[:])
     assert np.isnan(found[:, 2:4]).all()
     assert (found[:, [0, 1, 4, 5]] == 1).all()
-    with pytest.raises(AbsError, match="no numbers"):
-        artifact.write(unit, {"x": np.full((3, 2), np.nan, np.float16)})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_no_value_is_stored_that_is_no_number(tmp_path: Path, dtype: str) -> None:
+    artifact, unit = Artifact(tmp_path, "any"), Unit("u", slice(0, 3))
+    artifact.begin({})
+    artifact.create(ArraySpec("x", ("image", "dim"), (3, 4), (3, 4), dtype))
+    most = float(np.finfo(dtype).max)
+    good = np.array([[0.0, -0.0, most, -most]] * 3, dtype)
+    assert artifact.write(unit, {"x": good})
+    for bad in (np.nan, -np.nan, np.inf, -np.inf):
+        values = good.copy()
+        values[1, 2] = bad
+        with pytest.raises(AbsError, match="no numbers"):
+            artifact.write(unit, {"x": values})
 
 
 def test_a_damaged_manifest_says_what_to_remove(run_of: Runner, made: Run) -> None:
