@@ -71,6 +71,14 @@ class Images:
         return [sha256 for _, sha256 in self._files[rows]]
 
 
+def most_open(index: pd.DataFrame, block: int) -> int:
+    """Bytes of pixels that are open at most: of a block of `block` rows and the image before it."""
+    each = (index["width"] * index["height"]).to_numpy()
+    blocks = np.add.reduceat(each, np.arange(0, len(each), block)) if len(each) else each
+    unheld = np.sort(each)[-2 - READERS :].sum()
+    return 3 * int(min(blocks.max(initial=0), HELD_PIXELS + unheld) + each.max(initial=0))
+
+
 def pixels(image: Image.Image) -> np.ndarray:
     """An RGB image as uint8 (3, height, width)."""
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))

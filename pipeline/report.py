@@ -86,7 +86,7 @@ def _work(store: Store, stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
     return {
         "todo": todo,
         "writes": None if todo is None or each.written is None else todo * each.written,
-        "holds": None if each.held is None else at_once * each.held,
+        "holds": None if each.held is None else at_once * each.held + each.open,
     }
 
 
@@ -96,7 +96,7 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
     todo = [row["stage"] for row in rows if row["state"] != "done"]
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
-        print("Memory is for the units on their way, beside a model, its batch and open images.")
+        print("Memory is for units on their way and open images, beside a model and its batch.")
 
 
 def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:

@@ -58,6 +58,8 @@ class Footprint:
     """Memory for what is read, made and written of it, beside the model and its batch."""
     written: int | None
     """Room in the store, for arrays: a whole chunk, also where it is not full."""
+    open: int = 0
+    """Memory for open images, however many units are on their way."""
 
 
 WHOLE = Unit("all", slice(0, 1))

@@ -68,8 +68,12 @@ class _Embeddings(Stage):
 
     def footprint(self, store: Store) -> Footprint:
         """What CLIP is shown, in bytes, then vectors in float32 and as they are stored."""
+        from pipeline.images import most_open
+
         vectors = self.image_block * self._each(store) * self.clip.dim
-        return Footprint(self._shown(self.image_block, store) + 6 * vectors, 2 * vectors)
+        index = store.open(self.index).table("images", columns=["width", "height"])
+        images = most_open(index, self.image_block)
+        return Footprint(self._shown(self.image_block, store) + 6 * vectors, 2 * vectors, images)
 
     def _each(self, store: Store) -> int:
         """Vectors of an image in a unit."""

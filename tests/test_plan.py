@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from pipeline import report
+from pipeline import images, report
 from pipeline.commands import Run
 from tests.conftest import DEMO, Runner, make_all
 
@@ -122,15 +125,21 @@ def test_a_plan_holds_what_the_chosen_methods_need(run_of: Runner, change: str) 
 # --- What a run will take ---------------------------------------------------------------------
 
 
-def test_a_plan_says_before_anything_runs_what_a_unit_holds_and_later_what_is_written(
+def test_a_plan_says_what_units_hold_once_images_are_known_and_later_what_is_written(
     run_of: Runner,
 ) -> None:
     run = run_of()
     first = {row["stage"]: row for row in report.plan(run.store, run.stages)}
-    assert first["embeddings-raw"]["todo"] is None
-    # 3 images x 2 crops x 80 x 80 pixels, their vectors as made and as stored, three units at once
-    assert first["embeddings-raw"]["holds"] == 3 * 3 * 2 * (3 * 80 * 80 + 128 * 6)
+    assert first["embeddings-raw"]["todo"] is first["embeddings-raw"]["holds"] is None
     *others, scores, metrics = run.stages
+    run.execute(run.named("index"), [], quiet=True)
+    first = {row["stage"]: row for row in report.plan(run.store, run.stages)}
+    sizes = run.store.open(run.named("index")[0]).table("images")
+    pixels = (sizes["width"] * sizes["height"]).tolist()
+    # 3 images x 2 crops x 80 x 80 pixels, their vectors as made and as stored, three units at once
+    each = 3 * 2 * (3 * 80 * 80 + 128 * 6)
+    largest = max(sum(pixels[at : at + 3]) for at in range(0, len(pixels), 3)) + max(pixels)
+    assert first["embeddings-raw"]["holds"] == 3 * each + 3 * largest
     run.execute(others, [], quiet=True)
     planned = {row["stage"]: row for row in report.plan(run.store, run.stages)}
     assert {planned[stage.name]["todo"] for stage in others} == {0}
@@ -148,3 +157,36 @@ def test_a_plan_says_before_anything_runs_what_a_unit_holds_and_later_what_is_wr
 def bytes_of_arrays(run: Run, name: str) -> int:
     folder = run.store.artifact(run.named(name)[0]).path
     return sum(file.stat().st_size for file in folder.rglob("*.zarr/c/**/*") if file.is_file())
+
+
+@pytest.mark.parametrize(("held", "block"), [(10**9, 20), (2500, 20), (2500, 3), (0, 7)])
+def test_no_more_images_are_open_than_a_plan_says(
+    monkeypatch: pytest.MonkeyPatch, held: int, block: int
+) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def count(pixels: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += pixels
+            most = max(most, now)
+
+    class Decoded:
+        def __init__(self, side: int) -> None:
+            self.width = self.height = side
+            count(side * side)
+
+        def __del__(self) -> None:
+            count(-self.width * self.height)
+
+    sides = np.random.default_rng(0).integers(5, 40, 100)
+    index = pd.DataFrame({"path": sides.astype(str), "sha256": "", "width": sides, "height": sides})
+    monkeypatch.setattr(images, "HELD_PIXELS", held)
+    monkeypatch.setattr(images, "read_verified", lambda _, path, __: path)
+    monkeypatch.setattr(images, "decode", lambda path: Decoded(int(path)))
+    opened = images.Images(None, index)  # type: ignore[arg-type]
+    for start in (*range(0, 100, block), 0):
+        for _ in range(2):
+            for image in opened.block(slice(start, min(start + block, 100))):
+                assert image.width
+    assert 0 < most * 3 <= images.most_open(index, block)
