@@ -14,7 +14,9 @@ from typing import NoReturn
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave at once, without what libraries still have under way; the store needs no farewell."""
+    """Leave at once, without what libraries still have under way; the unit at hand is dropped."""
+    if claims := sys.modules.get("pipeline.claims"):
+        claims.drop_all()
     told = "abs: stopped; finished units are kept, the same command goes on from there\n"
     screen = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # clear the bar, show the cursor
     os.write(2, f"{screen}{told}".encode())

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline import store_commands
 from pipeline.commands import Run, print_json
 from pipeline.errors import AbsError, ConfigError, MissingInput
 from pipeline.options import (
@@ -23,6 +24,7 @@ from pipeline.options import (
     ProfileOption,
     QuietOption,
     SetOption,
+    StrictOption,
     WeightsOption,
 )
 
@@ -42,6 +44,17 @@ for _kind in STAGES:
     app.command(_kind, help=_help, rich_help_panel="Stages")(_module.command)
 
 
+for _look in (
+    store_commands.status,
+    store_commands.why,
+    store_commands.plan,
+    store_commands.path,
+    store_commands.verify,
+    store_commands.gc,
+):
+    app.command(rich_help_panel="Store")(_look)
+
+
 @app.command()
 def run(
     dataset: DatasetOption,
@@ -53,6 +66,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    strict_code: StrictOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +83,7 @@ def run(
         planned = report.plan(chosen.store, stages, forced)
         print_json(planned) if as_json else report.print_plan(planned)
         return
-    outcomes = chosen.execute(stages, forced, quiet or as_json)
+    outcomes = chosen.execute(stages, forced, quiet or as_json, strict_code)
     results = report.results(chosen.store, stages[-1])
     if as_json:
         print_json({"stages": [o.as_dict() for o in outcomes], "results": results})
@@ -80,52 +94,6 @@ def run(
         report.print_results(results, chosen.store)
         report.print_skipped(chosen.store, chosen.named("index")[0])
         report.print_left_out(chosen.settings)
-
-
-@app.command()
-def plan(
-    dataset: DatasetOption,
-    profile: ProfileOption = "official",
-    set_: SetOption = None,
-    weights_dir: WeightsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what a run would compute, write and hold in memory."""
-    from pipeline import report
-
-    chosen = Run.of(dataset, profile, set_, weights_dir)
-    planned = report.plan(chosen.store, chosen.stages)
-    print_json(planned) if as_json else report.print_plan(planned)
-
-
-@app.command()
-def status(
-    dataset: DatasetOption,
-    profile: ProfileOption = "official",
-    set_: SetOption = None,
-    weights_dir: WeightsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show each stage's state, units, size and age."""
-    from pipeline import report
-
-    chosen = Run.of(dataset, profile, set_, weights_dir)
-    states = report.states(chosen.store, chosen.stages)
-    print_json(states) if as_json else report.print_status(states)
-
-
-@app.command()
-def path(
-    stage: Annotated[str, typer.Argument(help="A stage, such as scores or embeddings-raw.")],
-    dataset: DatasetOption,
-    profile: ProfileOption = "official",
-    set_: SetOption = None,
-    weights_dir: WeightsOption = None,
-) -> None:
-    """Print the folder of a stage's finished artifact, for scripts."""
-    chosen = Run.of(dataset, profile, set_, weights_dir)
-    for found in chosen.named(stage):
-        print(chosen.store.open(found).path)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError, closest
+from pipeline.errors import AbsError, ConfigError, closest
 
 if TYPE_CHECKING:
     from pipeline.runner import Outcome
@@ -58,25 +58,52 @@ class Run:
             raise ConfigError(f"unknown stage {name!r}; {closest(name, names)}")
         return found
 
-    def execute(self, stages: list[Stage], force: list[Stage], quiet: bool) -> list[Outcome]:
+    def execute(
+        self, stages: list[Stage], force: list[Stage], quiet: bool, strict_code: bool = False
+    ) -> list[Outcome]:
         """Bring each of `stages` to its finished state, in order; check all before the first."""
         from pipeline.progress import Reporter
         from pipeline.runner import run_stage
+        from pipeline.runs import on_record
 
         for stage in stages:
             _ = stage.key
             stage.check()
         for stage in force:
+            self._refuse_to_remove_what_is_claimed(stage)
+        for stage in force:
             self.store.artifact(stage).remove()
+        if strict_code:
+            self._refuse_other_code(stages)
         reporter = Reporter(quiet)
         for note in self.notes:
             reporter.say(note)
-        return [run_stage(stage, self.store, reporter, self.settings) for stage in stages]
+        with on_record(self.store, self.stages, self.settings):
+            return [run_stage(stage, self.store, reporter, self.settings) for stage in stages]
 
-    def make_alone(self, name: str, force: bool, quiet: bool, as_json: bool) -> None:
+    def _refuse_to_remove_what_is_claimed(self, stage: Stage) -> None:
+        from pipeline.claims import living
+
+        artifact = self.store.artifact(stage)
+        for claim in living(artifact.path / "claims"):
+            raise AbsError(f"--force: {claim.who} is at {stage.name}; stop it, or wait for its end")
+
+    def _refuse_other_code(self, stages: list[Stage]) -> None:
+        from pipeline.code import drifted
+
+        names = [stage.name for stage in stages if drifted(self.store.artifact(stage), stage)]
+        if names:
+            raise AbsError(
+                f"--strict-code: {', '.join(names)}: made by other code than this; to make it "
+                f"again: abs run {self.store.options} --force {' --force '.join(names)}"
+            )
+
+    def make_alone(
+        self, name: str, force: bool, quiet: bool, as_json: bool, strict_code: bool = False
+    ) -> None:
         """Make the stages of a name, and print what became of them if JSON is asked for."""
         stages = self.named(name)
-        outcomes = self.execute(stages, stages if force else [], quiet or as_json)
+        outcomes = self.execute(stages, stages if force else [], quiet or as_json, strict_code)
         if as_json:
             print_json([outcome.as_dict() for outcome in outcomes])
 

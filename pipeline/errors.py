@@ -22,6 +22,10 @@ class MissingInput(AbsError):
     """A file, dataset, model or earlier artifact that a stage reads is not there."""
 
 
+class Damaged(AbsError):
+    """A file of the store is not what was written."""
+
+
 class UnitsFailed(AbsError):
     """Some units of a stage raised; what the others computed is kept."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import AbsError, MissingInput
+from pipeline.errors import AbsError, Damaged, MissingInput
 from pipeline.flow import READERS, ahead, readers
 
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    write_atomic(path, rendered(value))
+
+
+def rendered(value: Any) -> bytes:
+    """The bytes that `write_json` writes."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -46,6 +51,32 @@ def read_json(path: Path, what: str) -> Any:
         raise MissingInput(f"{what} not found: {path}") from None
     except (ValueError, RecursionError) as error:
         raise AbsError(f"{what} {path} is not valid JSON: {error}") from None
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """The same with a digest of itself, so that no byte of it can change unnoticed."""
+    write_json(path, {**value, "seal": _seal(value)})
+
+
+def read_sealed(path: Path, what: str) -> dict[str, Any]:
+    """What `write_sealed` wrote; MissingInput without a file, Damaged for any other bytes."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingInput(f"{what} not found: {path}") from None
+    try:
+        value = json.loads(content)
+        whole = rendered(value) == content
+        seal = value.pop("seal")
+    except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
+        whole, value, seal = False, {}, None
+    if not whole or seal != _seal(value):
+        raise Damaged(f"{what} is damaged: {path}")
+    return dict(value)
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(rendered(value)).hexdigest()[:32]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the artifact layout and of the key itself."""
 
 

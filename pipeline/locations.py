@@ -32,6 +32,10 @@ class Paths(Section):
         """The folder of all artifacts; a relative one lies in the project."""
         return (PROJECT / expand(self.artifacts)).absolute()
 
+    def memory(self, dataset: str) -> Path:
+        """Where the digests of a dataset's files are remembered; without it all are read again."""
+        return self.store / ".memory" / f"sha256-{dataset}.json"
+
     def places(self, path: str) -> list[Path]:
         """Where `path` may lie: there if absolute, else below the data, weights or project."""
         wanted = expand(path)

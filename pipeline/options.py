@@ -33,6 +33,10 @@ ForceOption = Annotated[
         "--force", help="Remove what is there, all its crops included, and compute it again."
     ),
 ]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict-code", help="Refuse what another version of a stage's code has made."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
@@ -51,11 +55,12 @@ def stage_command(kind: str) -> Callable[..., None]:
         set_: SetOption = None,
         weights_dir: WeightsOption = None,
         force: ForceOption = False,
+        strict_code: StrictOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
     ) -> None:
         chosen = context.obj(dataset, profile, set_, weights_dir)
-        chosen.make_alone(kind, force, quiet, as_json)
+        chosen.make_alone(kind, force, quiet, as_json, strict_code)
 
     return command
 
@@ -71,10 +76,11 @@ def variants_command(kind: str) -> Callable[..., None]:
         set_: SetOption = None,
         weights_dir: WeightsOption = None,
         force: ForceOption = False,
+        strict_code: StrictOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
     ) -> None:
         chosen = context.obj(dataset, profile, set_, weights_dir)
-        chosen.make_alone(f"{kind}-{which}" if which else kind, force, quiet, as_json)
+        chosen.make_alone(f"{kind}-{which}" if which else kind, force, quiet, as_json, strict_code)
 
     return command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.claims import living
+from pipeline.code import drifted
 from pipeline.errors import MissingInput
 from pipeline.methods import METHODS
 from pipeline.runner import AHEAD
@@ -41,10 +43,12 @@ def _state(store: Store, stage: Stage) -> dict[str, Any]:
         return state | {"state": "missing", "units": None, "done": 0, "bytes": 0, "age": None}
     missing = artifact.missing(units)
     failures = artifact.path / "failures"
-    failed = len(list(failures.glob("*.txt"))) if missing and failures.is_dir() else 0
     state["state"] = "done" if missing is None else missing
-    state["units"], state["done"] = len(units), len(artifact.finished(units))
-    state["failed"] = failed
+    state["units"] = len(units)
+    state["done"] = len(units) if missing is None else len(artifact.finished(units))
+    state["failed"] = len(list(failures.glob("*.txt"))) if missing and failures.is_dir() else 0
+    state["running"] = sorted({claim.who for claim in living(artifact.path / "claims")})
+    state["code_drift"] = drifted(artifact, stage)
     if missing is None:
         finished = datetime.fromisoformat(artifact.manifest["finished"])
         state["bytes"] = artifact.manifest["bytes"]
@@ -117,10 +121,9 @@ def _plain(value: Any) -> str:
 def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        failed = f", {row['failed']} failed" if row.get("failed") else ""
         cells = {
             "stage": row["stage"],
-            "state": row["state"] + failed,
+            "state": ", ".join(_remarks(row)),
             "units": "?" if row["units"] is None else str(row["units"]),
             "size": size(row["bytes"]) if row["bytes"] else "",
             "to do": _known(row.get("todo"), str),
@@ -131,6 +134,17 @@ def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         }
         table.add_row(*(cells[column] for column in columns))
     _print(table)
+
+
+def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
+    """`partial (17 of 23 units)`, `running on host:pid`, `2 failed`, `code-drift`"""
+    yield row["state"]
+    if row.get("running"):
+        yield f"running on {' '.join(row['running'])}"
+    if row.get("failed"):
+        yield f"{row['failed']} failed"
+    if row.get("code_drift"):
+        yield "code-drift"
 
 
 def _known(value: int | None, shown: Callable[[int], str]) -> str:
@@ -194,6 +208,51 @@ def print_examination(found: Mapping[str, Any]) -> None:
     for problem in found["problems"]:
         print(f"PROBLEM: {problem}")
     print("usable" if found["usable"] else "not usable")
+
+
+def print_reasons(answers: list[dict[str, Any]]) -> None:
+    """A line for each stage, and one for each reason below it."""
+    for answer in answers:
+        print(f"{answer['stage']}: {answer['state']} {answer['key']}")
+        if answer["nearest"]:
+            print(f"  there is {answer['nearest']}, but")
+        stages: dict[str, list[str]] = {}
+        for reason in answer["reasons"]:
+            change = f"{reason['name']}: {reason['was']} -> {reason['now']}"
+            stages.setdefault(change, []).append(reason["stage"])
+        for change, names in stages.items():
+            print(f"  {change} ({', '.join(names)})")
+
+
+def print_checkup(found: Mapping[str, Any], dry_run: bool) -> None:
+    """What is damaged, a line each; then what was looked at."""
+    for damage in found["damage"]:
+        unit = f" (unit {damage['unit']})" if damage["unit"] else ""
+        print(f"DAMAGED: {damage['artifact']}/{damage['file']}{unit} {damage['what']}")
+    for path in found["older"]:
+        print(f"of another layout, not looked at: {path}")
+    for stage in found["missing"]:
+        print(f"not finished for its inputs as they are: {stage}; see abs why {stage}")
+    if found["again"]:
+        print(f"computed again: {', '.join(found['again'])}")
+    looked = f"{found['artifacts']:,} artifacts, {found['files']:,} files, {size(found['bytes'])}"
+    print(f"{looked}: {len(found['damage']) or 'nothing'} damaged")
+    if found["damage"] and not dry_run and not found["again"]:
+        print("What is damaged was marked as unfinished; a run computes just that again.")
+
+
+def print_waste(rows: list[dict[str, Any]], deleted: bool) -> None:
+    """What can go, or is gone."""
+    table = Table("path", "size", "why", box=None, pad_edge=False)
+    for row in rows:
+        kept = "claimed meanwhile, kept: " if deleted and not row["deleted"] else ""
+        table.add_row(escape(row["path"]), size(row["bytes"]), kept + row["why"])
+    _print(table) if rows else None
+    total = size(sum(row["bytes"] for row in rows if row["deleted"] or not deleted))
+    if not rows:
+        print("Nothing to delete: runs need all there is.")
+    else:
+        print(f"{total} deleted." if deleted else f"{total} could go; add --delete to delete it.")
 
 
 def _said(value: Any) -> str:

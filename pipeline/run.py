@@ -24,7 +24,7 @@ from stages.scores import Scores
 
 def read(s: Settings) -> tuple[Digests, Dataset]:
     """The dataset of settings `s`, and the memory of digests of files."""
-    digests = Digests(s.paths.store / ".memory" / f"sha256-{s.dataset.name}.json")
+    digests = Digests(s.paths.memory(s.dataset.name))
     return digests, Dataset(s.dataset, s.paths, digests)
 
 

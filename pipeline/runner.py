@@ -1,19 +1,23 @@
 """Runs one stage: the units that are not in its ledger, then the manifest.
 
-A unit's failure is recorded and never cached; the others go on, and nothing is finalised with
-holes. An error of the store itself (disk full, no permission) stops at once.
+Several processes may run one stage: each takes units that no other is at, and waits for what the
+others have. A unit's failure is recorded and never cached; the others go on, and nothing is
+finalised with holes. An error of the store itself (disk full, no permission) stops at once.
 """
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.claims import Claims
+from pipeline.code import code_of
 from pipeline.errors import AbsError, UnitsFailed
 from pipeline.flow import Result, ahead
 from pipeline.progress import Reporter, clock
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 AHEAD = 1
 """Units read before their turn, and as many written behind it."""
+
+POLL = 0.2
+"""Seconds between two looks at units that other processes have."""
 
 MAX_FAILURES = 3
 """A stage stops after so many failed units: what they share is unlikely to mend itself."""
@@ -58,14 +65,13 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
         reporter.say(f"{stage.name}: cached ({artifact.manifest['rows']:,} rows) {stage.key}")
         return Outcome(*base, state="cached", units=len(units))
     done = artifact.finished(units)
-    todo = [unit for unit in units if unit.name not in done]
     started = time.perf_counter()
-    seconds = _compute(stage, store, artifact, todo, len(units), reporter) if todo else {}
+    clocks, written = _compute(stage, store, artifact, units, done, reporter)
     stage.verify(artifact)
-    took = {name: round(value, 3) for name, value in seconds.items()}
-    artifact.finalise({**provenance(stage, store, settings), "last_pass": took})
-    reporter.say(_summary(stage, todo, len(units), time.perf_counter() - started, took))
-    return Outcome(*base, state="computed", units=len(units), computed=len(todo), seconds=took)
+    took = {name: round(value, 3) for name, value in clocks.items()}
+    artifact.finalise(units, {**provenance(stage, store, settings), "last_pass": took})
+    reporter.say(_summary(stage, written, len(units), time.perf_counter() - started, took))
+    return Outcome(*base, state="computed", units=len(units), computed=len(written), seconds=took)
 
 
 @dataclass
@@ -74,22 +80,61 @@ class _Pass:
 
     worker: Worker
     artifact: Artifact
+    claims: Claims
+    kept: set[str]
+    """Units that had their receipts before."""
+    code: str
     clocks: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("load", "read", "compute", "write", "wait"), 0.0)
     )
+    written: list[Unit] = field(default_factory=list)
     failed: list[tuple[Unit, Exception]] = field(default_factory=list)
 
-    def __call__(self, todo: list[Unit], depth: int) -> Generator[Unit, None, None]:
-        """Bring each of `todo` to its receipt; yields those that went through."""
+    def __call__(self, todo: list[Unit], advance: Callable[[int], None]) -> None:
+        """Bring all of `todo` to receipts, whoever writes them, but for what fails.
+
+        `advance` is told the size of each.
+        """
+        left = todo
+        while left and len(self.failed) < MAX_FAILURES:
+            before = len(left)
+            with closing(self._once(left, AHEAD)) as finished:
+                for unit in finished:
+                    self.written.append(unit)
+                    advance(unit.size)
+            ours = {unit.name for unit in self.written} | {unit.name for unit, _ in self.failed}
+            left = [unit for unit in left if unit.name not in ours]
+            elsewhere = self.artifact.finished(left)
+            advance(sum(unit.size for unit in left if unit.name in elsewhere))
+            left = [unit for unit in left if unit.name not in elsewhere]
+            if len(left) == before:
+                start = time.perf_counter()
+                time.sleep(POLL)
+                self.clocks["wait"] += time.perf_counter() - start
+
+    def _once(self, todo: list[Unit], depth: int) -> Generator[Unit, None, None]:
+        """Bring each of `todo` that is free to its receipt; yields those that went through."""
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
-            computed = self._computed(ahead(reader, self._read, todo, depth))
+            computed = self._computed(ahead(reader, self._read, self._free(todo), depth))
             try:
                 for (unit, _, _), written in ahead(writer, self._write, computed, depth):
+                    failed = len(self.failed)
                     with self._of(unit):
                         self._wait(written)
-                    yield unit
+                    if len(self.failed) == failed:
+                        yield unit
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
+
+    def _free(self, todo: list[Unit]) -> Iterator[Unit]:
+        """Those of `todo` that no other process is at, once they are claimed."""
+        for unit in todo:
+            if not self.claims.take(unit.name):
+                continue
+            if unit.name not in self.kept and self.artifact.finished([unit]):
+                self.claims.release(unit.name)  # another process was faster
+            else:
+                yield unit
 
     def _read(self, unit: Unit) -> tuple[Any, float]:
         start = time.perf_counter()
@@ -115,9 +160,15 @@ class _Pass:
         start = time.perf_counter()
         written = self.artifact.write(unit, outputs)
         seconds["write"] = time.perf_counter() - start
-        self.artifact.commit(unit, len(next(iter(outputs.values()))), written, seconds)
+        rows = len(next(iter(outputs.values())))
+        self.artifact.commit(unit, rows, written, seconds, self._maker())
+        self.claims.release(unit.name)
         for name, value in seconds.items():
             self.clocks[name] += value
+
+    def _maker(self) -> dict[str, Any]:
+        process = {"host": os.uname().nodename, "pid": os.getpid()}
+        return {**process, "code": self.code, **self.worker.facts()}
 
     def _wait(self, future: Future[Result]) -> Result:
         start = time.perf_counter()
@@ -137,29 +188,37 @@ class _Pass:
         except Exception as error:
             self.artifact.fail(unit, traceback.format_exc())
             self.failed.append((unit, error))
+            self.claims.release(unit.name)
 
 
 def _compute(
-    stage: Stage, store: Store, artifact: Artifact, todo: list[Unit], of: int, reporter: Reporter
-) -> dict[str, float]:
+    stage: Stage,
+    store: Store,
+    artifact: Artifact,
+    units: list[Unit],
+    done: set[str],
+    reporter: Reporter,
+) -> tuple[dict[str, float], list[Unit]]:
+    """Where this process spent its time, and the units that it wrote."""
     start = time.perf_counter()
+    # One at least: only a worker knows what the arrays are like that a manifest is to state.
+    todo = [unit for unit in units if unit.name not in done] or units[:1]
     worker = stage.worker(store)
     artifact.begin(stage.identity())
     for spec in worker.arrays():
         artifact.create(spec)
-    units = _Pass(worker, artifact)
-    units.clocks["load"] = time.perf_counter() - start
-    reporter.say(_start(stage, todo, of))
     size = sum(unit.size for unit in todo)
     with (
+        Claims(artifact.path / "claims") as claims,
         reporter.stage(stage.name, size, stage.counts) as advance,
-        closing(units(todo, AHEAD)) as finished,
     ):
-        for unit in finished:
-            advance(unit.size)
-    if units.failed:
-        raise _failure(stage, artifact, units.failed)
-    return units.clocks
+        work = _Pass(worker, artifact, claims, done, code_of(stage))
+        work.clocks["load"] = time.perf_counter() - start
+        reporter.say(_start(stage, todo, len(units)))
+        work(todo, advance)
+    if work.failed:
+        raise _failure(stage, artifact, work.failed)
+    return work.clocks, work.written
 
 
 def _store_error(error: OSError, artifact: Artifact) -> AbsError:
@@ -185,10 +244,10 @@ def _start(stage: Stage, todo: list[Unit], of: int) -> str:
 
 
 def _summary(
-    stage: Stage, todo: list[Unit], of: int, total: float, seconds: dict[str, float]
+    stage: Stage, written: list[Unit], of: int, total: float, seconds: dict[str, float]
 ) -> str:
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
-    rate = sum(unit.size for unit in todo) / max(total, 1e-9)
+    rate = sum(unit.size for unit in written) / max(total, 1e-9)
     each = f"{rate:,.0f} {stage.counts}/s; " if stage.counts else ""
-    units = f"{len(todo)} of {of} units in {clock(total)}"
+    units = f"{len(written)} of {of} units in {clock(total)}"
     return f"{stage.name}: done, {units} ({each}seconds: {parts or '0'}) {stage.key}"

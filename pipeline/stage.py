@@ -101,6 +101,10 @@ class Worker(ABC):
         """The arrays that the outputs of `compute` are written to."""
         return []
 
+    def facts(self) -> dict[str, Any]:
+        """What values may depend on by float rounding and is in no key: device, batch size."""
+        return {}
+
     def read(self, unit: Unit) -> Any:
         """Everything `compute` needs of the unit, in a thread of its own: files, and what makes
         arrays of them."""

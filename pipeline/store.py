@@ -1,14 +1,15 @@
 """The artifact store: `<root>/<dataset>/<stage>/<key>/`.
 
 An artifact is finished when its `manifest.json` names every unit that is asked for. A unit is
-finished when its file in `ledger/` exists; that file is written after the unit's data, and the
-manifest after all of them. Readers refuse an artifact that is not finished, so nothing ever
-reads a hole. Units are idempotent and write only chunks of their own.
+finished when its receipt in `ledger/` is there; that is written after the unit's data, and the
+manifest after all of them. Readers refuse an artifact that is not finished, and a file whose bytes
+are not those of its receipt, so nothing ever reads a hole or what a disk made of it. Units are
+idempotent and write only files of their own.
 
     identity.json    what the key was made of, in clear
-    ledger/          one receipt per finished unit: files with digests, rows, seconds
+    ledger/          one receipt per finished unit: files with checksums, rows, seconds, maker
     failures/        one traceback per unit that raised; gone once the unit succeeds
-    claims/          reserved for processes that share a stage
+    claims/          one file per unit that a process is at, with its heartbeat
     <name>.parquet   a table: one file, or a folder with one file per unit
     <name>.zarr      an array: one chunk per unit, uncompressed, unwritten places NaN
     manifest.json    the units, their digests and where they come from; written last
@@ -16,30 +17,38 @@ reads a hole. Units are idempotent and write only chunks of their own.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline import files
-from pipeline.errors import AbsError, MissingInput
-from pipeline.identity import SCHEMA
+from pipeline import arrays, files
+from pipeline.arrays import StoredArray
+from pipeline.errors import AbsError, Damaged, MissingInput
+from pipeline.flow import READERS, ahead, readers
+from pipeline.identity import SCHEMA, digest
+from pipeline.ledger import Ledger, Receipt, merkle
 from pipeline.stage import ArraySpec, Stage, Unit
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    import zarr
 
     from pipeline.stage import Output
 
-MANIFEST = "manifest.json"
+IDENTITY, MANIFEST = "identity.json", "manifest.json"
+RUNS = "runs"
+"""The folder beside those of the stages that runs are recorded in."""
+KEY = re.compile("[0-9a-f]{16}")
+TRASH = ".trash-"
+"""How the name of a folder begins that is to be deleted."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,12 @@ class Store:
     def folder(self) -> Path:
         """`<root>/<dataset>`."""
         return self.root / self.dataset
+
+    def artifacts(self) -> list[Artifact]:
+        """All artifacts of the dataset, whatever they were made of."""
+        found = (path for path in self.folder.glob("*/*") if KEY.fullmatch(path.name))
+        folders = (path for path in sorted(found) if path.parent.name != RUNS and path.is_dir())
+        return [Artifact(path, path.parent.name) for path in folders]
 
     def artifact(self, stage: Stage) -> Artifact:
         """The artifact of `stage`, finished or not."""
@@ -84,19 +99,19 @@ class Artifact:
     stage: str
     _opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """Arrays that units are written to."""
+    _checked: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Files whose bytes were seen to be those of their receipts."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The receipts."""
+        return Ledger(self.path)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The manifest of a finished artifact; MissingInput if there is none."""
-        path = self.path / MANIFEST
-        try:
-            manifest = files.read_json(path, f"the manifest of {self.stage}")
-        except MissingInput:
-            raise
-        except AbsError:
-            manifest = None
-        if not isinstance(manifest, dict) or "units" not in manifest:
-            raise AbsError(f"{path} is damaged; remove {self.path} to compute it again")
+        """The manifest of a finished artifact; MissingInput if there is none, Damaged if it is."""
+        what = f"the manifest of {self.stage}"
+        manifest = files.read_sealed(self.path / MANIFEST, what)
         if manifest.get("schema") != SCHEMA:
             raise AbsError(
                 f"{self.path} was written with layout {manifest.get('schema')}, this program "
@@ -104,23 +119,38 @@ class Artifact:
             )
         return manifest
 
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What the key was made of; None if that is not there, or not what was written."""
+        path = self.path / IDENTITY
+        try:
+            found = files.read_json(path, "an identity")
+            whole = digest(found) == self.path.name and files.rendered(found) == path.read_bytes()
+        except (AbsError, OSError, TypeError):
+            return None
+        return found if whole else None
+
     def missing(self, units: list[Unit]) -> str | None:
         """None if finished for `units`, else how far it is: `missing`, `partial (3 of 8 units)`."""
-        if (self.path / MANIFEST).exists() and all(u.name in self.manifest["units"] for u in units):
-            return None
+        state = "partial"
+        try:
+            if all(unit.name in self.manifest["units"] for unit in units):
+                return None
+        except MissingInput:
+            pass
+        except Damaged:
+            state = "damaged"
         done = len(self.finished(units))
-        return f"partial ({done} of {len(units)} units)" if done else "missing"
+        return f"{state} ({done} of {len(units)} units)" if done else "missing"
 
     def digest(self, units: Iterable[Unit]) -> str:
         """Content digest of those units, whatever others the artifact has."""
         known = self.manifest["units"]
-        return _merkle(f"{unit.name}:{known[unit.name]}" for unit in units)
+        return merkle(f"{unit.name}:{known[unit.name]}" for unit in units)
 
     def finished(self, units: Iterable[Unit]) -> set[str]:
-        """Names of those of `units` that have a receipt."""
-        ledger = self.path / "ledger"
-        present = set(os.listdir(ledger)) if ledger.is_dir() else set()
-        return {u.name for u in units if f"{u.name}.json" in present}
+        """Names of those of `units` that have a receipt, and the files it names."""
+        return set(self.ledger.receipts(unit.name for unit in units))
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -135,20 +165,67 @@ class Artifact:
         """A whole table, or the part that one unit wrote; refused unless the artifact is finished.
 
         Only a stage that looks at its own units before they are finalised sets `finished` to False.
+        Damaged if its bytes are not those that were written.
         """
         import pandas as pd
 
         if finished:
             _ = self.manifest
-        path = self.path / f"{name}.parquet"
-        return pd.read_parquet(path / f"{unit.name}.parquet" if unit else path, columns=columns)
+        whole = f"{name}.parquet"
+        parts = [each for each in self._receipts if each.partition("/")[0] == whole]
+        chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
+        self._check(chosen)
+        paths: Any = [self.path / each for each in chosen]  # a list is fine, its type is not stated
+        return pd.read_parquet(paths, columns=columns)
 
-    def array(self, name: str) -> zarr.Array[Any]:
-        """An array of a finished artifact, lazily."""
-        import zarr
+    def array(self, name: str) -> StoredArray:
+        """An array of a finished artifact, lazily; Damaged where it is not what was written.
 
-        _ = self.manifest
-        return zarr.open_array(self.path / f"{name}.zarr", mode="r")
+        Metadata that is not what the manifest says is written again.
+        """
+        folder = f"{name}.zarr"
+        wrote = self.manifest["arrays"][folder]
+        if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
+            files.write_json(self.path / folder / arrays.METADATA, wrote)
+        return StoredArray(
+            self.path / folder, lambda chunks: self._check(f"{folder}/{each}" for each in chunks)
+        )
+
+    @cached_property
+    def _receipts(self) -> dict[str, Receipt]:
+        """The receipt that each file is named in."""
+        found = self.ledger.receipts().values()
+        return {name: receipt for receipt in found for name in receipt.files}
+
+    def _check(self, names: Iterable[str]) -> None:
+        """Compare files with their receipts; each is read once as long as this object lives."""
+        unseen = [name for name in names if name not in self._checked]
+        for name in unseen:
+            if name not in self._receipts:
+                self._damaged(name, None)
+        paths = [self.path / name for name in unseen]
+        sums = ahead(readers(), files.checksum, paths, depth=READERS)
+        for name, (_, found) in zip(unseen, sums, strict=True):
+            if found.result() != self._receipts[name].files[name][1]:
+                self._damaged(name, self._receipts[name].unit)
+        self._checked.update(unseen)
+
+    def _damaged(self, name: str, unit: str | None) -> NoReturn:
+        """Forget the unit and the manifest, so that the next run makes them again; raise."""
+        try:
+            self.forget([unit] if unit else [])
+            next_ = "what is lost was marked as unfinished; run the same command again"
+        except OSError as error:
+            next_ = f"and cannot be marked as such ({error.strerror})"
+        raise Damaged(f"{self.path / name} is not what was written; {next_}")
+
+    def forget(self, units: Iterable[str]) -> None:
+        """Make units unfinished, and so the artifact: the next run computes them again."""
+        for unit in units:
+            self.ledger.forget(unit)
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        for name in ("manifest", "_receipts"):
+            self.__dict__.pop(name, None)
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -156,30 +233,13 @@ class Artifact:
         """Make the folder and say in clear what its key stands for."""
         for folder in ("ledger", "claims"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
-        files.write_json(self.path / "identity.json", identity)
+        files.write_json(self.path / IDENTITY, identity)
 
     def create(self, spec: ArraySpec) -> None:
         """Create an array, or let an existing one grow to `spec.shape`; it never shrinks."""
-        import zarr
-
-        path = self.path / f"{spec.name}.zarr"
         self._opened.pop(spec.name, None)
         with files.locked(self.path / "claims" / f"{spec.name}.lock"):
-            if not (path / "zarr.json").exists():
-                zarr.create_array(
-                    path,
-                    shape=spec.shape,
-                    chunks=spec.chunks,
-                    dtype=spec.dtype,
-                    compressors=None,
-                    fill_value=float("nan"),
-                    dimension_names=spec.dims,
-                    attributes=dict(spec.attributes),
-                )
-                return
-            array = zarr.open_array(path, mode="r+")
-            if any(have < need for have, need in zip(array.shape, spec.shape, strict=True)):
-                array.resize(tuple(map(max, array.shape, spec.shape)))
+            arrays.create(self.path / f"{spec.name}.zarr", spec)
 
     def write(self, unit: Unit, outputs: dict[str, Output]) -> list[Path]:
         """Write a unit's outputs; the files they went to."""
@@ -203,83 +263,90 @@ class Artifact:
         os.replace(temporary, path)
         return path
 
-    def _write_chunk(self, unit: Unit, name: str, value: Any) -> Path:
-        import zarr
-
-        if not _all_finite(value):
+    def _write_chunk(self, unit: Unit, name: str, values: np.ndarray) -> Path:
+        if not _all_finite(values):
             raise AbsError(
                 f"{self.stage}: unit {unit.name} has values that are no numbers; the weights or "
                 f"what was stored before in {self.path.parent.parent} are damaged"
             )
-        array = self._opened.get(name)
-        if array is None:
-            # Without it every value would be compared with the fill value first.
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                array = zarr.open_array(self.path / f"{name}.zarr", mode="r+")
-            self._opened[name] = array
-        where = (unit.rows,) if unit.crops is None else (unit.rows, unit.crops)
-        array[where] = value
-        starts = [part.start // chunk for part, chunk in zip(where, array.chunks, strict=False)]
-        starts += [0] * (array.ndim - len(starts))
-        return self.path.joinpath(f"{name}.zarr", "c", *map(str, starts))
+        folder = self.path / f"{name}.zarr"
+        if name not in self._opened:
+            self._opened[name] = arrays.open_to_write(folder)
+        return folder / arrays.write_chunk(self._opened[name], unit, values)
 
-    def commit(self, unit: Unit, rows: int, written: list[Path], seconds: dict[str, float]) -> None:
+    def commit(
+        self,
+        unit: Unit,
+        rows: int,
+        written: list[Path],
+        seconds: dict[str, float],
+        maker: dict[str, Any],
+    ) -> None:
         """Flush the unit's files, then write its receipt: from here on it is finished."""
         sums = {}
         for path in written:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-            sums[str(path.relative_to(self.path))] = [path.stat().st_size, files.checksum(path)]
-        receipt = {
-            "unit": unit.name,
-            "rows": rows,
-            "files": sums,
-            "digest": _merkle(f"{name}:{entry[1]}" for name, entry in sums.items()),
-            "seconds": {name: round(value, 4) for name, value in seconds.items()},
-            "host": os.uname().nodename,
-            "pid": os.getpid(),
-            "finished": now(),
-        }
-        files.write_json(self.path / "ledger" / f"{unit.name}.json", receipt)
+            name = str(path.relative_to(self.path))
+            sums[name] = path.stat().st_size, files.checksum(path)
+        rounded = {name: round(value, 4) for name, value in seconds.items()}
+        self.ledger.write(Receipt(unit.name, rows, sums, rounded, maker, now()))
         (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)
 
     def fail(self, unit: Unit, traceback: str) -> None:
         """Record why a unit raised. It stays unfinished and is tried again by the next run."""
         files.write_atomic(self.path / "failures" / f"{unit.name}.txt", traceback.encode())
 
-    def finalise(self, provenance: dict[str, Any]) -> None:
-        """Write the manifest over every unit in the ledger. The last write of a stage."""
-        ledger = sorted((self.path / "ledger").glob("*.json"))
-        receipts = [files.read_json(path, "a receipt") for path in ledger]
-        units = {r["unit"]: r["digest"] for r in receipts}
-        seconds: dict[str, float] = {}
-        for receipt in receipts:
-            for name, value in receipt["seconds"].items():
-                seconds[name] = round(seconds.get(name, 0.0) + value, 4)
+    def finalise(self, wanted: Iterable[Unit], provenance: dict[str, Any]) -> None:
+        """Write the manifest over every finished unit. The last write of a stage.
+
+        AbsError if one of those `wanted` is not finished.
+        """
+        receipts = self.ledger.receipts()
+        units = {name: receipt.digest for name, receipt in receipts.items()}
+        for unit in wanted:
+            if unit.name not in units:
+                raise AbsError(
+                    f"{self.stage}: unit {unit.name} was removed while others were computed; run "
+                    "the same command again"
+                )
+        seconds: Counter[str] = Counter()
+        for receipt in receipts.values():
+            seconds.update(receipt.seconds)
         manifest = {
             "schema": SCHEMA,
             "stage": self.stage,
             "key": self.path.name,
-            "digest": _merkle(f"{name}:{value}" for name, value in units.items()),
+            "digest": merkle(f"{name}:{value}" for name, value in units.items()),
             "units": units,
-            "rows": sum(r["rows"] for r in receipts),
-            "bytes": sum(size for r in receipts for size, _ in r["files"].values()),
-            "seconds": seconds,
+            "arrays": {each.name: arrays.described(each) for each in self.path.glob("*.zarr")},
+            "rows": sum(receipt.rows for receipt in receipts.values()),
+            "bytes": sum(size for r in receipts.values() for size, _ in r.files.values()),
+            "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "makers": _makers(receipts.values()),
             "finished": now(),
             **provenance,
         }
-        self.__dict__.pop("manifest", None)
-        files.write_json(self.path / MANIFEST, manifest)
+        for name in ("manifest", "_receipts"):
+            self.__dict__.pop(name, None)
+        files.write_sealed(self.path / MANIFEST, manifest)
 
     def remove(self) -> None:
         """Take the artifact out of the store in one step, then delete it."""
         if not self.path.exists():
             return
         self._opened.clear()
-        trash = self.path.with_name(f".trash-{self.path.name}-{uuid.uuid4().hex[:8]}")
-        os.replace(self.path, trash)
-        shutil.rmtree(trash, ignore_errors=True)
-        self.__dict__.pop("manifest", None)
+        shutil.rmtree(put_aside(self.path), ignore_errors=True)
+        for name in ("manifest", "_receipts"):
+            self.__dict__.pop(name, None)
+        self._checked.clear()
+
+
+def _makers(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
+    """Each kind of maker once, with the units it made; processes are not told apart."""
+    kinds = [{n: v for n, v in receipt.maker.items() if n != "pid"} for receipt in receipts]
+    distinct = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+    return [{**kind, "units": kinds.count(kind)} for kind in distinct]
 
 
 def _all_finite(values: np.ndarray) -> bool:
@@ -291,8 +358,11 @@ def _all_finite(values: np.ndarray) -> bool:
     return bool(np.isfinite(values).all())
 
 
-def _merkle(parts: Iterable[str]) -> str:
-    return hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=16).hexdigest()
+def put_aside(path: Path) -> Path:
+    """Take a folder out of the store in one step; where it lies until it is deleted."""
+    trash = path.with_name(f"{TRASH}{path.name}-{uuid.uuid4().hex[:8]}")
+    os.replace(path, trash)
+    return trash
 
 
 def now() -> str:

@@ -62,6 +62,10 @@ class AttentionWorker(Worker):
         shape, chunks = (self.count, *map_shape), (self.block, *map_shape)
         return [ArraySpec("attention", dims, shape, chunks, "float32")]
 
+    def facts(self) -> dict[str, Any]:
+        """Of the source."""
+        return self.maps.facts
+
     def read(self, unit: Unit) -> Any:
         """What the source needs of the images."""
         return self.maps.read(self.images, unit.rows)

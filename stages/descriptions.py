@@ -266,6 +266,10 @@ class DescriptionsWorker(Worker):
         shape = (len(self.prompts.rows), self.dim)
         return [ArraySpec("embeddings", ("text", "dim"), shape, (BLOCK, self.dim), "float32")]
 
+    def facts(self) -> dict[str, Any]:
+        """CLIP's."""
+        return dict(self.clip.facts)
+
     def read(self, unit: Unit) -> list[tuple[int, int, str]]:
         """The unit's (label, position, text)."""
         return self.prompts.rows[unit.rows]

@@ -184,16 +184,26 @@ class WindowEmbeddings(_ViewEmbeddings):
 
 
 @dataclass
-class ImageWorker(Worker):
-    """Embeds whole images."""
+class _ClipWorker(Worker):
+    """What the three have in common."""
 
     clip: Clip
     array: ArraySpec
-    images: Images
+
+    def facts(self) -> dict[str, Any]:
+        """CLIP's."""
+        return self.clip.facts
 
     def arrays(self) -> list[ArraySpec]:
         """`embeddings`"""
         return [self.array]
+
+
+@dataclass
+class ImageWorker(_ClipWorker):
+    """Embeds whole images."""
+
+    images: Images
 
     def read(self, unit: Unit) -> Tensor:
         """Decoded and preprocessed images: uint8 (n, 3, side, side)."""
@@ -205,18 +215,12 @@ class ImageWorker(Worker):
 
 
 @dataclass
-class BoxWorker(Worker):
+class BoxWorker(_ClipWorker):
     """Embeds boxes of images."""
 
-    clip: Clip
-    array: ArraySpec
     views: Callable[[Unit], pd.DataFrame]
     images: Images
     config: RawConfig
-
-    def arrays(self) -> list[ArraySpec]:
-        """`embeddings`"""
-        return [self.array]
 
     def read(self, unit: Unit) -> list[Tensor]:
         """Each box of each image shown and preprocessed: uint8 (views, 3, side, side)."""
@@ -248,20 +252,14 @@ class BoxWorker(Worker):
 
 
 @dataclass
-class WindowWorker(Worker):
+class WindowWorker(_ClipWorker):
     """Embeds windows of tokens; each distinct window of an image once."""
 
-    clip: Clip
-    array: ArraySpec
     views: Callable[[Unit], pd.DataFrame]
     images: Images
     config: FeatureConfig
     layer: int
     _tokens: dict[str, Any] = field(default_factory=dict)
-
-    def arrays(self) -> list[ArraySpec]:
-        """`embeddings`"""
-        return [self.array]
 
     def read(self, unit: Unit) -> tuple[Tensor, np.ndarray]:
         """Preprocessed images, uint8 (n, 3, side, side), and windows, (n, views, 4)."""

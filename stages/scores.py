@@ -255,6 +255,12 @@ class ScoresWorker(Worker):
         scorer, first = method.scorer(given), _first_alike(texts)
         return lambda rows, views: scorer(rows, views)[:, first]
 
+    def facts(self) -> dict[str, Any]:
+        """Where the products are made."""
+        from pipeline.models.device import name_of
+
+        return {"device": name_of(self.device)}
+
     def arrays(self) -> list[ArraySpec]:
         """`logits` (image, method, class)."""
         labels = np.flatnonzero(self.present).tolist()

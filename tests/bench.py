@@ -301,8 +301,8 @@ def store(case: Case, pairs: int) -> Iterator[Row]:
         artifact.create(spec)
         for unit in units:
             written = artifact.write(unit, {"embeddings": values})
-            artifact.commit(unit, block, written, {})
-        artifact.finalise({})
+            artifact.commit(unit, block, written, {}, {})
+        artifact.finalise([], {})
 
     def write_plainly() -> None:
         shutil.rmtree(plainly, ignore_errors=True)

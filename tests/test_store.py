@@ -262,12 +262,17 @@ def test_no_value_is_stored_that_is_no_number(tmp_path: Path, dtype: str) -> Non
             artifact.write(unit, {"x": values})
 
 
-def test_a_damaged_manifest_says_what_to_remove(run_of: Runner, made: Run) -> None:
-    crops = made.store.artifact(made.named("crops-raw")[0])
-    for content in ("", "[]", "{}"):
+def test_a_damaged_manifest_is_none_and_is_written_again(run_of: Runner, made: Run) -> None:
+    before, crops = digests(made), made.store.artifact(made.named("crops-raw")[0])
+    whole = (crops.path / "manifest.json").read_text()
+    for content in ("", "[]", "{}", whole.replace('"rows"', '"Rows"'), whole + " "):
         (crops.path / "manifest.json").write_text(content)
-        with pytest.raises(AbsError, match=f"damaged; remove {crops.path}"):
-            run_of().store.open(made.named("crops-raw")[0])
+        fresh = run_of()
+        with pytest.raises(AbsError, match=r"damaged \(6 of 6 units\)"):
+            fresh.store.open(fresh.named("crops-raw")[0])
+        outcomes = {o.stage: o for o in fresh.execute(fresh.stages, [], quiet=True)}
+        assert (outcomes["crops-raw"].state, outcomes["crops-raw"].computed) == ("computed", 1)
+        assert digests(fresh) == before
 
 
 def test_results_do_not_depend_on_where_the_images_lie(

@@ -33,6 +33,11 @@ class AttentionMaps(Protocol):
         """Patches along a side; the grid covers the whole image."""
         ...
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As `Worker.facts`."""
+        ...
+
     def read(self, images: Images, rows: slice) -> Any:
         """What `attention` needs of the images of `rows`: squares of pixels."""
         ...

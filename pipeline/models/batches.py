@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import AbsError
+from pipeline.models.device import name_of
 from pipeline.progress import Reporter
 from pipeline.runtime import Runtime
 
@@ -22,6 +24,12 @@ class Batches:
 
     def __init__(self, runtime: Runtime, device: torch.device) -> None:
         self.size = runtime.batch_size or SIZES.get(device.type, LARGE)
+        self._device = device
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The device and the batch size: other ones may round otherwise."""
+        return {"device": name_of(self._device), "batch_size": self.size}
 
     def __call__(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many."""

@@ -60,6 +60,11 @@ class Clip:
         (known,) = (step for step in steps if isinstance(step, Normalize))
         self._normalise = Normalise(known.mean, known.std, self.device, dtype)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Device and batch size."""
+        return self._in_batches.facts
+
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
         """(texts, dim)"""

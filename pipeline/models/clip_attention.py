@@ -6,6 +6,8 @@ so that a patch means the same part of the image as it does for a ViT of timm.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +27,11 @@ class ClipMaps:
         self.layers = source.layers
         self.grid = source.grid
         self._preprocess = squashed(source.image_size, "bicubic", self._clip.device)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """CLIP's."""
+        return self._clip.facts
 
     def read(self, images: Images, rows: slice) -> Tensor:
         """The images of `rows`, squashed: uint8 (n, 3, side, side)."""

@@ -28,6 +28,11 @@ def device_of(runtime: Runtime) -> torch.device:
     return device
 
 
+def name_of(device: torch.device) -> str:
+    """`cpu`, or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """No warnings from a library while it builds a model; its errors still come through."""

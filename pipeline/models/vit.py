@@ -47,6 +47,11 @@ class AttentionVit:
         """Patches along a side."""
         return int(self._model.patch_embed.grid_size[0])
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Device and batch size."""
+        return self._in_batches.facts
+
     def read(self, images: Images, rows: slice) -> Tensor:
         """The images of `rows`, preprocessed: uint8 (n, 3, side, side)."""
         return torch.cat([self.preprocess(image) for image in images.block(rows)])

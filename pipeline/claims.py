@@ -1,0 +1,161 @@
+"""Who is at which unit: one file per unit, its age a heartbeat.
+
+Claims keep processes that share a stage out of each other's way. They are advice: units are
+idempotent, so that a claim lost or taken over by mistake costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+BEAT = 5.0
+"""Seconds between two heartbeats."""
+STALE = 60.0
+"""Seconds without one after which a claim is nobody's."""
+
+_held: set[Path] = set()
+"""Of this process, in all folders."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A unit, and the process that is at it."""
+
+    unit: str
+    host: str
+    pid: int
+
+    @property
+    def who(self) -> str:
+        """`host:pid`"""
+        return f"{self.host}:{self.pid}"
+
+
+class Claims:
+    """The claims of one process in one folder, kept alive for as long as the block runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._over = threading.Event()
+
+    def __enter__(self) -> Claims:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        for path in self._mine():
+            _drop(path)
+
+    def take(self, unit: str) -> bool:
+        """Claim a unit, unless a living process has it."""
+        path = self._path(unit)
+        mine = json.dumps({"unit": unit, "host": os.uname().nodename, "pid": os.getpid()})
+        for _ in range(2):
+            try:
+                with open(path, "x") as file:
+                    _held.add(path)
+                    file.write(mine)
+                return True
+            except FileExistsError:
+                if _living(path):
+                    return False
+                _take_away(path)
+        return False
+
+    def release(self, unit: str) -> None:
+        """Give a unit back."""
+        _drop(self._path(unit))
+
+    def _path(self, unit: str) -> Path:
+        return self._folder / f"{unit}.json"
+
+    def _mine(self) -> list[Path]:
+        return [path for path in list(_held) if path.parent == self._folder]
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT):
+            for path in self._mine():
+                with suppress(OSError):
+                    os.utime(path)
+
+
+def living(folder: Path) -> list[Claim]:
+    """The claims in a folder that a living process holds."""
+    found = (_living(path) for path in sorted(folder.glob("*.json")))
+    return [claim for claim in found if claim]
+
+
+def drop_all() -> None:
+    """Give back whatever this process holds: for when it is about to end."""
+    for path in list(_held):
+        _drop(path)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold one claim on something that is no unit, such as a run; others may hold it too."""
+    with Claims(path) as claims:
+        claims.take(f"{os.uname().nodename}-{os.getpid()}")
+        yield
+
+
+def _living(path: Path) -> Claim | None:
+    """The claim in a file; None if it is stale or its process is known to be gone."""
+    try:
+        content, stat = path.read_text(), path.stat()
+    except OSError:
+        return None
+    if _clock(path.parent) - stat.st_mtime > STALE:
+        return None
+    try:
+        claim = Claim(**json.loads(content))
+    except (ValueError, TypeError):
+        return Claim(path.stem, "unknown host", 0)  # young, and perhaps being written
+    here = claim.host == os.uname().nodename
+    return None if here and not _runs(claim.pid) else claim
+
+
+def _clock(folder: Path) -> float:
+    """The time, by the clock that stamps files: on a network another machine's."""
+    probe = folder / f".clock-{uuid.uuid4().hex[:8]}"
+    try:
+        probe.touch()
+        stamp = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:
+        return time.time()  # a folder that can only be read
+    return stamp
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _take_away(path: Path) -> None:
+    """Remove a stale claim; of several processes that try, one does."""
+    aside = path.with_name(f".stale-{uuid.uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):
+        os.replace(path, aside)
+        aside.unlink()
+
+
+def _drop(path: Path) -> None:
+    _held.discard(path)
+    with suppress(OSError):
+        path.unlink()

@@ -1,0 +1,80 @@
+"""Runs on record: which settings were asked for, and which artifacts they need.
+
+`<store>/<dataset>/runs/<digest of its keys>/run.json`, its age the time of last use. `abs gc` keeps
+what they need; nothing else depends on them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import files
+from pipeline.claims import claimed, living
+from pipeline.errors import AbsError
+from pipeline.identity import digest
+from pipeline.store import RUNS, Store
+
+if TYPE_CHECKING:
+    from pipeline.config import Section
+    from pipeline.stage import Stage
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run, as it was last used."""
+
+    path: Path
+    options: str
+    settings: dict[str, Any]
+    artifacts: dict[str, str]
+    """The key of each stage."""
+    days: float
+    """Since it was last used."""
+    running: bool
+    """Whether a living process is at it."""
+
+
+@contextmanager
+def on_record(store: Store, stages: list[Stage], settings: Section) -> Iterator[None]:
+    """Put a run on record, and hold it for as long as the block runs.
+
+    A store that cannot be written is none that things are deleted from: then there is no record.
+    """
+    keys = {stage.name: stage.key for stage in stages}
+    folder = store.folder / RUNS / digest(keys)
+    with ExitStack() as held:
+        try:
+            files.write_json(
+                folder / "run.json",
+                {
+                    "options": store.options,
+                    "settings": settings.model_dump(mode="json"),
+                    "artifacts": keys,
+                },
+            )
+            held.enter_context(claimed(folder / "claims"))
+        except OSError:
+            held.close()
+        yield
+
+
+def records(store: Store) -> list[Record]:
+    """All runs of a dataset, the last used first; damaged ones are left out."""
+    found = []
+    for path in store.folder.glob(f"{RUNS}/*/run.json"):
+        try:
+            content = files.read_json(path, "the record of a run")
+            days = (time.time() - path.stat().st_mtime) / 86400
+            found.append(Record(path.parent, **content, days=days, running=_running(path.parent)))
+        except (AbsError, OSError, TypeError):
+            continue
+    return sorted(found, key=lambda record: record.days)
+
+
+def _running(folder: Path) -> bool:
+    return bool(living(folder / "claims"))

@@ -1,0 +1,201 @@
+"""Processes that share a stage keep out of each other's way, and none waits for the dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import claims
+from pipeline.claims import BEAT, STALE, Claims, living
+from pipeline.commands import Run
+from pipeline.errors import AbsError
+from tests.conftest import ROOT, Runner, abs_command, digests, make_all
+
+ABS = Path(sys.executable).with_name("abs")
+
+
+def claim_of(folder: Path, unit: str, host: str, pid: int, age: float = 0.0) -> Path:
+    """A claim as another process would have left it `age` seconds ago."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{unit}.json"
+    path.write_text(json.dumps({"unit": unit, "host": host, "pid": pid}))
+    then = time.time() - age
+    os.utime(path, (then, then))
+    return path
+
+
+def gone() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+HERE = os.uname().nodename
+
+
+def test_a_unit_is_claimed_once_and_given_back(tmp_path: Path) -> None:
+    with Claims(tmp_path) as ours:
+        assert ours.take("a")
+        assert not Claims(tmp_path).take("a")
+        assert [claim.who for claim in living(tmp_path)] == [f"{HERE}:{os.getpid()}"]
+        ours.release("a")
+        assert not living(tmp_path)
+        assert ours.take("a")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("age", [0.0, STALE - 10])
+def test_a_living_claim_is_respected(tmp_path: Path, age: float) -> None:
+    claim_of(tmp_path, "here", HERE, os.getppid(), age)
+    claim_of(tmp_path, "elsewhere", "another-host", 1, age)
+    with Claims(tmp_path) as ours:
+        assert not ours.take("here")
+        assert not ours.take("elsewhere")
+    assert {claim.unit for claim in living(tmp_path)} == {"here", "elsewhere"}
+
+
+def test_the_claim_of_a_process_that_ended_is_taken_over(tmp_path: Path) -> None:
+    claim_of(tmp_path, "dead", HERE, gone())
+    claim_of(tmp_path, "silent", "another-host", 1, STALE + 10)
+    assert not living(tmp_path)
+    with Claims(tmp_path) as ours:
+        assert ours.take("dead")
+        assert ours.take("silent")
+        assert {claim.pid for claim in living(tmp_path)} == {os.getpid()}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"unit": "a"}'])
+def test_a_claim_that_is_being_written_is_one(tmp_path: Path, content: str) -> None:
+    path = claim_of(tmp_path, "a", HERE, 1)
+    path.write_text(content)
+    with Claims(tmp_path) as ours:
+        assert not ours.take("a")
+        os.utime(path, (0, 0))
+        assert ours.take("a")
+
+
+def test_a_heart_beats_as_long_as_a_claim_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.02)
+    assert 3 * BEAT < STALE
+    with Claims(tmp_path) as ours:
+        ours.take("a")
+        for _ in range(2):
+            os.utime(tmp_path / "a.json", (0, 0))
+            until = time.time() + 20
+            while not living(tmp_path) and time.time() < until:
+                time.sleep(0.02)
+            assert living(tmp_path)
+
+
+def together(run: Run, dataset: Path, number: int) -> list[dict[str, int]]:
+    """`number` processes make all of `run` at once: units that each computed, by stage."""
+    words = ["run", "--json", "--dataset", str(dataset), "--set", "scores.n=4 layout.images=1"]
+    processes = [
+        subprocess.Popen([ABS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        for _ in range(number)
+    ]
+    answers = []
+    for process in processes:
+        out, err = process.communicate(timeout=500)
+        assert process.returncode == 0, err.decode()
+        answers.append({each["stage"]: each["computed"] for each in json.loads(out)["stages"]})
+    return answers
+
+
+def test_processes_that_share_a_stage_share_its_units(
+    run_of: Runner, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = "layout.images=1"
+    answers = together(run_of(change), tiny, 3)
+    run = run_of(change)
+    shared = digests(run)
+    for stage in run.stages:
+        units = len(stage.units(run.store))
+        assert units <= sum(each[stage.name] for each in answers) <= units + 1
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "alone"))
+    assert make_all(run_of(change)) == shared
+
+
+def test_a_run_waits_for_units_that_another_is_at_and_takes_those_of_the_dead(
+    run_of: Runner, made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, stage = digests(made), made.named("crops-raw")[0]
+    artifact = made.store.artifact(stage)
+    names = artifact.ledger.units()
+    artifact.forget(names[:3])
+    claim_of(artifact.path / "claims", names[0], HERE, gone())
+    slow = claim_of(artifact.path / "claims", names[1], "another-host", 1)
+    asked = []
+
+    def sleep(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 3:
+            os.utime(slow, (0, 0))
+
+    monkeypatch.setattr("pipeline.runner.time.sleep", sleep)
+    fresh = run_of()
+    (outcome,) = fresh.execute([stage], [], quiet=True)
+    assert (outcome.computed, len(asked)) == (3, 3)
+    assert digests(fresh) == before
+
+
+def test_what_another_process_finishes_meanwhile_is_not_computed(
+    run_of: Runner, made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, stage = digests(made), made.named("crops-raw")[0]
+    artifact = made.store.artifact(stage)
+    name = artifact.ledger.units()[2]
+    receipt = artifact.ledger.path(name).read_bytes()
+    artifact.forget([name])
+    claim = claim_of(artifact.path / "claims", name, "another-host", 1)
+
+    def finish(seconds: float) -> None:
+        artifact.ledger.path(name).write_bytes(receipt)
+        claim.unlink()
+
+    monkeypatch.setattr("pipeline.runner.time.sleep", finish)
+    fresh = run_of()
+    (outcome,) = fresh.execute([stage], [], quiet=True)
+    assert (outcome.state, outcome.computed) == ("computed", 0)
+    assert artifact.ledger.path(name).read_bytes() == receipt
+    assert digests(fresh) == before
+
+
+def test_what_a_living_process_is_at_is_not_removed(run_of: Runner, made: Run) -> None:
+    stage = made.named("crops-raw")[0]
+    claim = claim_of(made.store.artifact(stage).path / "claims", "00000-000", "another-host", 7)
+    with pytest.raises(AbsError, match="another-host:7 is at crops-raw"):
+        run_of().execute([stage], [stage], quiet=True)
+    made.store.open(stage)
+    claim.unlink()
+    (outcome,) = run_of().execute([stage], [stage], quiet=True)
+    assert outcome.computed == outcome.units
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_gives_its_claims_back(
+    tiny: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ["run", "--dataset", str(tiny), "--set", "scores.n=400 layout.images=1"]
+    process = subprocess.Popen([ABS, *words], stderr=subprocess.PIPE, cwd=ROOT)
+    store, until = tmp_path / "store" / "tiny", time.time() + 120
+    while not list(store.glob("embeddings-raw/*/claims/*.json")) and time.time() < until:
+        time.sleep(0.05)
+    states = abs_command("status", "--json", *words[1:])
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "go on" in err.decode() or "goes on" in err.decode()
+    assert not list(store.glob("*/*/claims/*.json"))
+    running = {row["stage"]: row.get("running") for row in json.loads(states.stdout)}
+    assert running["embeddings-raw"] == [f"{HERE}:{process.pid}"]

@@ -1,0 +1,266 @@
+"""No byte of the store changes unnoticed, and what is lost is computed again and nothing else."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import files
+from pipeline.commands import Run
+from pipeline.errors import Damaged
+from pipeline.identity import digest
+from pipeline.progress import Reporter
+from pipeline.store import Artifact
+from pipeline.verify import Checkup, Damage, mark
+from tests.conftest import Runner, abs_command, digests, said
+
+KINDS = {
+    "chunk": "*/*/*.zarr/c/**/*",
+    "array": "*/*/*.zarr/zarr.json",
+    "table": "*/*/**/*.parquet",
+    "receipt": "*/*/ledger/*.json",
+    "manifest": "*/*/manifest.json",
+    "identity": "*/*/identity.json",
+}
+"""Every file of a store is one of these."""
+
+
+def stored(run: Run, kind: str) -> list[Path]:
+    return sorted(path for path in run.store.folder.glob(KINDS[kind]) if path.is_file())
+
+
+def flip(path: Path, rng: random.Random) -> None:
+    """One byte, anywhere, becomes another one."""
+    content = bytearray(path.read_bytes())
+    place = rng.randrange(len(content))
+    content[place] = (content[place] + rng.randrange(1, 256)) % 256
+    path.write_bytes(content)
+
+
+def cut(path: Path, rng: random.Random) -> None:
+    """The end is lost."""
+    content = path.read_bytes()
+    path.write_bytes(content[: rng.randrange(len(content))])
+
+
+def delete(path: Path, rng: random.Random) -> None:
+    path.unlink()
+
+
+def checkup(run: Run) -> list[Damage]:
+    found = Checkup()
+    found.look([run.store], Reporter(True))
+    return found.damage
+
+
+def repaired(run_of: Runner) -> dict[str, int]:
+    """A further run: how many units it computed of each stage that was not finished."""
+    run = run_of()
+    outcomes = run.execute(run.stages, [], quiet=True)
+    return {o.stage: o.computed for o in outcomes if o.state == "computed"}
+
+
+HURT: dict[str, tuple[str, Callable[[Path, random.Random], None], int]] = {
+    "a flipped byte of a chunk": ("chunk", flip, 1),
+    "a chunk cut short": ("chunk", cut, 1),
+    "a lost chunk": ("chunk", delete, 1),
+    "a flipped byte of a table": ("table", flip, 1),
+    "a lost table": ("table", delete, 1),
+    "a flipped byte of a receipt": ("receipt", flip, 1),
+    "a receipt cut short": ("receipt", cut, 1),
+    "a lost receipt": ("receipt", delete, 1),
+    "a flipped byte of a manifest": ("manifest", flip, 1),
+    "a manifest cut short": ("manifest", cut, 1),
+}
+"""How a file is damaged, and the units that are computed again: without a manifest, one."""
+
+
+@pytest.mark.parametrize("how", HURT)
+def test_damage_is_named_and_a_rerun_repairs_just_that_unit(
+    run_of: Runner, made: Run, how: str
+) -> None:
+    kind, hurt, units = HURT[how]
+    before, rng = digests(made), random.Random(how)
+    for path in rng.sample(stored(made, kind), 3):
+        hurt(path, rng)
+        (damage,) = checkup(made)
+        assert damage.artifact.path / damage.file == path
+        stage = damage.artifact.stage
+        mark([damage])
+        assert repaired(run_of) == {stage: units}
+        assert digests(made) == before
+        assert not checkup(made)
+
+
+@pytest.mark.parametrize("hurt", [flip, cut, delete])
+@pytest.mark.parametrize("kind", ["array", "identity"])
+def test_metadata_is_written_again_from_the_manifest(
+    run_of: Runner, made: Run, kind: str, hurt: Callable[[Path, random.Random], None]
+) -> None:
+    before, rng = digests(made), random.Random(kind)
+    for path in stored(made, kind):
+        content = path.read_bytes()
+        hurt(path, rng)
+        (damage,) = checkup(made)
+        assert damage.artifact.path / damage.file == path
+        mark([damage])
+        assert path.read_bytes() == content
+    assert not checkup(made)
+    assert not repaired(run_of)
+    assert digests(made) == before
+
+
+def test_everything_damaged_at_once_is_computed_again(run_of: Runner, made: Run) -> None:
+    before, rng = digests(made), random.Random(0)
+    paths = [path for kind in KINDS for path in stored(made, kind)]
+    for path in paths:
+        flip(path, rng)
+    named = {damage.artifact.path / damage.file for damage in checkup(made)}
+    assert named >= {path for kind in ("receipt", "identity") for path in stored(made, kind)}
+    mark(checkup(made))
+    assert set(repaired(run_of)) == set(before)
+    assert digests(made) == before
+    assert not checkup(made)
+
+
+def test_an_array_and_its_manifest_damaged_together_are_written_again(
+    run_of: Runner, made: Run
+) -> None:
+    before = digests(made)
+    artifact = made.store.artifact(made.named("embeddings-raw")[0])
+    for name in ("manifest.json", "embeddings.zarr/zarr.json"):
+        (artifact.path / name).write_text("{}")
+    mark(checkup(made))
+    assert repaired(run_of) == {"embeddings-raw": 1}
+    assert digests(made) == before
+
+
+# --- Reading ----------------------------------------------------------------------------------
+
+
+def test_what_is_damaged_is_not_read_and_the_same_command_repairs_it(
+    run_of: Runner, made: Run
+) -> None:
+    before, rng = digests(made), random.Random(1)
+    places = [("embeddings-raw", "chunk"), ("attention", "chunk"), ("crops-raw", "table")]
+    for stage, kind in [*places, ("index", "table"), ("descriptions-cupl", "array")]:
+        run = run_of()
+        there = [path for path in stored(run, kind) if f"/{stage}/" in str(path)]
+        path = rng.choice([path for path in there if "skipped" not in str(path)])
+        flip(path, rng)
+        last = run.named("scores")[0] if stage != "attention" else run.named("crops-raw")[0]
+        last = run.named("embeddings-raw")[0] if stage == "crops-raw" else last
+        if kind == "array":
+            run.execute([last], [last], quiet=True)
+            assert digests(made) == before
+            continue
+        with pytest.raises(Damaged, match=f"{path} is not what was written.*run the same command"):
+            run.execute([last], [last], quiet=True)
+        computed = repaired(run_of)
+        assert computed.pop(stage) == 1
+        assert set(computed) <= {last.name}
+        assert digests(made) == before
+
+
+def test_tables_and_arrays_are_checked_as_they_are_read(made: Run) -> None:
+    store = made.store
+    raw = store.artifact(made.named("embeddings-raw")[0])
+    chunks = [path for path in stored(made, "chunk") if raw.path in path.parents]
+    whole = np.asarray(raw.array("embeddings")[:])
+    flip(chunks[-1], random.Random(0))
+    again = Artifact(raw.path, raw.stage)
+    assert (again.array("embeddings")[:3, :2] == whole[:3, :2]).all()
+    with pytest.raises(Damaged):
+        again.array("embeddings")[:]
+    scores = store.artifact(made.named("scores")[0])
+    flip(scores.path / "scores.parquet" / "00001.parquet", random.Random(0))
+    with pytest.raises(Damaged):
+        scores.table("scores")
+
+
+def test_a_file_without_receipt_is_not_part_of_a_table(made: Run) -> None:
+    artifact = made.store.artifact(made.named("crops-raw")[0])
+    before = artifact.table("crops")
+    folder = artifact.path / "crops.parquet"
+    (folder / "00000-007.parquet").write_bytes((folder / "00000-000.parquet").read_bytes())
+    assert Artifact(artifact.path, artifact.stage).table("crops").equals(before)
+
+
+# --- The command ------------------------------------------------------------------------------
+
+
+def test_the_command_names_what_is_damaged_and_says_what_happens_next(
+    run_of: Runner, made: Run, tiny: Path
+) -> None:
+    whole = said("verify", "--json")
+    assert (whole.returncode, json.loads(whole.stdout)["damage"]) == (0, [])
+    assert json.loads(whole.stdout)["artifacts"] == len(made.stages)
+    path = stored(made, "chunk")[0]
+    flip(path, random.Random(0))
+    for words in (["--dry-run"], ["--dry-run", "--dataset", "tiny"], ["--dataset", tiny]):
+        answer = said("verify", *words)
+        assert answer.returncode == 1
+        assert f"DAMAGED: {path}" in answer.stdout
+    assert "marked as unfinished" in answer.stdout
+    assert "1 damaged" not in said("verify").stdout
+    assert sum(repaired(run_of).values()) == 1
+
+
+def test_a_wrong_value_with_a_right_digest_is_found_by_computing_again(
+    run_of: Runner, made: Run, tiny: Path
+) -> None:
+    artifact = made.store.artifact(made.named("embeddings-image")[0])
+    for receipt in artifact.ledger.receipts().values():
+        (name,) = receipt.files
+        path = artifact.path / name
+        values = np.frombuffer(path.read_bytes(), np.float16).copy()
+        path.write_bytes((-values).tobytes())
+        receipt.files[name] = (path.stat().st_size, files.checksum(path))
+        artifact.ledger.write(receipt)
+    artifact.finalise([], {k: artifact.manifest[k] for k in ("identity", "upstream")})
+    words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]
+    assert said("verify").returncode == 0
+    answer = said(*words, "--json")
+    assert answer.returncode == 1
+    found = {Path(each["artifact"]).parent.name for each in json.loads(answer.stdout)["damage"]}
+    assert found >= {"embeddings-image"}
+
+
+def test_a_deep_look_trusts_no_memory_of_files(made: Run, tiny: Path) -> None:
+    words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]
+    assert said(*words).returncode == 0
+    image = sorted((tiny.parent / "images").rglob("*.png"))[0]
+    memory = made.settings.paths.memory("tiny")
+    known = json.loads(memory.read_text())
+    image.write_bytes(image.read_bytes() + b"\0")
+    for name in [name for name in known if name == str(image)]:
+        known[name] = [*files.version_of(image), known[name][-1]]
+    memory.write_text(json.dumps(known))
+    assert "done" in said("status", *words[2:]).stdout
+    answer = said(*words)
+    assert "not finished for its inputs as they are: index" in answer.stdout
+
+
+def test_deep_needs_settings() -> None:
+    answer = said("verify", "--deep", ABS_ARTIFACTS="/tmp/of-nobody")
+    assert answer.returncode == 2
+    assert "--deep: needs --dataset" in answer.stderr
+
+
+def test_an_artifact_of_another_layout_is_named_and_never_read(made: Run, tiny: Path) -> None:
+    artifact = made.store.artifact(made.named("crops-raw")[0])
+    identity = artifact.identity
+    assert identity is not None
+    identity["schema"] = 2
+    old = artifact.path.rename(artifact.path.with_name(digest(identity)))
+    files.write_json(old / "identity.json", identity)
+    answer = said("verify")
+    assert answer.returncode == 0
+    assert f"of another layout, not looked at: {old}" in answer.stdout
+    why = abs_command("why", "crops-raw", "--dataset", tiny, "--set", "scores.n=4")
+    assert "layout of the store: 2 -> 3" in why.stdout
