@@ -253,7 +253,7 @@ def test_the_main_path_fits_one_screen_and_no_stage_imports_another() -> None:
 
 def test_what_looks_does_not_import_torch(made: Run, tiny: Path) -> None:
     code = "import sys; from pipeline.cli import app; app(standalone_mode=False); "
-    code += "print(sorted({'torch', 'open_clip', 'timm', 'zarr'} & set(sys.modules)))"
+    code += "print(sorted({'torch', 'open_clip', 'timm', 'zarr', 'numba'} & set(sys.modules)))"
     for words in (["run"], ["status"], ["run", "--dry-run"]):
         command = [sys.executable, "-c", code, *words, "-d", str(tiny), *SMALL]
         done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Resizing by products of matrices: the bytes of Pillow, torchvision and open_clip."""
+"""Resizing by integer sums and by matrices: the bytes of Pillow, torchvision and open_clip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 import pipeline
-from pipeline.kernels import resize
+from pipeline.kernels import resize, resize_compiled
 from pipeline.kernels.resize import Filter, Resizer, planes
 
 DEMO = Path(pipeline.__file__).parent / "demo" / "images"
@@ -44,9 +44,8 @@ def expected(image: Image.Image, boxes: Any, resizer: Resizer) -> np.ndarray:
 
 
 def on_torch(resizer: Resizer, image: Tensor, boxes: Any) -> np.ndarray:
-    """As on CUDA: torch, and matrices that are not cut into strips."""
-    done: Tensor = resizer._resize(torch, image, np.asarray(boxes), resizer.side, resize.HELD)
-    return done.numpy()
+    """As on CUDA."""
+    return resize._by_products(image, resizer._crops(np.asarray(boxes))).numpy()
 
 
 def assert_same(image: Image.Image, boxes: Any, resizer: Resizer) -> None:
@@ -100,7 +99,6 @@ def test_small_images(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(4000, 300), (300, 4000), (2100, 2000)])
 def test_large_images(size: tuple[int, int]) -> None:
-    """More than is converted at once on the CPU."""
     image = noise(*size)
     assert_same(image, [(0, 0, *size)], Resizer(224))
     assert_same(image, [(0, 0, *size)], Resizer(64, "squash", "bilinear"))
@@ -139,12 +137,24 @@ def test_pictures_of_the_demo() -> None:
 
 
 def test_boxes_in_groups_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    image, resizer = planes(noise(90, 80)), Resizer(32)
-    boxes = np.array([(i, 2 * i, 60 + 3 * i, 50 + i) for i in range(10)])
-    together = resizer(image, torch.from_numpy(boxes))
+    """On CUDA, where also the pixels of a box are then multiplied line by line."""
+    image, resizer = planes(noise(90, 120)), Resizer(32)
+    boxes = np.array([(i, 2 * i, 60 + 3 * i, 50 + i) for i in range(10)] + [(0, 0, 40, 120)])
+    together = resizer(image, torch.from_numpy(boxes)).numpy()
     monkeypatch.setattr(resize, "HELD", 1)
-    monkeypatch.setattr(resize, "CACHED", 1)
-    assert resizer(image, boxes).equal(together)
+    assert np.array_equal(on_torch(resizer, image, boxes), together)
+
+
+def test_pixels_that_do_not_lie_side_by_side() -> None:
+    image, resizer = planes(noise(50, 40)), Resizer(16)
+    part = resizer(image[:, 3:, 5:], np.array([(0, 0, 20, 30)]))
+    assert part.equal(resizer(image, np.array([(5, 3, 25, 33)])))
+
+
+def test_without_a_folder_for_machine_code() -> None:
+    found: dict[str, Any] = {}
+    exec("def one(): return 1", found)  # in no file, beside which its code could be kept
+    assert resize_compiled._compiled(found["one"])() == 1
 
 
 def test_no_boxes() -> None:

@@ -2,17 +2,16 @@
 
 Pillow resizes one axis after the other. A pixel is the sum of its neighbours times weights, which
 are whole multiples of 2^-22; it is rounded half up and clipped to a byte before the other axis has
-its turn. Here each pass is a product of matrices in float64. A byte times a weight has 31 bits, so
-that products and sums are exact in whatever order they are added: the same bytes on any device and
-with any number of threads. A matrix of weights is zero but for a band along its diagonal; on the
-CPU only blocks along the band are multiplied.
+its turn. On the CPU those are the integer sums of `resize_compiled`. On CUDA each pass is a product
+of matrices in float64: a byte times a weight has 31 bits, so that products and sums are exact in
+whatever order they are added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import PIL
@@ -23,21 +22,17 @@ from pipeline.kernels.geometry import clip_view
 
 Filter = Literal["bilinear", "bicubic"]
 
-UNIT = 2.0**-22
-"""Pillow's weights are whole multiples of this."""
+BITS = 22
+"""Pillow's weights are whole multiples of 2^-22."""
 COLUMNS_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
 """Whether Pillow begins with the columns of an image that shrinks mostly in height; 13.0 does."""
-STRIP = 16
-"""Outputs of one product on the CPU: fewer are more calls, more are more zeros."""
-CACHED = 1 << 20
-"""Bytes of pixels in float64 that one product on the CPU reads."""
 HELD = 1 << 26
-"""Bytes of weights held at once; also of pixels in float64 that one product on CUDA reads."""
+"""Bytes of matrices held at once on CUDA; also of pixels in float64 that one product reads."""
 
 
 def planes(image: Any) -> Tensor:
-    """An RGB image, of Pillow or as uint8 (height, width, 3), as uint8 (height, 3, width)."""
-    return torch.from_numpy(np.array(np.asarray(image).transpose(0, 2, 1), order="C"))
+    """An RGB image, of Pillow or as uint8 (height, width, 3), as uint8 (3, height, width)."""
+    return torch.from_numpy(np.array(np.asarray(image).transpose(2, 0, 1), order="C"))
 
 
 @dataclass(frozen=True)
@@ -61,59 +56,46 @@ class Resizer:
     def __call__(self, image: Tensor, boxes: np.ndarray | Tensor) -> Tensor:
         """Each box cropped and resized: uint8 (n, 3, side, side) on the image's device.
 
-        image: uint8 (height, 3, width), as of `planes`, on the CPU or on CUDA. boxes: integers
+        image: uint8 (3, height, width), as of `planes`, on the CPU or on CUDA. boxes: integers
         (n, 4), half-open, on the CPU. ValueError for other types or shapes, for a box that is empty
         or not inside the image, and for one so thin that `longest` leaves nothing of it.
         """
         boxes = _checked(image, np.asarray(boxes))
-        if image.device.type == "cpu":
-            return torch.from_numpy(self._resize(np, image.numpy(), boxes, STRIP, CACHED))
-        with image.device:
-            resized: Tensor = self._resize(torch, image, boxes, self.side, HELD)
-        return resized
-
-    def _resize(self, xp: Any, image: Any, boxes: np.ndarray, strip: int, held: int) -> Any:
-        """Arrays are of the library `xp`, numpy or torch; products are of `strip` outputs."""
-        done = xp.empty((len(boxes), 3, self.side, self.side), dtype=xp.uint8)
         if not len(boxes):
-            return done
-        outputs = -(-self.side // strip) * strip
-        longest = int((boxes[:, 2:] - boxes[:, :2]).max())
-        products = _Products.of(xp, outputs, longest, held)
-        group = max(1, HELD // (16 * outputs * (longest + strip)))
-        for start in range(0, len(boxes), group):
-            chosen = boxes[start : start + group]
-            for row, (box, bands) in enumerate(self._bands(xp, chosen, outputs, strip), start):
-                resized = xp.moveaxis(products(image, box, *bands), 1, 0)
-                done[row] = resized[:, : self.side, : self.side]
-        return done
+            return image.new_empty((0, 3, self.side, self.side))
+        crops = self._crops(boxes)
+        if image.is_cuda:
+            return _by_products(image, crops)
+        from pipeline.kernels.resize_compiled import by_sums  # numba, once it is needed
 
-    def _bands(
-        self, xp: Any, boxes: np.ndarray, count: int, strip: int
-    ) -> Iterator[tuple[list[int], tuple[_Band, _Band]]]:
-        """Each box and its weights along x and y."""
+        return torch.from_numpy(by_sums(image.numpy(), crops))
+
+    def _crops(self, boxes: np.ndarray) -> Crops:
         sizes = boxes[:, 2:] - boxes[:, :2]
         views = [clip_view(w, h, self.side, self.mode) for w, h in sizes.tolist()]
         lengths = np.array([view.lengths for view in views])
         if not lengths.all():
             raise ValueError(f"a box is too thin to be resized to {self.side} pixels")
         offsets = np.array([view.offsets for view in views])
-        outputs = offsets[:, :, None] + np.arange(count)
-        x, y = (
-            _bands(xp, sizes[:, axis], lengths[:, axis], outputs[:, axis], self.filter, strip)
+        outputs = offsets[:, :, None] + np.arange(self.side)
+        (left, x), (top, y) = (
+            _taps(sizes[:, axis], lengths[:, axis], outputs[:, axis], self.filter)
             for axis in (0, 1)
         )
-        return zip(boxes.tolist(), zip(x, y, strict=True), strict=True)
+        corners = boxes[:, :2] + np.stack([left, top], axis=1)
+        shrunk = sizes - lengths
+        columns_first = COLUMNS_FIRST & (shrunk[:, 1] > np.maximum(2 * shrunk[:, 0], 0))
+        return Crops(corners, x, y, columns_first)
 
 
 def _checked(image: Tensor, boxes: np.ndarray) -> np.ndarray:
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[1] != 3 or not image.numel():
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         shape = tuple(image.shape)
-        raise ValueError(f"image: {image.dtype} {shape}, not uint8 (height, 3, width)")
+        raise ValueError(f"image: {image.dtype} {shape}, not uint8 (3, height, width)")
     if boxes.dtype.kind not in "iu" or boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes: {boxes.dtype} {boxes.shape}, not integers (n, 4)")
     boxes = boxes.astype(np.int64)
-    width, height = image.shape[2], image.shape[0]
+    height, width = image.shape[1:]
     if (boxes[:, :2] < 0).any() or (boxes[:, 2:] > (width, height)).any():
         raise ValueError(f"a box is not inside the image of {width} x {height} pixels")
     if (boxes[:, :2] >= boxes[:, 2:]).any():
@@ -124,61 +106,40 @@ def _checked(image: Tensor, boxes: np.ndarray) -> np.ndarray:
 # --- Weights ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Band:
-    """The weights along one axis of one box, `size` pixels resized to `length`, in strips.
+class Taps(NamedTuple):
+    """What the m outputs along one axis of n boxes are sums of.
 
-    starts: the first input of each strip. blocks: float64 (strips, span, outputs of a strip).
+    first, last: int64 (n, m), the first input and the end of the last; the first of all is 0.
+    weights: int32 (n, m, taps), in 2^-22; zero past the last input.
     """
 
-    size: int
-    length: int
-    starts: list[int]
-    blocks: Any
-
-    @property
-    def inputs(self) -> tuple[int, int]:
-        """The first input that is needed and the end of those that are."""
-        return self.starts[0], self.starts[-1] + int(self.blocks.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        """Of all strips together."""
-        return len(self.starts) * int(self.blocks.shape[2])
+    first: np.ndarray
+    last: np.ndarray
+    weights: np.ndarray
 
 
-def _bands(
-    xp: Any, sizes: np.ndarray, lengths: np.ndarray, outputs: np.ndarray, kind: Filter, strip: int
-) -> list[_Band]:
+@dataclass(frozen=True)
+class Crops:
+    """How n boxes are cropped and resized.
+
+    corners: int64 (n, 2), x and y of the first pixel that is needed, from which inputs are counted.
+    columns_first: bool (n,), whether y has its pass before x.
+    """
+
+    corners: np.ndarray
+    x: Taps
+    y: Taps
+    columns_first: np.ndarray
+
+
+def _taps(
+    sizes: np.ndarray, lengths: np.ndarray, outputs: np.ndarray, kind: Filter
+) -> tuple[np.ndarray, Taps]:
     """`sizes` pixels, (n,), resized to `lengths`, (n,), as far as `outputs`, (n, m), are wanted.
 
-    Outputs below 0 or from the length on are black.
-    """
-    first, last, values = _weights(sizes, lengths, outputs, kind)
-    ends = last[:, strip - 1 :: strip]
-    spans = (ends - first[:, ::strip]).max(axis=1)
-    starts = np.minimum(first[:, ::strip], ends[:, -1:] - spans[:, None])
-    counts = spans * outputs.shape[1]
-    ats = np.cumsum(counts) - counts
-    strips, columns = np.divmod(np.arange(outputs.shape[1]), strip)
-    rows = first - starts[:, strips] + strips * spans[:, None]
-    taps = np.arange(len(values))[:, None, None]
-    places = np.where(taps < last - first, ats[:, None] + rows * strip + columns + taps * strip, -1)
-    flat = xp.zeros(int(counts.sum()) + 1, dtype=xp.float64)
-    flat[xp.asarray(places)] = xp.asarray(values)
-    cut = zip(ats, counts, spans, strict=True)
-    blocks = [flat[at : at + count].reshape(-1, span, strip) for at, count, span in cut]
-    columns_of = zip(sizes.tolist(), lengths.tolist(), starts.tolist(), blocks, strict=True)
-    return [_Band(*columns) for columns in columns_of]
-
-
-def _weights(
-    sizes: np.ndarray, lengths: np.ndarray, outputs: np.ndarray, kind: Filter
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first input of each output and the last's end, (n, m), and weights, (taps, n, m).
-
-    Weights past the last input are zero. Operations are in Pillow's order: in another one, float64
-    would round some differently.
+    Returns the first input that is needed, (n,), and the taps. Outputs below 0 or from the length
+    on are black. Operations are in Pillow's order: in another one, float64 would round some
+    differently.
     """
     sizes, lengths = sizes[:, None], lengths[:, None]
     places = outputs.clip(0, lengths - 1)
@@ -192,8 +153,9 @@ def _weights(
     values = _filtered((inputs - centers + 0.5) * (1.0 / stretch), kind)
     values *= inputs < last
     values /= sum(values)  # one after the other, which numpy's own sum need not be
-    whole = np.trunc(values / UNIT + np.copysign(0.5, values))
-    return first, last, np.asarray(whole * (UNIT * (places == outputs)))
+    whole = np.trunc(values * 2.0**BITS + np.copysign(0.5, values)) * (places == outputs)
+    weights = np.moveaxis(whole, 0, -1).astype(np.int32, order="C")
+    return first[:, 0], Taps(first - first[:, :1], last - first[:, :1], weights)
 
 
 def _filtered(x: np.ndarray, kind: Filter) -> np.ndarray:
@@ -208,62 +170,46 @@ def _filtered(x: np.ndarray, kind: Filter) -> np.ndarray:
 # --- Products --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Products:
-    """Both passes, with arrays of the library `xp` that are kept from box to box.
+def _by_products(image: Tensor, crops: Crops) -> Tensor:
+    count, side = crops.x.first.shape
+    done = image.new_empty((count, 3, side, side))
+    longest = int(max(crops.x.last.max(), crops.y.last.max()))
+    group = max(1, HELD // (16 * side * longest))
+    for start in range(0, count, group):
+        chosen = slice(start, start + group)
+        corners = crops.corners[chosen].tolist()
+        x, y = (_matrices(taps, chosen, image.device) for taps in (crops.x, crops.y))
+        for row, ((left, top), across, down) in enumerate(zip(corners, x, y, strict=True), start):
+            crop = image[:, top : top + len(down), left : left + len(across)]
+            done[row] = _both(crop, across, down, bool(crops.columns_first[row]))
+    return done
 
-    converted: of pixels of the image. between: of one pass. resized: of both. float64, flat.
-    """
 
-    xp: Any
-    converted: Any
-    between: Any
-    resized: Any
+def _both(crop: Tensor, across: Tensor, down: Tensor, columns_first: bool) -> Tensor:
+    if columns_first:
+        return _bytes(_by_parts(crop, 2, lambda part: down.mT @ part) @ across)
+    return _bytes(down.mT @ _by_parts(crop, 1, lambda part: part @ across))
 
-    @classmethod
-    def of(cls, xp: Any, outputs: int, longest: int, held: int) -> _Products:
-        """For boxes of up to `longest` pixels a side, and at least one row of pixels at a time."""
-        sizes = (max(held // 8, longest), 3 * outputs * longest, 3 * outputs**2)
-        return cls(xp, *(xp.empty(size, dtype=xp.float64) for size in sizes))
 
-    def __call__(self, image: Any, box: list[int], x: _Band, y: _Band) -> Any:
-        """(outputs of y, 3, outputs of x), bytes once they are truncated."""
-        (left, right), (top, bottom) = x.inputs, y.inputs
-        crop = image[box[1] + top : box[1] + bottom, :, box[0] + left : box[0] + right]
-        height, _, width = crop.shape
-        resized = self.resized[: 3 * y.outputs * x.outputs]
-        if COLUMNS_FIRST and y.size - y.length > max(0, 2 * (x.size - x.length)):
-            between = self.between[: 3 * y.outputs * width].reshape(y.outputs, -1)
-            self._pass(crop.reshape(height, -1).T, y, between.T)
-            self.xp.floor(between, out=between)
-            self._pass(between.reshape(-1, width), x, resized.reshape(-1, x.outputs))
-        else:
-            between = self.between[: 3 * height * x.outputs].reshape(-1, x.outputs)
-            self._pass(crop.reshape(-1, width), x, between)
-            self.xp.floor(between, out=between)
-            self._pass(between.reshape(height, -1).T, y, resized.reshape(y.outputs, -1).T)
-        return resized.reshape(y.outputs, 3, x.outputs)
+def _matrices(taps: Taps, chosen: slice, device: torch.device) -> list[Tensor]:
+    """Of each box, float64 (inputs, outputs)."""
+    first, last, weights = (each[chosen] for each in taps)
+    outputs = first.shape[1]
+    counts = last[:, -1] * outputs
+    inputs = first[..., None] + np.arange(weights.shape[2])
+    places = (np.cumsum(counts) - counts)[:, None, None] + inputs * outputs
+    places += np.arange(outputs)[:, None]
+    flat = torch.zeros(int(counts.sum()) + 1, dtype=torch.float64, device=device)
+    used = torch.from_numpy(np.where(inputs < last[..., None], places, -1)).to(device)
+    flat[used] = torch.from_numpy(weights).to(device).double() * 2.0**-BITS
+    return [each.view(-1, outputs) for each in flat[:-1].split(counts.tolist())]
 
-    def _pass(self, pixels: Any, band: _Band, out: Any) -> None:
-        """(m, needed inputs) to (m, outputs): half added, and clipped so that truncation is left.
 
-        Pixels that are bytes are converted and multiplied a part at a time.
-        """
-        rows, inputs = pixels.shape
-        whole = pixels.dtype == self.xp.float64
-        step = rows if whole else max(1, len(self.converted) // inputs)
-        for row in range(0, rows, step):
-            part = pixels[row : row + step]
-            if not whole:
-                part = self.converted[: part.shape[0] * inputs].reshape(part.shape)
-                part[:] = pixels[row : row + step]
-            self._multiply(part, band, out[row : row + step])
-        out += 0.5
-        self.xp.clip(out, 0, 255, out=out)
+def _by_parts(crop: Tensor, axis: int, product: Callable[[Tensor], Tensor]) -> Tensor:
+    """One pass: the pixels are converted and multiplied a part along the other axis at a time."""
+    step = max(1, HELD * crop.shape[axis] // (8 * crop.numel()))
+    return torch.cat([_bytes(product(part.double())) for part in crop.split(step, axis)], axis)
 
-    def _multiply(self, pixels: Any, band: _Band, out: Any) -> None:
-        _, span, strip = band.blocks.shape
-        for index, start in enumerate(band.starts):
-            inputs = pixels[:, start - band.starts[0] :][:, :span]
-            outputs = out[:, index * strip :][:, :strip]
-            self.xp.matmul(inputs, band.blocks[index], out=outputs)
+
+def _bytes(sums: Tensor) -> Tensor:
+    return sums.add_(0.5).clamp_(0, 255).floor_()
