@@ -22,7 +22,7 @@ ARGS := --dataset $(call quoted,$(DATASET)) --profile $(call quoted,$(PROFILE)) 
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \
-        test check format bench demo-models demo-table clean
+        test check format bench torture demo-models demo-table clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -70,6 +70,9 @@ format: $(VENV)/developer ## let the formatter write
 
 bench: $(VENV)/installed ## this machine, every stage beside the plain way (IMAGES=/photographs)
 	@$(BIN)/abs bench $(if $(IMAGES),--images $(call quoted,$(IMAGES)))
+
+torture: $(VENV)/developer ## kills, several processes, flipped bytes, odd commands (half an hour)
+	@$(BIN)/python -m tests.torture
 
 demo-models: $(VENV)/installed ## train the demo's two models again, from seeds
 	@$(BIN)/python -m pipeline.demo.build all

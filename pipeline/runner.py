@@ -65,8 +65,9 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
         reporter.say(f"{stage.name}: cached ({artifact.manifest['rows']:,} rows) {stage.key}")
         return Outcome(*base, state="cached", units=len(units))
     done = artifact.finished(units)
+    todo = [unit for unit in units if unit.name not in done]
     started = time.perf_counter()
-    clocks, written = _compute(stage, store, artifact, units, done, reporter)
+    clocks, written = _compute(stage, store, artifact, todo, len(units), reporter)
     stage.verify(artifact)
     took = {name: round(value, 3) for name, value in clocks.items()}
     artifact.finalise(units, {**provenance(stage, store, settings), "last_pass": took})
@@ -81,8 +82,6 @@ class _Pass:
     worker: Worker
     artifact: Artifact
     claims: Claims
-    kept: set[str]
-    """Units that had their receipts before."""
     code: str
     clocks: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("load", "read", "compute", "write", "wait"), 0.0)
@@ -131,7 +130,7 @@ class _Pass:
         for unit in todo:
             if not self.claims.take(unit.name):
                 continue
-            if unit.name not in self.kept and self.artifact.finished([unit]):
+            if self.artifact.finished([unit]):
                 self.claims.release(unit.name)  # another process was faster
             else:
                 yield unit
@@ -195,14 +194,15 @@ def _compute(
     stage: Stage,
     store: Store,
     artifact: Artifact,
-    units: list[Unit],
-    done: set[str],
+    todo: list[Unit],
+    of: int,
     reporter: Reporter,
 ) -> tuple[dict[str, float], list[Unit]]:
-    """Where this process spent its time, and the units that it wrote."""
+    """Where this process spent its time, and the units that it wrote.
+
+    Without units the arrays are still made what they must be, as a manifest is to describe them.
+    """
     start = time.perf_counter()
-    # One at least: only a worker knows what the arrays are like that a manifest is to state.
-    todo = [unit for unit in units if unit.name not in done] or units[:1]
     worker = stage.worker(store)
     artifact.begin(stage.identity())
     for spec in worker.arrays():
@@ -212,9 +212,9 @@ def _compute(
         Claims(artifact.path / "claims") as claims,
         reporter.stage(stage.name, size, stage.counts) as advance,
     ):
-        work = _Pass(worker, artifact, claims, done, code_of(stage))
+        work = _Pass(worker, artifact, claims, code_of(stage))
         work.clocks["load"] = time.perf_counter() - start
-        reporter.say(_start(stage, todo, len(units)))
+        reporter.say(_start(stage, todo, of))
         work(todo, advance)
     if work.failed:
         raise _failure(stage, artifact, work.failed)

@@ -174,6 +174,8 @@ class Artifact:
         whole = f"{name}.parquet"
         parts = [each for each in self._receipts if each.partition("/")[0] == whole]
         chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
+        if not finished and not parts:
+            raise MissingInput(f"{self.stage}: no unit with {name} is finished")
         self._check(chosen)
         paths: Any = [self.path / each for each in chosen]  # a list is fine, its type is not stated
         return pd.read_parquet(paths, columns=columns)
