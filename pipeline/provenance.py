@@ -21,6 +21,8 @@ PACKAGES = (
     "open_clip_torch",
     "timm",
     "zarr",
+    "numpy",
+    "numba",
     "pandas",
     "pyarrow",
     "pillow",

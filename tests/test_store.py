@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import zarr
 from pipeline.commands import Run
 from pipeline.errors import AbsError, MissingInput, UnitsFailed
 from pipeline.progress import Reporter
-from pipeline.runner import run_stage
+from pipeline.runner import _Pass, run_stage
 from pipeline.stage import ArraySpec, Unit
 from pipeline.store import Artifact
 from tests.conftest import ROOT, Runner, digests, make_all
@@ -86,6 +87,31 @@ def stored_chunks(run: Run, stage: str) -> dict[Path, bytes]:
     """Files of a stage's array."""
     folder = run.store.artifact(run.named(stage)[0]).path
     return {p: p.read_bytes() for p in folder.rglob("c/*/*/*") if p.is_file()}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_units_in_any_order_give_the_same_digests(
+    run_of: Runner, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng, free = random.Random(seed), _Pass._free
+    monkeypatch.setattr(_Pass, "_free", lambda self, todo: free(self, rng.sample(todo, len(todo))))
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "shuffled"))
+    assert make_all(run_of()) == digests(made)
+
+
+def test_another_batch_size_moves_values_by_rounding_and_is_on_record(
+    run_of: Runner, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "one"))
+    one = run_of("runtime.batch_size=1")
+    make_all(one)
+    for name in ("embeddings-image", "embeddings-raw", "embeddings-feature"):
+        found, before = (run.store.open(run.named(name)[0]) for run in (one, made))
+        values, others = (each.array("embeddings")[:].astype(float) for each in (found, before))
+        assert np.abs(values - others).max() <= 2.0**-11
+        sizes = [each.manifest["makers"][0]["batch_size"] for each in (found, before)]
+        assert sizes == [1, made.settings.runtime.batch_size]
+        assert found.manifest["makers"][0]["device"] == "cpu"
 
 
 @pytest.mark.parametrize("encode", ["all", "drawn"])
