@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import store_commands
+from pipeline import store_commands, study_commands
 from pipeline.commands import Run, print_json
 from pipeline.errors import AbsError, ConfigError, MissingInput
 from pipeline.options import (
@@ -53,6 +53,10 @@ for _look in (
     store_commands.gc,
 ):
     app.command(rich_help_panel="Store")(_look)
+
+
+for _study in (study_commands.sweep, study_commands.compare):
+    app.command(rich_help_panel="Study")(_study)
 
 
 @app.command()

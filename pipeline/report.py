@@ -255,6 +255,62 @@ def print_waste(rows: list[dict[str, Any]], deleted: bool) -> None:
         print(f"{total} deleted." if deleted else f"{total} could go; add --delete to delete it.")
 
 
+def print_sweep(planned: Mapping[str, Any]) -> None:
+    """What the runs of a sweep share, and what is to do."""
+    table = Table("stage", box=None, pad_edge=False)
+    for name in ("artifacts", "there", "units to do", "crops to embed", "writes"):
+        table.add_column(name, justify="right")
+    for row in planned["stages"]:
+        crops = _known(row["crops"], "{:,}".format)
+        cells = [str(row["artifacts"]), str(row["there"]), _known(row["units"], str), crops]
+        table.add_row(row["stage"], *cells, _known(row["writes"], size))
+    asked, embed = planned["crops_asked"], planned["crops_to_embed"]
+    print(f"{planned['experiment']}: {planned['runs']} runs")
+    _print(table)
+    share = f" ({embed / asked:.0%})" if asked and embed is not None else ""
+    told = "not known before the stages above have run" if embed is None else f"{embed:,}{share}"
+    print(f"Crops asked for: {asked:,}; to embed: {told}")
+
+
+def print_table(table: Any, path: Any) -> None:
+    """Rows of a sweep: what varies, then the figures in percent."""
+    if table.empty:
+        return
+    figures = ["top1", "sigma", "top5", "mean_per_class"]
+    fixed = ["dataset", "images", "classes", "row", "grid", *figures]
+    varied = [n for n in table if n not in fixed and (n == "method" or table[n].nunique() > 1)]
+    shown = Table(*varied, box=None, pad_edge=False)
+    for name in figures:
+        shown.add_column(name, justify="right")
+    for _, row in table.iterrows():
+        values = ["" if row[name] != row[name] else str(row[name]) for name in varied]
+        shown.add_row(*values, *(_percent(row[name]) for name in figures))
+    _print(shown)
+    print(path)
+
+
+def _percent(share: float) -> str:
+    return "" if share != share else f"{100 * share:.2f}"
+
+
+def print_failed(failed: list[dict[str, str]]) -> None:
+    """The settings of a sweep that have no result."""
+    for each in failed:
+        print(f"FAILED: {each['setting']}: {each['why']}")
+
+
+def print_comparison(found: Mapping[str, Any], a: str, b: str) -> None:
+    """Counts, the difference with its interval, and McNemar's p."""
+    images, both, only_a, only_b = (found[n] for n in ("images", "both", "only_a", "only_b"))
+    table = Table("", f"{b} right", f"{b} wrong", box=None, pad_edge=False)
+    table.add_row(f"{a} right", f"{both:,}", f"{only_a:,}")
+    table.add_row(f"{a} wrong", f"{only_b:,}", f"{images - both - only_a - only_b:,}")
+    _print(table)
+    low, high = 100 * found["low"], 100 * found["high"]
+    print(f"{a} less {b}: {100 * found['difference']:+.2f} points ({low:+.2f} to {high:+.2f})")
+    print(f"McNemar, exact: p = {found['p']:.3g}")
+
+
 def _said(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{name} {_said(inner)}" for name, inner in value.items()) or "none"

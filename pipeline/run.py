@@ -28,9 +28,9 @@ def read(s: Settings) -> tuple[Digests, Dataset]:
     return digests, Dataset(s.dataset, s.paths, digests)
 
 
-def build(s: Settings) -> list[Stage]:
+def build(s: Settings, opened: tuple[Digests, Dataset] | None = None) -> list[Stage]:
     """The stages that the chosen methods need under settings `s`, each after those it reads."""
-    digests, dataset = read(s)
+    digests, dataset = opened or read(s)
     clip = ClipSource(s.clip, s.paths, digests)
     maps = attention_source(s.attention, clip, s.paths, digests)
     methods, views = s.chosen, s.views

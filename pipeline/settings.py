@@ -115,9 +115,9 @@ def load(
     Raises ConfigError.
     """
     values = _read(CFGS / "default.yaml")
-    of_dataset = NONE if dataset is None else _layer("datasets", dataset)
-    for layer in (of_dataset, _layer("profiles", profile)):
-        values = merge(values, layer)
+    of_dataset = NONE if dataset is None else layer("datasets", dataset)
+    for each in (of_dataset, layer("profiles", profile)):
+        values = merge(values, each)
     for change in changes:
         for part in re.split(r"\s+(?=[a-z_]+(?:\.[A-Za-z0-9_-]+)+=)", change.strip()):
             values = merge(values, parse_change(part))
@@ -232,7 +232,8 @@ def known(folder: str) -> list[str]:
     return sorted(path.stem for path in (CFGS / folder).glob("*.yaml"))
 
 
-def _layer(folder: str, name: str) -> dict[str, Any]:
+def layer(folder: str, name: str) -> dict[str, Any]:
+    """What a file says: one in a folder of `cfgs`, or a YAML file anywhere. Raises ConfigError."""
     if name.endswith((".yaml", ".yml")):
         return _read(Path(name))
     path = CFGS / folder / f"{name}.yaml"

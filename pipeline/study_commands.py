@@ -1,0 +1,93 @@
+"""Commands that study results: sweep and compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from pipeline.commands import Run, print_json
+from pipeline.errors import ConfigError
+from pipeline.options import (
+    DatasetOption,
+    JsonOption,
+    ProfileOption,
+    QuietOption,
+    SetOption,
+    WeightsOption,
+)
+
+
+def sweep(
+    name: Annotated[
+        str | None, typer.Argument(help="A name in cfgs/experiments, or a YAML file.")
+    ] = None,
+    dataset: DatasetOption = "demo",
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=A,B,...", help="A setting to vary; several: every combination."
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Draws; sigma is over these.")] = None,
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+    weights_dir: WeightsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is shared.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Run every setting of an experiment, and print a table: what they share is made once."""
+    from pipeline import experiments, report
+    from pipeline.progress import Reporter
+    from pipeline.sweeps import Sweep
+
+    if not name and not over:
+        raise ConfigError("sweep: name an experiment, or give --over FIELD=A,B,...")
+    if name:
+        experiment = experiments.load_experiment(name, dataset)
+        title = name.rsplit("/", 1)[-1].removesuffix(".yaml")
+    else:
+        experiment, title = experiments.Experiment(profile=profile), "sweep"
+    changes: dict[str, object] = {"set": [*experiment.set, *(set_ or ())]}
+    changes |= {"grids": [experiments.grid_of(over)]} if over else {}
+    changes |= {"seeds": seeds} if seeds else {}
+    chosen = Sweep.of(title, dataset, experiment.model_copy(update=changes), weights_dir)
+    planned = chosen.plan()
+    if dry_run:
+        print_json(planned) if as_json else report.print_sweep(planned)
+        return 0
+    if not (quiet or as_json):
+        report.print_sweep(planned)
+    chosen.execute(Reporter(quiet or as_json))
+    table = chosen.table()
+    if as_json:
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        print_json({"plan": planned, "table": rows, "failed": chosen.failures()})
+    else:
+        report.print_table(table, chosen.write())
+        report.print_failed(chosen.failures())
+    return 1 if chosen.failed else 0
+
+
+def compare(
+    a: Annotated[
+        str, typer.Argument(help="METHOD, or METHOD@section.field=value for other settings.")
+    ],
+    b: Annotated[str, typer.Argument(help="The same.")],
+    dataset: DatasetOption,
+    profile: ProfileOption = "official",
+    set_: SetOption = None,
+    weights_dir: WeightsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two methods or settings, image by image: who is right where the other is not."""
+    from pipeline import report
+    from pipeline.comparison import compared
+
+    def run(changes: list[str]) -> Run:
+        return Run.of(dataset, profile, [*(set_ or ()), *changes], weights_dir)
+
+    found = asdict(compared(run, a, b))
+    print_json(found) if as_json else report.print_comparison(found, a, b)

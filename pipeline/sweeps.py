@@ -1,0 +1,211 @@
+"""Sweeps: the runs of an experiment, what they share, and one table of what came of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.commands import Run
+from pipeline.datasets import Dataset
+from pipeline.errors import AbsError, ConfigError, MissingInput
+from pipeline.experiments import Experiment, Point
+from pipeline.files import Digests
+from pipeline.run import build, read
+from pipeline.settings import Settings
+from pipeline.stage import Stage
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.progress import Reporter
+
+EMBEDDED = ("embeddings-raw", "embeddings-feature", "embeddings-squares")
+"""The stages that crops are encoded in."""
+FIGURES = ("top1", "top5", "mean_per_class")
+
+
+@dataclass
+class Sweep:
+    """An experiment over a dataset: one run per point."""
+
+    name: str
+    dataset: str
+    experiment: Experiment
+    runs: list[tuple[Point, Run]]
+    failed: list[tuple[Point, str]] = field(default_factory=list)
+    """Points that have no result, and why."""
+
+    @classmethod
+    def of(
+        cls, name: str, dataset: str, experiment: Experiment, weights_dir: str | None = None
+    ) -> Sweep:
+        """Plan every point; ConfigError if none of them can be run.
+
+        The dataset is looked at once for all.
+        """
+        opened: dict[str, tuple[Digests, Dataset]] = {}
+
+        def plan(s: Settings) -> list[Stage]:
+            key = s.dataset.model_dump_json() + s.paths.model_dump_json()
+            if key not in opened:
+                opened[key] = read(s)
+            return build(s, opened[key])
+
+        sweep = cls(name, dataset, experiment, [])
+        for point in experiment.points():
+            try:
+                run = Run.of(dataset, experiment.profile, point.changes, weights_dir, plan)
+                _ = [stage.key for stage in run.stages]
+                sweep.runs.append((point, run))
+            except AbsError as error:
+                sweep.failed.append((point, str(error)))
+        if not sweep.runs:
+            point, why = sweep.failed[0]
+            raise ConfigError(f"no setting of {name} can be run; the first, {point.title}: {why}")
+        return sweep
+
+    @property
+    def store(self) -> Store:
+        """Where everything of the dataset lies."""
+        return self.runs[0][1].store
+
+    @property
+    def stages(self) -> list[tuple[str, list[tuple[Run, Stage]]]]:
+        """Each distinct artifact once, by stage: of those that differ in N alone the largest."""
+        found: dict[str, dict[str, tuple[Run, Stage]]] = {}
+        for _, run in self.runs:
+            for stage in run.stages:
+                known = found.setdefault(stage.name, {}).get(stage.key)
+                if known is None or _views(stage) > _views(known[1]):
+                    found[stage.name][stage.key] = run, stage
+        return [(name, list(stages.values())) for name, stages in found.items()]
+
+    def plan(self) -> dict[str, Any]:
+        """What the runs share, and how much of it is still to do.
+
+        Crops asked for count every crop of every run; those to embed, every crop that is in no
+        artifact yet. None where a stage before has to be run to know.
+        """
+        rows = [_shared(name, stages, len(self.runs)) for name, stages in self.stages]
+        todo = [row["crops"] for row in rows if row["stage"] in EMBEDDED]
+        return {
+            "experiment": self.name,
+            "runs": len(self.runs),
+            "stages": rows,
+            "crops_asked": sum(map(_asked, (run for _, run in self.runs))),
+            "crops_to_embed": None if None in todo else sum(todo),
+            "failed": self.failures(),
+        }
+
+    def failures(self) -> list[dict[str, str]]:
+        """The settings without a result, and why."""
+        return [{"setting": point.title, "why": why} for point, why in self.failed]
+
+    def execute(self, reporter: Reporter) -> None:
+        """Run every point; one that fails is named, and the others go on."""
+        with reporter.stage(self.name, len(self.runs), "settings") as advance:
+            for point, run in self.runs:
+                try:
+                    run.execute(run.stages, [], quiet=True)
+                except AbsError as error:
+                    self.failed.append((point, str(error)))
+                    reporter.say(f"{point.title}: {error}")
+                advance(1)
+
+    def results(self) -> pd.DataFrame:
+        """A row per run that is finished and method: its setting, seed, figures and keys."""
+        import pandas as pd
+
+        frames = []
+        for point, run in self.runs:
+            metrics = run.stages[-1]
+            try:
+                table = run.store.open(metrics).table("metrics")
+            except MissingInput:
+                continue
+            shown = table[["dataset", "method", *FIGURES, "images", "classes"]].copy()
+            for name, value in point.values.items():
+                shown[name] = repr(value) if isinstance(value, list | dict) else value
+            shown["row"] = point.grid.named(point.values)
+            frames.append(shown.assign(grid=_number(self, point), seed=point.seed, run=metrics.key))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def table(self) -> pd.DataFrame:
+        """A row per setting and method: mean over seeds, and sigma where there are several."""
+        results = self.results()
+        if results.empty:
+            return results
+        fields = [name for grid in self.experiment.grids for name in grid.over]
+        by = ["grid", *dict.fromkeys(fields), "row", "dataset", "method", "images", "classes"]
+        groups = results.groupby(by, sort=False, dropna=False)
+        table = groups.agg(
+            **{name: (name, "mean") for name in FIGURES},
+            sigma=("top1", "std"),
+            seeds=("seed", "nunique"),
+        )
+        return table.reset_index()
+
+    def write(self) -> Path:
+        """Store the table; where it lies."""
+        path = self.store.folder / "sweeps" / f"{self.name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        self.table().to_parquet(temporary, index=False)
+        temporary.replace(path)
+        return path
+
+
+def _number(sweep: Sweep, point: Point) -> int:
+    return sweep.experiment.grids.index(point.grid)
+
+
+def _views(stage: Stage) -> int:
+    """Crops of each image that an artifact is asked for."""
+    views = getattr(stage, "views", stage)
+    return int(getattr(views, "count", 0))
+
+
+def _asked(run: Run) -> int:
+    """Crops that a run's methods read."""
+    index = run.named("index")[0]
+    images = len(index.dataset.samples)  # type: ignore[attr-defined]
+    counts = run.settings.views
+    return images * sum(count for name, count in counts.items() if name != "image")
+
+
+def _shared(name: str, stages: list[tuple[Run, Stage]], runs: int) -> dict[str, Any]:
+    """How many artifacts of a stage the runs need, how many are there, and what is to do."""
+    done, units, crops, writes = 0, 0, 0, 0
+    known = True
+    for run, stage in stages:
+        try:
+            all_units = stage.units(run.store)
+            artifact = run.store.artifact(stage)
+            if artifact.missing(all_units) is None:
+                done += 1
+                continue
+            finished = artifact.finished(all_units)
+            todo = [unit for unit in all_units if unit.name not in finished]
+            units += len(todo)
+            crops += sum(_size(run.store, stage, unit) for unit in todo)
+            writes += len(todo) * (stage.footprint(run.store).written or 0)
+        except MissingInput:
+            known = False
+    return {
+        "stage": name,
+        "artifacts": len(stages),
+        "there": done,
+        "units": units if known else None,
+        "crops": crops if known else None,
+        "writes": writes if known else None,
+    }
+
+
+def _size(store: Store, stage: Stage, unit: Any) -> int:
+    """Crops that a unit of an embedding stage encodes."""
+    if stage.name not in EMBEDDED:
+        return 0
+    rows = unit.rows.stop - unit.rows.start
+    return int(rows * stage.views.shape(store)[1])  # type: ignore[attr-defined]
