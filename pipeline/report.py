@@ -289,6 +289,39 @@ def print_table(table: Any, path: Any) -> None:
     print(path)
 
 
+def print_beside(found: Any, style: str) -> None:
+    """Ours and the paper's, in percent: plain, or as Markdown, LaTeX or CSV."""
+    if style == "csv":
+        print(found.to_csv(index=False), end="")
+        return
+    shown = [column for column in found if not found[column].isna().all() or column == "ours"]
+    rows = [[_cell(row[column]) for column in shown] for _, row in found.iterrows()]
+    if style == "plain":
+        table = Table(*shown, box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        _print(table)
+    elif style == "markdown":
+        rule = ["---"] * len(shown)
+        print("\n".join(f"| {' | '.join(row)} |" for row in [shown, rule, *rows]))
+    else:
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in [shown, *rows]]
+        print("\\begin{tabular}{" + "l" * len(shown) + "}")
+        print("\n".join([lines[0], r"\hline", *lines[1:], r"\end{tabular}"]))
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _latex(text: str) -> str:
+    return text.replace("_", r"\_").replace("%", r"\%").replace("&", r"\&")
+
+
 def _percent(share: float) -> str:
     return "" if share != share else f"{100 * share:.2f}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,6 +18,15 @@ from pipeline.options import (
     SetOption,
     WeightsOption,
 )
+
+
+class Format(StrEnum):
+    """Of a table."""
+
+    plain = "plain"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
 
 
 def sweep(
@@ -69,6 +79,27 @@ def sweep(
         report.print_table(table, chosen.write())
         report.print_failed(chosen.failures())
     return 1 if chosen.failed else 0
+
+
+def table(
+    name: Annotated[str, typer.Argument(help="A name in cfgs/experiments, such as table4.")],
+    dataset: DatasetOption = "demo",
+    set_: SetOption = None,
+    weights_dir: WeightsOption = None,
+    style: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.plain,
+) -> None:
+    """Print an experiment's results beside the paper's; `abs sweep` makes what is missing."""
+    from pipeline import experiments, report
+    from pipeline.paper import beside
+    from pipeline.sweeps import Sweep
+
+    experiment = experiments.load_experiment(name, dataset)
+    changed = experiment.model_copy(update={"set": [*experiment.set, *(set_ or ())]})
+    chosen = Sweep.of(name, dataset, changed, weights_dir)
+    found = beside(chosen)
+    if found["ours"].isna().all():
+        print(f"Nothing of ours is there yet; make it: abs sweep {name} --dataset {dataset}")
+    report.print_beside(found, style.value)
 
 
 def compare(

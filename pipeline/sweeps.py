@@ -191,7 +191,7 @@ def _shared(name: str, stages: list[tuple[Run, Stage]], runs: int) -> dict[str, 
             units += len(todo)
             crops += sum(_size(run.store, stage, unit) for unit in todo)
             writes += len(todo) * (stage.footprint(run.store).written or 0)
-        except MissingInput:
+        except AbsError:  # an input is not there yet, or the setting fails: the run will say so
             known = False
     return {
         "stage": name,

@@ -1,0 +1,198 @@
+"""Results by what they are of, instead of by key: frames of pandas, and lazy arrays of Zarr.
+
+    from pipeline import load
+
+    load.metrics("demo")                                  # every finished run, settings as columns
+    load.scores("demo", method="abs", **{"crops.k": 20})  # a row per image
+    load.embeddings("demo", "raw", **{"crops.k": 20})     # (image, view, dim)
+
+A filter is a setting and its value. Runs are those on record in the store, which `store` names, or
+ABS_ARTIFACTS, or else `artifacts/` of the project. Raises ConfigError for a setting or dataset that
+is not there, MissingInput where nothing that fits is finished.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import leaves
+from pipeline.errors import AbsError, ConfigError, MissingInput, closest
+from pipeline.runs import Record, records
+from pipeline.settings import load as load_settings
+from pipeline.store import Artifact, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import zarr
+
+APART = ("runtime", "paths")
+"""Sections that results do not depend on."""
+
+
+def runs(
+    dataset: str | None = None, store: str | Path | None = None, **filters: Any
+) -> pd.DataFrame:
+    """A row per run on record, the last used first: dataset, options, and every setting."""
+    import pandas as pd
+
+    found = _matching(dataset, store, filters)
+    return pd.DataFrame(
+        [{"dataset": s.dataset, "options": r.options, **_settings(r)} for s, r in found]
+    )
+
+
+def metrics(
+    dataset: str | None = None, store: str | Path | None = None, **filters: Any
+) -> pd.DataFrame:
+    """A row per finished run and method: accuracies, and the settings in which the runs differ."""
+    return _tables("metrics", dataset, store, filters)
+
+
+def per_class(
+    dataset: str | None = None, store: str | Path | None = None, **filters: Any
+) -> pd.DataFrame:
+    """A row per finished run, method and class."""
+    return _tables("metrics", dataset, store, filters, table="per_class")
+
+
+def scores(
+    dataset: str,
+    method: str | None = None,
+    store: str | Path | None = None,
+    **filters: Any,
+) -> pd.DataFrame:
+    """A row per image and method of each run: prediction, rank of the label, margin."""
+    found = _tables("scores", dataset, store, filters)
+    if method is None:
+        return found
+    if method not in set(found["method"]):
+        raise ConfigError(
+            f"method {method!r} is not scored; {closest(method, set(found['method']))}"
+        )
+    return found[found["method"] == method].reset_index(drop=True)
+
+
+def images(dataset: str, store: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+    """The index: row i is row i of every array over images."""
+    return _one("index", dataset, store, filters).table("images")
+
+
+def crops(dataset: str, view: str = "raw", store: str | Path | None = None, **filters: Any) -> Any:
+    """A row per image and crop of a view set (`raw`, `feature`, `windows`, `squares`)."""
+    return _one(f"crops-{view}", dataset, store, filters).table("crops")
+
+
+def embeddings(
+    dataset: str, view: str = "raw", store: str | Path | None = None, **filters: Any
+) -> zarr.Array[Any]:
+    """Vectors (image, view, dim) of a view set, or of `image`: an open Zarr array."""
+    return _open(_one(f"embeddings-{view}", dataset, store, filters), "embeddings")
+
+
+def attention(dataset: str, store: str | Path | None = None, **filters: Any) -> zarr.Array[Any]:
+    """Attention maps (image, layer, row, col): an open Zarr array."""
+    return _open(_one("attention", dataset, store, filters), "attention")
+
+
+# --- By settings --------------------------------------------------------------------------------
+
+
+def _root(store: str | Path | None) -> Path:
+    return load_settings(None).paths.store if store is None else Path(store).absolute()
+
+
+def _matching(
+    dataset: str | None, store: str | Path | None, filters: dict[str, Any]
+) -> list[tuple[Store, Record]]:
+    """The runs whose settings are those of `filters`."""
+    root = _root(store)
+    known = sorted(path.name for path in root.glob("[!.]*") if (path / "runs").is_dir())
+    if dataset is not None and dataset not in known:
+        raise ConfigError(f"no run of dataset {dataset!r} in {root}; {closest(dataset, known)}")
+    stores = [Store(root, name) for name in known if dataset in (None, name)]
+    found = [(each, record) for each in stores for record in records(each)]
+    for name in filters:
+        names = {other for _, record in found for other in _settings(record)}
+        if name not in names:
+            raise ConfigError(f"unknown setting {name!r}; {closest(name, names)}")
+    return [
+        (each, record)
+        for each, record in found
+        if all(_settings(record).get(name) == value for name, value in filters.items())
+    ]
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """By dotted name."""
+    chosen = {name: value for name, value in record.settings.items() if name not in APART}
+    return dict(leaves(chosen, ""))
+
+
+def _tables(
+    stage: str,
+    dataset: str | None,
+    store: str | Path | None,
+    filters: dict[str, Any],
+    table: str | None = None,
+) -> pd.DataFrame:
+    """A table of every finished artifact of a stage, with the settings in which they differ."""
+    import pandas as pd
+
+    found = _finished(stage, dataset, store, filters)
+    if not found:
+        raise MissingInput(f"no finished run has {stage} with {filters or 'any settings'}")
+    varied = _varied([record for record, _ in found])
+    frames = []
+    for record, artifact in found:
+        frame = artifact.table(table or stage)
+        own = {name: _settings(record).get(name) for name in varied}
+        told = {n: repr(v) if isinstance(v, list) else v for n, v in own.items()}
+        frames.append(frame.assign(**told))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _one(stage: str, dataset: str, store: str | Path | None, filters: dict[str, Any]) -> Artifact:
+    """The artifact of a stage, if the filters leave one."""
+    found = _finished(stage, dataset, store, filters)
+    if not found:
+        raise MissingInput(
+            f"no finished run of {dataset!r} has {stage} with {filters or 'any settings'}"
+        )
+    if len(found) > 1:
+        varied = ", ".join(_varied([record for record, _ in found]))
+        raise ConfigError(f"{len(found)} runs of {dataset!r} have {stage}; choose by {varied}")
+    return found[0][1]
+
+
+def _finished(
+    stage: str, dataset: str | None, store: str | Path | None, filters: dict[str, Any]
+) -> list[tuple[Record, Artifact]]:
+    """Each finished artifact of a stage once, with the run that was last to use it."""
+    found: dict[Path, tuple[Record, Artifact]] = {}
+    for each, record in _matching(dataset, store, filters):
+        key = record.artifacts.get(stage)
+        artifact = Artifact(each.folder / stage / str(key), stage)
+        if key is not None and artifact.path not in found and _is_finished(artifact):
+            found[artifact.path] = record, artifact
+    return list(found.values())
+
+
+def _is_finished(artifact: Artifact) -> bool:
+    try:
+        return bool(artifact.manifest)
+    except AbsError:
+        return False
+
+
+def _varied(found: list[Record]) -> list[str]:
+    """The settings in which runs differ."""
+    each = [_settings(record) for record in found]
+    names = dict.fromkeys(name for settings in each for name in settings)
+    return [name for name in names if len({repr(s.get(name)) for s in each}) > 1]
+
+
+def _open(artifact: Artifact, name: str) -> zarr.Array[Any]:
+    import zarr
+
+    return zarr.open_array(artifact.path / f"{name}.zarr", mode="r")

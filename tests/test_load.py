@@ -1,0 +1,88 @@
+"""Results are found by their settings, and what is not unique is asked about."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import load
+from pipeline.commands import Run
+from pipeline.errors import ConfigError, MissingInput
+from tests.conftest import Runner
+
+
+@pytest.fixture
+def store(run_of: Runner, made: Run, tmp_path: Path) -> Path:
+    """Three runs on record: as it is, colder, and with other crops."""
+    for changes in ([], ["scores.temperature=0.5"], ["crops.k=7"]):
+        run = run_of(*changes)
+        run.execute(run.stages, [], quiet=True)
+    return tmp_path / "store"
+
+
+def test_every_run_is_a_row_with_its_settings(store: Path) -> None:
+    found = load.runs()
+    assert len(found) == 3
+    assert found["crops.k"].tolist().count(7) == 1
+    assert len(load.runs("tiny", **{"crops.k": 20})) == 2
+    assert not [name for name in found if name.startswith(("paths.", "runtime."))]
+
+
+def test_metrics_have_the_settings_that_differ(store: Path) -> None:
+    found = load.metrics("tiny")
+    assert len(found) == 9
+    differing = ["crops.k", "scores.temperature"]
+    assert found.groupby(differing).size().tolist() == [3, 3, 3]
+    one = load.metrics(**{"crops.k": 7})
+    assert one["method"].tolist() == ["clip", "cupl", "abs"]
+    per_class = load.per_class("tiny", **{"crops.k": 7})
+    assert len(per_class) == 3 * 2
+
+
+def test_scores_are_a_row_per_image_and_method(run_of: Runner, store: Path) -> None:
+    found = load.scores("tiny", method="abs", **{"crops.k": 7})
+    run = run_of("crops.k=7")
+    stored = run.store.open(run.named("scores")[0]).table("scores")
+    stored = stored[stored["method"] == "abs"].reset_index(drop=True)
+    assert found[list(stored)].equals(stored)
+    assert len(load.scores("tiny", "abs")) == 3 * 8
+    assert set(load.scores("tiny")["method"]) == {"clip", "cupl", "abs"}
+
+
+def test_arrays_are_open_and_belong_to_the_index(
+    run_of: Runner, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("crops.k=7")
+    raw = run.store.open(run.named("embeddings-raw")[0]).array("embeddings")
+    assert (np.asarray(load.embeddings("tiny", **{"crops.k": 7})[:]) == raw[:]).all()
+    assert load.attention("tiny").shape[0] == len(load.images("tiny")) == 8
+    assert load.embeddings("tiny", "image").shape[:2] == (8, 1)
+    assert len(load.crops("tiny", "raw", **{"crops.k": 7})) == 8 * 4
+    monkeypatch.delenv("ABS_ARTIFACTS")
+    assert load.embeddings("tiny", "image", store=store).shape[:2] == (8, 1)
+
+
+def test_what_is_not_one_or_not_there_is_said(store: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=re.escape("2 runs of 'tiny' have embeddings-raw; choose")
+    ):
+        load.embeddings("tiny", "raw")
+    with pytest.raises(ConfigError, match=r"unknown setting 'crops.kk'; did you mean 'crops.k'"):
+        load.scores("tiny", **{"crops.kk": 1})
+    with pytest.raises(ConfigError, match="no run of dataset 'tony'.*did you mean 'tiny'"):
+        load.metrics("tony")
+    with pytest.raises(ConfigError, match="method 'abc' is not scored; did you mean 'abs'"):
+        load.scores("tiny", "abc")
+    with pytest.raises(MissingInput, match="has scores with {'crops.k': 3}"):
+        load.scores("tiny", **{"crops.k": 3})
+    with pytest.raises(MissingInput, match="has embeddings-squares with any settings"):
+        load.embeddings("tiny", "squares")
+
+
+def test_what_is_not_finished_is_left_out(run_of: Runner, store: Path) -> None:
+    run = run_of("crops.k=7")
+    (run.store.artifact(run.named("scores")[0]).path / "manifest.json").unlink()
+    assert len(load.scores("tiny", "abs")) == 2 * 8

@@ -1,0 +1,58 @@
+"""Figures with their uncertainty, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.statistics import calibration_error, mcnemar, paired
+
+
+@pytest.mark.parametrize("count", range(9))
+def test_mcnemar_is_the_share_of_outcomes_at_least_as_uneven(count: int) -> None:
+    outcomes = [sum(each) for each in itertools.product((0, 1), repeat=count)]
+    for only_a in range(count + 1):
+        far = abs(only_a - count / 2)
+        as_uneven = sum(abs(each - count / 2) >= far for each in outcomes)
+        assert mcnemar(only_a, count - only_a) == pytest.approx(as_uneven / 2**count)
+
+
+def test_mcnemar_of_many_is_finite_and_right() -> None:
+    assert mcnemar(50_000, 50_000) == 1.0
+    assert mcnemar(0, 2000) == 0.0 or mcnemar(0, 2000) < 1e-300
+    # The normal approximation of 5,100 against 4,900 with its correction of a half.
+    z = (100 - 0.5) / math.sqrt(10_000 / 4)
+    assert mcnemar(5100, 4900) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.01)
+
+
+def test_a_comparison_counts_pairs_and_its_interval_is_that_of_resampling() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.random(400) < 0.8, rng.random(400) < 0.7
+    found = paired(a, b)
+    assert found.images == 400 == found.both + found.only_a + found.only_b + found.neither
+    assert found.difference == pytest.approx(a.mean() - b.mean())
+    assert found.p == mcnemar(int((a & ~b).sum()), int((b & ~a).sum()))
+    rows = rng.integers(0, 400, (4000, 400))
+    drawn = (a[rows].astype(int) - b[rows]).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.006)
+    assert paired(b, a).difference == -found.difference
+    same = paired(a, a)
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_calibration_error_is_the_mean_gap_over_bins() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.random(1000)
+    correct = rng.random(1000) < confidence**2
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence >= low) & (confidence < low + 1 / 15)
+        if inside.any():
+            gap = abs(confidence[inside].mean() - correct[inside].mean())
+            expected += inside.mean() * gap
+    assert calibration_error(confidence, correct) == pytest.approx(expected, abs=1e-9)
+    assert calibration_error(np.ones(4), np.array([True, True, True, False])) == 0.25
