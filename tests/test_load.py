@@ -72,11 +72,11 @@ def test_what_is_not_one_or_not_there_is_said(store: Path) -> None:
         load.embeddings("tiny", "raw")
     with pytest.raises(ConfigError, match=r"unknown setting 'crops.kk'; did you mean 'crops.k'"):
         load.scores("tiny", **{"crops.kk": 1})
-    with pytest.raises(ConfigError, match="no run of dataset 'tony'.*did you mean 'tiny'"):
+    with pytest.raises(ConfigError, match=r"no run of dataset 'tony'.*did you mean 'tiny'"):
         load.metrics("tony")
     with pytest.raises(ConfigError, match="method 'abc' is not scored; did you mean 'abs'"):
         load.scores("tiny", "abc")
-    with pytest.raises(MissingInput, match="has scores with {'crops.k': 3}"):
+    with pytest.raises(MissingInput, match=r"has scores with {'crops.k': 3}"):
         load.scores("tiny", **{"crops.k": 3})
     with pytest.raises(MissingInput, match="has embeddings-squares with any settings"):
         load.embeddings("tiny", "squares")

@@ -55,7 +55,7 @@ def test_values_on_the_command_line_are_yaml(text: str, values: list[object]) ->
 
 @pytest.mark.parametrize("text", ["crops.k", "crops.k=", "=3", "crops.k=[1", "crops.k={a: ,"])
 def test_a_grid_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="write section.field=value,value"):
+    with pytest.raises(ConfigError, match=r"write section.field=value,value"):
         grid_of([text])
 
 
@@ -142,7 +142,7 @@ def test_one_setting_that_fails_is_named_and_the_others_go_on(tiny: Path) -> Non
 
 
 def test_a_sweep_of_which_nothing_can_be_run_is_one_line(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="no setting of any can be run; the first, crops.kk=1"):
+    with pytest.raises(ConfigError, match=r"no setting of any can be run; the first, crops.kk=1"):
         sweep_of(tiny, grids=[{"over": {"crops.kk": [1, 2]}}])
 
 
