@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import files
+from pipeline.errors import Damaged
 from pipeline.stage import ArraySpec, Unit
 
 if TYPE_CHECKING:
@@ -37,22 +36,41 @@ def same_but_longer(found: dict[str, Any] | None, wrote: dict[str, Any] | None) 
     if found is None or wrote is None or {**found, "shape": 0} != {**wrote, "shape": 0}:
         return False
     have, had = found["shape"], wrote["shape"]
-    lengths = isinstance(have, list) and all(isinstance(length, int) for length in have)
-    return lengths and len(have) == len(had) and all(map(operator.ge, have, had))
+    if not isinstance(have, list) or len(have) != len(had) or len(had) < 2:
+        return bool(have == had)
+    others = have[:1] + have[2:] == had[:1] + had[2:]
+    return others and isinstance(have[1], int) and have[1] >= had[1]
 
 
 def create(folder: Path, spec: ArraySpec) -> None:
     """Make an array, or let the one that is there grow to `spec.shape`; it never shrinks.
 
-    Uncompressed, so that a chunk's bytes are its values; unwritten places are NaN.
+    Only the second axis grows, that of views. Uncompressed, so that a chunk's bytes are its values;
+    unwritten places are NaN.
     """
-    found = described(folder) or {}
-    have = found.get("shape")
-    if isinstance(have, list) and len(have) == len(spec.shape):
-        spec = replace(spec, shape=tuple(map(max, have, spec.shape)))
-    wanted = _metadata(spec)
-    if found != wanted:
-        files.write_json(folder / METADATA, wanted)
+    found, wanted = described(folder), _metadata(spec)
+    if same_but_longer(found, wanted):
+        return
+    folder.mkdir(exist_ok=True)
+    files.write_json(folder / METADATA, wanted)
+
+
+def fit(folder: Path, chunks: Iterable[str]) -> dict[str, Any]:
+    """Let an array reach as far as the chunks that were written; its metadata.
+
+    A process that was killed may have made it for more, one with a smaller N for less.
+    """
+    found = described(folder)
+    if found is None:
+        raise Damaged(f"{folder / METADATA} is not what was written; run the same command again")
+    places = [tuple(map(int, chunk.split("/")[1:])) for chunk in chunks]
+    if len(found["shape"]) > 1 and places:
+        size = int(found["chunk_grid"]["configuration"]["chunk_shape"][1])
+        reach = (1 + max(place[1] for place in places)) * size
+        if found["shape"][1] != reach:
+            found["shape"][1] = reach
+            files.write_json(folder / METADATA, found)
+    return found
 
 
 def _metadata(spec: ArraySpec) -> dict[str, Any]:
@@ -93,13 +111,25 @@ def _chunk(place: Sequence[int]) -> str:
     return "/".join(["c", *map(str, place)])
 
 
+def all_finite(values: np.ndarray) -> bool:
+    """Whether all of them are numbers, as all that is written is."""
+    import numpy as np
+
+    if values.dtype == np.float16:  # by their bits, which are in order: numpy would convert each
+        values = np.ascontiguousarray(values)
+        positive, negative = values.view(np.int16), values.view(np.uint16)
+        return bool(positive.max(initial=0) < 0x7C00 and negative.max(initial=0) < 0xFC00)
+    return bool(np.isfinite(values).all())
+
+
 class StoredArray:
     """An array of a finished artifact, read lazily; of what is read, every chunk is checked.
 
-    `check` is told the chunks, by their paths below the array's folder, before any is read.
+    `check` is told the chunks, by their paths below the array's folder, before any is read; and
+    again, to be looked at anew, if what was read cannot have been written.
     """
 
-    def __init__(self, folder: Path, check: Callable[[Iterable[str]], None]) -> None:
+    def __init__(self, folder: Path, check: Callable[[Iterable[str], bool], None]) -> None:
         import zarr
 
         self._array, self._check = zarr.open_array(folder, mode="r"), check
@@ -114,8 +144,12 @@ class StoredArray:
         import numpy as np
 
         slices = where if isinstance(where, tuple) else (where,)
-        self._check(_chunk(place) for place in itertools.product(*self._places(slices)))
-        return np.asarray(self._array[slices])
+        chunks = [_chunk(place) for place in itertools.product(*self._places(slices))]
+        self._check(chunks, False)
+        values = np.asarray(self._array[slices])
+        if not all_finite(values):  # the chunk went after it was checked
+            self._check(chunks, True)
+        return values
 
     def _places(self, slices: tuple[slice, ...]) -> list[range]:
         whole = [slice(None)] * (self._array.ndim - len(slices))

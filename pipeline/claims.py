@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 BEAT = 5.0
@@ -21,8 +23,8 @@ BEAT = 5.0
 STALE = 60.0
 """Seconds without one after which a claim is nobody's."""
 
-_held: set[Path] = set()
-"""Of this process, in all folders."""
+_held: dict[Path, str] = {}
+"""What this process wrote, in all folders."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Claim:
     unit: str
     host: str
     pid: int
+    system: str = ""
+    """The running kernel and its names of processes: where these are others, a pid says nothing."""
 
     @property
     def who(self) -> str:
@@ -59,12 +63,12 @@ class Claims:
     def take(self, unit: str) -> bool:
         """Claim a unit, unless a living process has it."""
         path = self._path(unit)
-        mine = json.dumps({"unit": unit, "host": os.uname().nodename, "pid": os.getpid()})
+        mine = json.dumps(asdict(Claim(unit, os.uname().nodename, os.getpid(), _system())))
         for _ in range(2):
             try:
                 with open(path, "x") as file:
-                    _held.add(path)
                     file.write(mine)
+                _held[path] = mine
                 return True
             except FileExistsError:
                 if _living(path):
@@ -112,17 +116,27 @@ def claimed(path: Path) -> Iterator[None]:
 def _living(path: Path) -> Claim | None:
     """The claim in a file; None if it is stale or its process is known to be gone."""
     try:
-        content, stat = path.read_text(), path.stat()
+        content, stat = path.read_bytes(), path.stat()
     except OSError:
         return None
-    if _clock(path.parent) - stat.st_mtime > STALE:
+    if abs(_clock(path.parent) - stat.st_mtime) > STALE:
         return None
     try:
         claim = Claim(**json.loads(content))
-    except (ValueError, TypeError):
-        return Claim(path.stem, "unknown host", 0)  # young, and perhaps being written
-    here = claim.host == os.uname().nodename
+    except (ValueError, TypeError, RecursionError):
+        claim = Claim(path.stem, "unknown host", 0)  # young, and perhaps being written
+    here = claim.system == _system() and isinstance(claim.pid, int)
     return None if here and not _runs(claim.pid) else claim
+
+
+@cache
+def _system() -> str:
+    """Of this process; a name of its own where the kernel does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{os.uname().nodename} {sys.platform}"
 
 
 def _clock(folder: Path) -> float:
@@ -156,6 +170,8 @@ def _take_away(path: Path) -> None:
 
 
 def _drop(path: Path) -> None:
-    _held.discard(path)
+    """Give back what is held, unless another process has taken it over."""
+    mine = _held.pop(path, None)
     with suppress(OSError):
-        path.unlink()
+        if mine is not None and path.read_text() == mine:
+            path.unlink()

@@ -26,7 +26,7 @@ CARRIERS = {
         "identity", "ledger", "locations", "options", "progress", "run", "runner", "runtime",
         "settings", "stage", "store",
     )
-} | {"pipeline", "pipeline.datasets", "pipeline.models.hub", "pipeline.models.sources"}  # fmt: skip
+} | {"pipeline", "pipeline.datasets", "pipeline.models.hub"}  # fmt: skip
 """Modules and packages that bring a stage its inputs, and take its outputs, as they are."""
 
 
@@ -69,13 +69,19 @@ def _carries(module: str) -> bool:
 @cache
 def _imported(module: str) -> list[str]:
     found = []
-    for node in ast.walk(ast.parse(_file(module).read_text(encoding="utf-8"))):
+    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not _for_types(node)]
+    for node in ast.walk(tree):
         names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
             # What is imported from a package may be a module of it.
             names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
         found += [name for name in names if name.split(".")[0] in PACKAGES and _file(name).exists()]
     return found
+
+
+def _for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _file(module: str) -> Path:
@@ -87,13 +93,23 @@ def _file(module: str) -> Path:
 def _normalised(path: Path) -> str:
     """The lines of a file without comments, docstrings and blank lines."""
     text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
+    lines, kept, tree = text.split("\n"), set(), ast.parse(text)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            for row in range(node.lineno, (node.end_lineno or node.lineno) + 1):
-                lines[row - 1] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+    told = [each.value for each in ast.walk(tree) if isinstance(each, ast.Expr)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            rows = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            if node in told:
+                for row in rows:
+                    lines[row - 1] = ""
+            elif len(rows) > 1:
+                kept |= set(rows)  # what looks like a blank line is part of a string
+    found = [
+        line.rstrip() if number not in kept else line
+        for number, line in enumerate(lines, 1)
+        if line.strip() or number in kept
+    ]
+    return "\n".join(found)

@@ -69,24 +69,27 @@ class Run:
         for stage in stages:
             _ = stage.key
             stage.check()
+        if strict_code:
+            self._refuse_other_code([stage for stage in stages if stage not in force])
         for stage in force:
-            self._refuse_to_remove_what_is_claimed(stage)
+            self._refuse_to_remove_what_is_in_use(stage)
         for stage in force:
             self.store.artifact(stage).remove()
-        if strict_code:
-            self._refuse_other_code(stages)
         reporter = Reporter(quiet)
         for note in self.notes:
             reporter.say(note)
         with on_record(self.store, self.stages, self.settings):
             return [run_stage(stage, self.store, reporter, self.settings) for stage in stages]
 
-    def _refuse_to_remove_what_is_claimed(self, stage: Stage) -> None:
+    def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:
         from pipeline.claims import living
+        from pipeline.runs import users
 
         artifact = self.store.artifact(stage)
-        for claim in living(artifact.path / "claims"):
-            raise AbsError(f"--force: {claim.who} is at {stage.name}; stop it, or wait for its end")
+        if at_it := [*living(artifact.path / "claims"), *users(self.store, stage)]:
+            raise AbsError(
+                f"--force: {at_it[0].who} is at {stage.name}, or reads it; stop it, or wait for it"
+            )
 
     def _refuse_other_code(self, stages: list[Stage]) -> None:
         from pipeline.code import drifted

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` by temporary file, fsync and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `content` to `path` by temporary file, fsync and rename. Its folder must be there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with open(temporary, "wb") as file:
@@ -51,6 +51,8 @@ def read_json(path: Path, what: str) -> Any:
         raise MissingInput(f"{what} not found: {path}") from None
     except (ValueError, RecursionError) as error:
         raise AbsError(f"{what} {path} is not valid JSON: {error}") from None
+    except IsADirectoryError:
+        raise AbsError(f"{what} {path} is a folder") from None
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
@@ -62,8 +64,10 @@ def read_sealed(path: Path, what: str) -> dict[str, Any]:
     """What `write_sealed` wrote; MissingInput without a file, Damaged for any other bytes."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingInput(f"{what} not found: {path}") from None
+    except IsADirectoryError:
+        raise Damaged(f"{what} is a folder: {path}") from None
     try:
         value = json.loads(content)
         whole = rendered(value) == content
@@ -85,6 +89,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands there twice")
     return found
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with all that is in it; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> str:
@@ -113,17 +125,20 @@ def version_of(path: Path) -> list[int]:
 class Digests:
     """sha256 of files and of parts of them, remembered with their versions.
 
-    The memory is advice: a damaged or lost one is rebuilt by reading the files again.
+    The memory is advice: a damaged or lost one is rebuilt by reading the files again. It begins
+    with the sha256 of what follows.
     """
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
-        try:
-            known = json.loads(memory.read_text())
-            self._known = {name: v for name, v in known.items() if isinstance(v[-1], str)}
-        except (OSError, ValueError, AttributeError, TypeError, LookupError):
-            self._known = {}
+        self._known: dict[str, list[Any]] = {}
         self._unsaved = 0
+        try:
+            seal, _, content = memory.read_bytes().partition(b"\n")
+        except OSError:
+            return
+        if seal == _sealed(content):
+            self._known = json.loads(content)
 
     def sha256(self, path: Path) -> str:
         """sha256 of one file."""
@@ -171,9 +186,15 @@ class Digests:
             return
         self._unsaved = 0
         try:
-            write_atomic(self._memory, json.dumps(self._known).encode())
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            content = json.dumps(self._known).encode()
+            write_atomic(self._memory, _sealed(content) + b"\n" + content)
         except OSError:
             return  # a read-only store can still be read; the next look hashes again
+
+
+def _sealed(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _sha256(path: Path) -> str:

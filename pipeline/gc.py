@@ -7,16 +7,17 @@ living process is at. All else that has not been written to for as many days is 
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import files
 from pipeline.claims import living
 from pipeline.runs import records
-from pipeline.store import TRASH, Artifact, Store, put_aside
+from pipeline.store import IDENTITY, MANIFEST, TRASH, Artifact, Store, put_aside
 
 DAY = 86400
 KILLED = DAY
@@ -45,43 +46,60 @@ def waste(store: Store, keep_days: float) -> list[Waste]:
     for path in store.folder.glob(f"*/{TRASH}*"):
         found.append(Waste(path, _size(path), "was being deleted"))
     for artifact in store.artifacts():
+        old = _days(artifact)  # before anyone looks for claims, which leaves its own trace
         if living(artifact.path / "claims"):
             continue
-        old = _days(artifact)
         if (artifact.stage, artifact.path.name) in needed or old < keep_days:
-            found += _temporaries(artifact)
+            found += _left_over(artifact.path)
         else:
             why = f"no run of the last {keep_days:g} days needs it"
             found.append(Waste(artifact.path, _size(artifact.path), why))
-    gone = [run for run in runs if run not in kept]
-    return found + [Waste(run.path, _size(run.path), "last used too long ago") for run in gone]
+    for run in runs:
+        if run in kept:
+            found += _left_over(run.path)
+        else:
+            found.append(Waste(run.path, _size(run.path), "last used too long ago"))
+    return found
 
 
-def delete(found: Waste) -> bool:
-    """Take it out of the store, then delete it; False if a process has claimed it meanwhile."""
+def delete(store: Store, found: Waste) -> bool:
+    """Take it out of the store, then delete it; False if a process needs it meanwhile."""
     if not found.path.is_dir() or found.path.name.startswith(TRASH):
-        shutil.rmtree(found.path) if found.path.is_dir() else found.path.unlink(missing_ok=True)
+        files.remove(found.path)
         return True
     aside = put_aside(found.path)
-    if living(aside / "claims"):
-        os.replace(aside, found.path)
-        return False
-    shutil.rmtree(aside)
+    name = found.path.parent.name, found.path.name
+    needed = any(run.running and name in run.artifacts.items() for run in records(store))
+    if needed or living(aside / "claims"):
+        with suppress(OSError):  # unless the process has begun to make it again
+            os.replace(aside, found.path)
+            return False
+    files.remove(aside)
     return True
 
 
-def _temporaries(artifact: Artifact) -> Iterator[Waste]:
-    for path in artifact.path.rglob(".*"):
-        stat = path.lstat()
-        if path.is_file() and time.time() - stat.st_mtime > KILLED:
-            yield Waste(path, stat.st_size, "left by a process that was killed")
+def _left_over(folder: Path) -> Iterator[Waste]:
+    """Temporary files, also zarr's, and claims of processes that were killed long ago."""
+    for pattern in (".*", "*.partial", "claims/*.json"):
+        for path in folder.rglob(pattern):
+            with suppress(FileNotFoundError):
+                stat = path.lstat()
+                if path.is_file() and time.time() - stat.st_mtime > KILLED:
+                    yield Waste(path, stat.st_size, "left by a process that was killed")
 
 
 def _days(artifact: Artifact) -> float:
     """Since anything of an artifact was written."""
-    parts = [artifact.path, *artifact.path.iterdir()]
-    return (time.time() - max(path.lstat().st_mtime for path in parts)) / DAY
+    newest = 0.0
+    for path in [artifact.path / name for name in ("ledger", IDENTITY, MANIFEST)]:
+        with suppress(FileNotFoundError):
+            newest = max(newest, path.lstat().st_mtime)
+    return (time.time() - newest) / DAY
 
 
 def _size(path: Path) -> int:
-    return sum(each.lstat().st_size for each in path.rglob("*") if each.is_file())
+    total = 0
+    for each in path.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += each.lstat().st_size if each.is_file() else 0
+    return total

@@ -34,7 +34,7 @@ class Paths(Section):
 
     def memory(self, dataset: str) -> Path:
         """Where the digests of a dataset's files are remembered; without it all are read again."""
-        return self.store / ".memory" / f"sha256-{dataset}.json"
+        return self.store / ".memory" / f"sha256-{dataset}"
 
     def places(self, path: str) -> list[Path]:
         """Where `path` may lie: there if absolute, else below the data, weights or project."""

@@ -224,7 +224,7 @@ def print_reasons(answers: list[dict[str, Any]]) -> None:
             print(f"  {change} ({', '.join(names)})")
 
 
-def print_checkup(found: Mapping[str, Any], dry_run: bool) -> None:
+def print_checkup(found: Mapping[str, Any], marked: bool) -> None:
     """What is damaged, a line each; then what was looked at."""
     for damage in found["damage"]:
         unit = f" (unit {damage['unit']})" if damage["unit"] else ""
@@ -237,7 +237,9 @@ def print_checkup(found: Mapping[str, Any], dry_run: bool) -> None:
         print(f"computed again: {', '.join(found['again'])}")
     looked = f"{found['artifacts']:,} artifacts, {found['files']:,} files, {size(found['bytes'])}"
     print(f"{looked}: {len(found['damage']) or 'nothing'} damaged")
-    if found["damage"] and not dry_run and not found["again"]:
+    for problem in found["unmarked"]:
+        print(f"not marked: {problem}")
+    if marked and not found["unmarked"]:
         print("What is damaged was marked as unfinished; a run computes just that again.")
 
 

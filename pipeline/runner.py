@@ -16,10 +16,11 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.claims import Claims
+from pipeline.claims import Claims, claimed
 from pipeline.code import code_of
 from pipeline.errors import AbsError, UnitsFailed
 from pipeline.flow import Result, ahead
+from pipeline.identity import digest
 from pipeline.progress import Reporter, clock
 from pipeline.provenance import provenance
 from pipeline.stage import Stage, Unit, Worker
@@ -67,10 +68,13 @@ def run_stage(stage: Stage, store: Store, reporter: Reporter, settings: Any) -> 
     done = artifact.finished(units)
     todo = [unit for unit in units if unit.name not in done]
     started = time.perf_counter()
-    clocks, written = _compute(stage, store, artifact, todo, len(units), reporter)
-    stage.verify(artifact)
-    took = {name: round(value, 3) for name, value in clocks.items()}
-    artifact.finalise(units, {**provenance(stage, store, settings), "last_pass": took})
+    artifact.begin(stage.identity())
+    with claimed(artifact.path / "claims"):  # until there is a manifest
+        clocks, written = _compute(stage, store, artifact, todo, len(units), reporter)
+        stage.verify(artifact)
+        _refuse_changed(stage)
+        took = {name: round(value, 3) for name, value in clocks.items()}
+        artifact.finalise(units, {**provenance(stage, store, settings), "last_pass": took})
     reporter.say(_summary(stage, written, len(units), time.perf_counter() - started, took))
     return Outcome(*base, state="computed", units=len(units), computed=len(written), seconds=took)
 
@@ -204,7 +208,7 @@ def _compute(
     """
     start = time.perf_counter()
     worker = stage.worker(store)
-    artifact.begin(stage.identity())
+    _refuse_changed(stage)
     for spec in worker.arrays():
         artifact.create(spec)
     size = sum(unit.size for unit in todo)
@@ -219,6 +223,15 @@ def _compute(
     if work.failed:
         raise _failure(stage, artifact, work.failed)
     return work.clocks, work.written
+
+
+def _refuse_changed(stage: Stage) -> None:
+    """AbsError if a file from outside is another one than when the key was made."""
+    if digest(stage.identity()) != stage.key:
+        raise AbsError(
+            f"{stage.name}: a file that it reads (weights, texts, images) changed while it ran; "
+            "run the same command again"
+        )
 
 
 def _store_error(error: OSError, artifact: Artifact) -> AbsError:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import files
-from pipeline.claims import claimed, living
-from pipeline.errors import AbsError
+from pipeline.claims import Claim, claimed, living
+from pipeline.errors import Damaged, MissingInput
 from pipeline.identity import digest
 from pipeline.store import RUNS, Store
 
@@ -49,7 +49,8 @@ def on_record(store: Store, stages: list[Stage], settings: Section) -> Iterator[
     folder = store.folder / RUNS / digest(keys)
     with ExitStack() as held:
         try:
-            files.write_json(
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write_sealed(
                 folder / "run.json",
                 {
                     "options": store.options,
@@ -64,16 +65,24 @@ def on_record(store: Store, stages: list[Stage], settings: Section) -> Iterator[
 
 
 def records(store: Store) -> list[Record]:
-    """All runs of a dataset, the last used first; damaged ones are left out."""
+    """All runs of a dataset, the last used first. Damaged if one is not what was written."""
     found = []
     for path in store.folder.glob(f"{RUNS}/*/run.json"):
         try:
-            content = files.read_json(path, "the record of a run")
+            content = files.read_sealed(path, "the record of a run")
             days = (time.time() - path.stat().st_mtime) / 86400
-            found.append(Record(path.parent, **content, days=days, running=_running(path.parent)))
-        except (AbsError, OSError, TypeError):
-            continue
+        except (MissingInput, FileNotFoundError):
+            continue  # deleted meanwhile
+        except Damaged as error:
+            raise Damaged(f"{error}; run its settings again, or remove {path.parent}") from None
+        found.append(Record(path.parent, **content, days=days, running=_running(path.parent)))
     return sorted(found, key=lambda record: record.days)
+
+
+def users(store: Store, stage: Stage) -> list[Claim]:
+    """The processes that are at a run which needs a stage's artifact."""
+    needing = [run for run in records(store) if run.artifacts.get(stage.name) == stage.key]
+    return [claim for run in needing for claim in living(run.path / "claims")]
 
 
 def _running(folder: Path) -> bool:

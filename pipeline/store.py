@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -68,8 +68,11 @@ class Store:
     def artifacts(self) -> list[Artifact]:
         """All artifacts of the dataset, whatever they were made of."""
         found = (path for path in self.folder.glob("*/*") if KEY.fullmatch(path.name))
-        folders = (path for path in sorted(found) if path.parent.name != RUNS and path.is_dir())
-        return [Artifact(path, path.parent.name) for path in folders]
+        folders = (path for path in sorted(found) if path.parent.name != RUNS)
+        made = (
+            path for path in folders if (path / "ledger").is_dir() or (path / IDENTITY).exists()
+        )
+        return [Artifact(path, path.parent.name) for path in made]
 
     def artifact(self, stage: Stage) -> Artifact:
         """The artifact of `stage`, finished or not."""
@@ -101,6 +104,8 @@ class Artifact:
     """Arrays that units are written to."""
     _checked: set[str] = field(default_factory=set, compare=False, repr=False)
     """Files whose bytes were seen to be those of their receipts."""
+    _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The receipts by file, once they have been read."""
 
     @property
     def ledger(self) -> Ledger:
@@ -112,6 +117,8 @@ class Artifact:
         """The manifest of a finished artifact; MissingInput if there is none, Damaged if it is."""
         what = f"the manifest of {self.stage}"
         manifest = files.read_sealed(self.path / MANIFEST, what)
+        if (manifest.get("stage"), manifest.get("key")) != (self.stage, self.path.name):
+            raise Damaged(f"{self.path / MANIFEST} is that of another artifact")
         if manifest.get("schema") != SCHEMA:
             raise AbsError(
                 f"{self.path} was written with layout {manifest.get('schema')}, this program "
@@ -169,13 +176,12 @@ class Artifact:
         """
         import pandas as pd
 
-        if finished:
-            _ = self.manifest
         whole = f"{name}.parquet"
-        parts = [each for each in self._receipts if each.partition("/")[0] == whole]
-        chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
+        receipts = self._receipts(finished)
+        parts = [each for each in receipts if each.partition("/")[0] == whole]
         if not finished and not parts:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
+        chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
         self._check(chosen)
         paths: Any = [self.path / each for each in chosen]  # a list is fine, its type is not stated
         return pd.read_parquet(paths, columns=columns)
@@ -189,27 +195,43 @@ class Artifact:
         wrote = self.manifest["arrays"][folder]
         if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
             files.write_json(self.path / folder / arrays.METADATA, wrote)
-        return StoredArray(
-            self.path / folder, lambda chunks: self._check(f"{folder}/{each}" for each in chunks)
-        )
 
-    @cached_property
-    def _receipts(self) -> dict[str, Receipt]:
-        """The receipt that each file is named in."""
-        found = self.ledger.receipts().values()
-        return {name: receipt for receipt in found for name in receipt.files}
+        def check(chunks: Iterable[str], again: bool) -> None:
+            names = [f"{folder}/{each}" for each in chunks]
+            if again:
+                self._checked.difference_update(names)
+            self._check(names)
+
+        return StoredArray(self.path / folder, check)
+
+    def _receipts(self, finished: bool = True) -> dict[str, Receipt]:
+        """The receipt that each file is named in: of the manifest's units, or of all there are.
+
+        Damaged if the manifest names a unit whose receipt or files are not those it was written of.
+        """
+        if "receipts" not in self._known:
+            found = self.ledger.receipts()
+            stated = self.manifest["units"] if finished else {u: r.digest for u, r in found.items()}
+            for unit, digest in stated.items():
+                if unit not in found or found[unit].digest != digest:
+                    self._damaged(f"what the receipt of unit {unit} names", unit)
+            chosen = [found[unit] for unit in stated]
+            self._known["receipts"] = {name: each for each in chosen for name in each.files}
+        known: dict[str, Receipt] = self._known["receipts"]
+        return known
 
     def _check(self, names: Iterable[str]) -> None:
         """Compare files with their receipts; each is read once as long as this object lives."""
         unseen = [name for name in names if name not in self._checked]
+        receipts = self._receipts()
         for name in unseen:
-            if name not in self._receipts:
+            if name not in receipts:
                 self._damaged(name, None)
         paths = [self.path / name for name in unseen]
         sums = ahead(readers(), files.checksum, paths, depth=READERS)
         for name, (_, found) in zip(unseen, sums, strict=True):
-            if found.result() != self._receipts[name].files[name][1]:
-                self._damaged(name, self._receipts[name].unit)
+            if _outcome(found) != receipts[name].files[name][1]:
+                self._damaged(name, receipts[name].unit)
         self._checked.update(unseen)
 
     def _damaged(self, name: str, unit: str | None) -> NoReturn:
@@ -219,15 +241,19 @@ class Artifact:
             next_ = "what is lost was marked as unfinished; run the same command again"
         except OSError as error:
             next_ = f"and cannot be marked as such ({error.strerror})"
-        raise Damaged(f"{self.path / name} is not what was written; {next_}")
+        raise Damaged(f"{self.path}: {name} is not what was written; {next_}")
 
     def forget(self, units: Iterable[str]) -> None:
         """Make units unfinished, and so the artifact: the next run computes them again."""
         for unit in units:
             self.ledger.forget(unit)
         (self.path / MANIFEST).unlink(missing_ok=True)
-        for name in ("manifest", "_receipts"):
-            self.__dict__.pop(name, None)
+        self._forget_what_was_read()
+
+    def _forget_what_was_read(self) -> None:
+        self.__dict__.pop("manifest", None)
+        self._known.clear()
+        self._checked.clear()
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -266,7 +292,7 @@ class Artifact:
         return path
 
     def _write_chunk(self, unit: Unit, name: str, values: np.ndarray) -> Path:
-        if not _all_finite(values):
+        if not arrays.all_finite(values):
             raise AbsError(
                 f"{self.stage}: unit {unit.name} has values that are no numbers; the weights or "
                 f"what was stored before in {self.path.parent.parent} are damaged"
@@ -297,6 +323,7 @@ class Artifact:
 
     def fail(self, unit: Unit, traceback: str) -> None:
         """Record why a unit raised. It stays unfinished and is tried again by the next run."""
+        (self.path / "failures").mkdir(exist_ok=True)
         files.write_atomic(self.path / "failures" / f"{unit.name}.txt", traceback.encode())
 
     def finalise(self, wanted: Iterable[Unit], provenance: dict[str, Any]) -> None:
@@ -321,7 +348,7 @@ class Artifact:
             "key": self.path.name,
             "digest": merkle(f"{name}:{value}" for name, value in units.items()),
             "units": units,
-            "arrays": {each.name: arrays.described(each) for each in self.path.glob("*.zarr")},
+            "arrays": self._fitted(receipts.values()),
             "rows": sum(receipt.rows for receipt in receipts.values()),
             "bytes": sum(size for r in receipts.values() for size, _ in r.files.values()),
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
@@ -329,19 +356,26 @@ class Artifact:
             "finished": now(),
             **provenance,
         }
-        for name in ("manifest", "_receipts"):
-            self.__dict__.pop(name, None)
+        self._forget_what_was_read()
         files.write_sealed(self.path / MANIFEST, manifest)
+
+    def _fitted(self, receipts: Iterable[Receipt]) -> dict[str, Any]:
+        """The metadata of each array, which then reaches as far as what was written."""
+        chunks: dict[str, list[str]] = {}
+        for receipt in receipts:
+            for name in receipt.files:
+                folder, _, chunk = name.partition("/")
+                if folder.endswith(".zarr"):
+                    chunks.setdefault(folder, []).append(chunk)
+        return {name: arrays.fit(self.path / name, found) for name, found in chunks.items()}
 
     def remove(self) -> None:
         """Take the artifact out of the store in one step, then delete it."""
         if not self.path.exists():
             return
         self._opened.clear()
-        shutil.rmtree(put_aside(self.path), ignore_errors=True)
-        for name in ("manifest", "_receipts"):
-            self.__dict__.pop(name, None)
-        self._checked.clear()
+        files.remove(put_aside(self.path))
+        self._forget_what_was_read()
 
 
 def _makers(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
@@ -351,13 +385,12 @@ def _makers(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
     return [{**kind, "units": kinds.count(kind)} for kind in distinct]
 
 
-def _all_finite(values: np.ndarray) -> bool:
-    import numpy as np
-
-    if values.dtype == np.float16:  # by their bits, which are in order: numpy would convert each
-        positive, negative = values.view(np.int16), values.view(np.uint16)
-        return bool(positive.max(initial=0) < 0x7C00 and negative.max(initial=0) < 0xFC00)
-    return bool(np.isfinite(values).all())
+def _outcome(found: Future[str]) -> str:
+    """A checksum; that of a file that cannot be read is none."""
+    try:
+        return found.result()
+    except OSError:
+        return ""
 
 
 def put_aside(path: Path) -> Path:

@@ -5,11 +5,13 @@ They load no model, but for `verify --deep`.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.commands import Run, print_json
+from pipeline.datasets import NAME
 from pipeline.errors import ConfigError
 from pipeline.options import (
     AnyDatasetOption,
@@ -117,18 +119,19 @@ def verify(
     from pipeline.progress import Reporter
     from pipeline.settings import load
 
-    reporter = Reporter(quiet or as_json)
-    found = verification.Checkup()
-    found.look(_stores(dataset), reporter)
-    if not dry_run:
-        verification.mark(found.damage)
-    if deep and not found.damage:
-        if dataset is None:
-            raise ConfigError("--deep: needs --dataset, whose settings say what to compute again")
+    if deep and dataset is None:
+        raise ConfigError("--deep: needs --dataset, whose settings say what to compute again")
+    reporter, found = Reporter(quiet or as_json), verification.Checkup()
+    found.look(_stores(dataset, profile, set_, weights_dir), reporter)
+    found.unmarked = [] if dry_run else verification.mark(found.damage)
+    if deep and dataset is not None and not found.damage:
         settings = load(dataset, profile, set_ or (), weights_dir)
         settings.paths.memory(settings.dataset.name).unlink(missing_ok=True)
         found.compute_again(Run.of(dataset, profile, set_, weights_dir), reporter)
-    print_json(found.as_dict()) if as_json else report.print_checkup(found.as_dict(), dry_run)
+    marked = bool(found.damage) and not (dry_run or found.again)
+    print_json(found.as_dict()) if as_json else report.print_checkup(found.as_dict(), marked)
+    if deep and not found.again:
+        reporter.say("--deep was left out: first mend what is damaged")
     return 1 if found.damage else 0
 
 
@@ -148,22 +151,37 @@ def gc(
     from pipeline import gc as collection
     from pipeline import report
 
-    found = [each for store in _stores(dataset) for each in collection.waste(store, keep_days)]
-    gone = [each for each in found if delete and collection.delete(each)]
-    rows = [{**each.as_dict(), "deleted": each in gone} for each in found]
+    parts = _stores(dataset)
+    found = [(store, each) for store in parts for each in collection.waste(store, keep_days)]
+    gone = [each for store, each in found if delete and collection.delete(store, each)]
+    rows = [{**each.as_dict(), "deleted": each in gone} for _, each in found]
     print_json(rows) if as_json else report.print_waste(rows, delete)
 
 
-def _stores(dataset: str | None) -> list[Store]:
-    """The part of the store that is one dataset's, by its folder or its settings; or all parts."""
+def _stores(
+    dataset: str | None,
+    profile: str = "official",
+    changes: list[str] | None = None,
+    weights_dir: str | None = None,
+) -> list[Store]:
+    """The part of the store that is one dataset's, by its settings or else its folder; or all."""
     from pipeline.settings import load
-    from pipeline.store import Store
+    from pipeline.store import RUNS, TRASH, Store
 
-    root = load(None).paths.store
     if dataset is None:
+        root = load(None, profile, changes or ()).paths.store
         found = [Store(root, path.name) for path in sorted(root.glob("[!.]*")) if path.is_dir()]
-        return [store for store in found if store.artifacts()]
-    if (root / dataset).is_dir():
+        traces = f"{RUNS}/*", f"*/{TRASH}*"
+        return [
+            store
+            for store in found
+            if store.artifacts() or any(any(store.folder.glob(trace)) for trace in traces)
+        ]
+    try:
+        settings = load(dataset, profile, changes or (), weights_dir)
+    except ConfigError:
+        root = load(None).paths.store
+        if changes or not re.fullmatch(NAME, dataset) or not (root / dataset).is_dir():
+            raise
         return [Store(root, dataset)]
-    settings = load(dataset)
     return [Store(settings.paths.store, settings.dataset.name)]

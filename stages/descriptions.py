@@ -24,7 +24,6 @@ from pipeline.errors import AbsError, ConfigError, closest
 from pipeline.files import Digests
 from pipeline.identity import digest
 from pipeline.locations import Paths
-from pipeline.methods import METHODS
 from pipeline.models.sources import ClipSource
 from pipeline.options import variants_command
 from pipeline.runtime import Runtime
@@ -151,9 +150,8 @@ class Prompts:
         """The file that a field names."""
         setting, given = f"descriptions.{self.name}.{field}", getattr(self.config, field)
         if given is None:
-            methods = " and ".join(n for n, m in METHODS.items() if self.name in m.texts)
             raise ConfigError(
-                f"{setting}: give a file, or leave {methods or self.name} out of scores.methods"
+                f"{setting}: give a file, or leave methods that read it out of scores.methods"
             )
         return self.paths.find(given.removeprefix(IF_THERE), f"texts of {self.name!r}", setting)
 

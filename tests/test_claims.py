@@ -25,7 +25,9 @@ def claim_of(folder: Path, unit: str, host: str, pid: int, age: float = 0.0) -> 
     """A claim as another process would have left it `age` seconds ago."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{unit}.json"
-    path.write_text(json.dumps({"unit": unit, "host": host, "pid": pid}))
+    system = claims._system() if host == HERE else "another kernel"
+    told = {"unit": unit, "host": host, "pid": pid, "system": system}
+    path.write_text(json.dumps(told))
     then = time.time() - age
     os.utime(path, (then, then))
     return path
@@ -72,14 +74,39 @@ def test_the_claim_of_a_process_that_ended_is_taken_over(tmp_path: Path) -> None
         assert {claim.pid for claim in living(tmp_path)} == {os.getpid()}
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"unit": "a"}'])
-def test_a_claim_that_is_being_written_is_one(tmp_path: Path, content: str) -> None:
+ODD = [
+    "",
+    "[]",
+    "{",
+    '{"unit": "a"}',
+    "\xff",
+    "[" * 10**5,
+    '{"unit": "a", "host": "h", "pid": "x"}',
+]
+
+
+@pytest.mark.parametrize("content", ODD)
+def test_a_claim_that_is_being_written_or_damaged_is_one(tmp_path: Path, content: str) -> None:
     path = claim_of(tmp_path, "a", HERE, 1)
-    path.write_text(content)
+    path.write_bytes(content.encode("latin-1"))
     with Claims(tmp_path) as ours:
         assert not ours.take("a")
         os.utime(path, (0, 0))
         assert ours.take("a")
+
+
+def test_a_process_number_of_another_kernel_says_nothing(tmp_path: Path) -> None:
+    path = claim_of(tmp_path, "a", "another-host", gone())
+    assert [claim.unit for claim in living(tmp_path)] == ["a"]
+    os.utime(path, (time.time() + 2 * STALE,) * 2)  # its clock was set back since
+    assert not living(tmp_path)
+
+
+def test_what_another_process_took_over_is_not_given_back(tmp_path: Path) -> None:
+    with Claims(tmp_path) as ours:
+        ours.take("a")
+        claim_of(tmp_path, "a", "another-host", 1)
+    assert [claim.host for claim in living(tmp_path)] == ["another-host"]
 
 
 def test_a_heart_beats_as_long_as_a_claim_is_held(

@@ -61,7 +61,8 @@ def _fresh() -> Any:
     ("file", "concerned"),
     [
         ("stages/scores.py", {"scores"}),
-        ("pipeline/kernels/matching.py", {"descriptions", "scores"}),
+        ("pipeline/kernels/matching.py", {"scores"}),
+        ("pipeline/models/vit.py", {"descriptions", "attention", "embeddings"}),
         ("pipeline/kernels/resize.py", {"descriptions", "attention", "embeddings"}),
         ("pipeline/store.py", set()),
         ("pipeline/report.py", set()),
@@ -88,6 +89,16 @@ def test_remarks_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert digest("stages.metrics") != before
 
 
+def test_what_models_and_kernels_do_is_the_code_of_some_stage() -> None:
+    stages = [f"stages.{path.stem}" for path in ROOT.glob("stages/[a-z]*.py")]
+    covered = {name for stage in stages for name in modules_of(stage)}
+    for folder in ("kernels", "models", "methods"):
+        for path in ROOT.glob(f"pipeline/{folder}/[a-z]*.py"):
+            name = f"pipeline.{folder}.{path.stem}"
+            assert name in covered or name in CARRIERS, name
+    assert "pipeline.models.vit" in modules_of("stages.attention")
+
+
 def test_carriers_exist_and_kernels_are_none() -> None:
     for name in CARRIERS:
         assert code._file(name).exists(), name
@@ -112,6 +123,9 @@ def test_other_code_is_shown_and_refused_where_asked_to(
         AbsError, match=r"--strict-code: scores: made by other code.*--force scores"
     ):
         run_of().execute(run_of().stages, [], quiet=True, strict_code=True)
+    forced = said("run", "--strict-code", "--force", "metrics", *words)
+    assert forced.returncode == 1
+    made.store.open(made.named("metrics")[0])
     assert said("run", *words).returncode == 0
     assert said("run", "--strict-code", *words).returncode == 1
 

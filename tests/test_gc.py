@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline.commands import Run
 from pipeline.gc import Waste, delete, waste
-from pipeline.runs import Record, records
+from pipeline.runs import Record, on_record, records
 from pipeline.store import put_aside
 from tests.conftest import Runner, digests, said
 from tests.test_claims import HERE, claim_of
@@ -52,7 +53,7 @@ def test_what_no_recent_run_needs_is_waste(run_of: Runner, made: Run) -> None:
     assert paths(found) == {*changed, "runs"}
     assert not waste(last.store, 50)
     before = digests(last)
-    assert all(map(delete, found))
+    assert all(delete(last.store, each) for each in found)
     assert digests(last) == before
     assert not waste(last.store, 30)
     assert {outcome.state for outcome in last.execute(last.stages, [], True)} == {"cached"}
@@ -89,10 +90,13 @@ def test_a_claim_made_at_the_last_moment_is_respected(run_of: Runner, made: Run)
     artifact = run_of("crops.seed=1").store.artifact(run_of("crops.seed=1").named("crops-raw")[0])
     found = Waste(artifact.path, 0, "any")
     claim = claim_of(artifact.path / "claims", "00000-000", "another-host", 1)
-    assert not delete(found)
+    assert not delete(made.store, found)
     assert artifact.path.exists()
     claim.unlink()
-    assert delete(found)
+    with on_record(made.store, run_of("crops.seed=1").stages, made.settings):
+        assert not delete(made.store, found)
+        assert artifact.path.exists()
+    assert delete(made.store, found)
     assert not artifact.path.exists()
 
 
@@ -107,7 +111,7 @@ def test_what_killed_processes_left_goes(made: Run) -> None:
     aside = put_aside(other.path)
     found = waste(made.store, 30)
     assert {each.path for each in found} == {temporary, aside}
-    assert all(map(delete, found))
+    assert all(delete(made.store, each) for each in found)
     assert not temporary.exists()
     assert not aside.exists()
     assert fresh.exists()
@@ -132,10 +136,74 @@ def test_the_command_deletes_only_when_asked_to(run_of: Runner, made: Run, tiny:
     assert said("gc", "--keep-days", "-1").returncode == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"options": 1}'])
-def test_a_damaged_record_is_no_record(made: Run, content: str) -> None:
-    folder = made.store.folder / "runs" / "0123456789abcdef"
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"options": 1}', '{"artifacts": 3}'])
+def test_a_damaged_record_keeps_everything(
+    run_of: Runner, made: Run, tmp_path: Path, content: str
+) -> None:
+    execute(run_of())
+    made_days_ago(made, 400)
+    (record,) = records(made.store)
+    (record.path / "run.json").write_text(content)
+    answer = said("gc", "--delete")
+    assert answer.returncode == 1
+    assert str(record.path) in answer.stderr
+    assert str(record.path) in said("verify").stdout
+    execute(run_of())
+    assert said("gc", "--delete").returncode == 0
+    assert {outcome.state for outcome in made.execute(made.stages, [], True)} == {"cached"}
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../other", "/tmp", ".memory", "tiny/index"])
+def test_only_datasets_of_the_store_are_looked_at(made: Run, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "other" / "train" / "0123456789abcdef"
+    (outside / "ledger").mkdir(parents=True)
+    os.utime(outside / "ledger", (0, 0))
+    for command in ("gc", "verify"):
+        answer = said(command, "--dataset", name)
+        assert (answer.returncode, answer.stdout) == (2, "")
+    assert outside.exists()
+
+
+def test_a_folder_that_is_no_artifact_is_left_alone(made: Run) -> None:
+    folder = made.store.folder / "notes" / "0123456789abcdef"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(content)
-    assert "0123456789abcdef" not in {record.path.name for record in records(made.store)}
-    assert folder not in {artifact.path for artifact in made.store.artifacts()}
+    (folder / "mine.txt").write_text("x")
+    os.utime(folder, (0, 0))
+    assert folder not in {each.path for each in waste(made.store, 0)}
+
+
+def test_a_link_goes_and_what_it_leads_to_stays(run_of: Runner, made: Run, tmp_path: Path) -> None:
+    other = execute(run_of("crops.seed=1"), "crops-raw")
+    artifact = other.store.artifact(other.named("crops-raw")[0])
+    shutil.rmtree(record_of(other).path)
+    target = artifact.path.rename(tmp_path / "elsewhere")
+    artifact.path.symlink_to(target)
+    for path in (target / "ledger", target / "identity.json", target / "manifest.json"):
+        os.utime(path, (0, 0))
+    (found,) = [each for each in waste(made.store, 1) if each.path == artifact.path]
+    assert delete(made.store, found)
+    assert not artifact.path.is_symlink()
+    assert (target / "manifest.json").exists()
+    assert not list(artifact.path.parent.iterdir())
+
+
+def test_temporaries_of_zarr_and_claims_of_the_dead_go(made: Run) -> None:
+    artifact = made.store.artifact(made.named("attention")[0])
+    chunk = artifact.path / "attention.zarr" / "c" / "0" / "0" / "0" / f"0.{'a' * 32}.partial"
+    chunk.write_text("x")
+    claim = claim_of(artifact.path / "claims", "00000", "another-host", 1)
+    for path in (chunk, claim):
+        os.utime(path, (0, 0))
+    assert {each.path for each in waste(made.store, 30)} == {chunk, claim}
+
+
+def test_a_look_does_not_renew_what_is_old(run_of: Runner, made: Run) -> None:
+    execute(run_of())
+    other = execute(run_of("crops.seed=1"), "crops-raw")
+    made_days_ago(made, 400, run_of())
+    os.utime(record_of(run_of()).path / "run.json")
+    artifact = other.store.artifact(other.named("crops-raw")[0])
+    os.utime(claim_of(artifact.path / "claims", "00000", "another-host", 1), (0, 0))
+    for _ in range(2):
+        said("status", "--dataset", "tiny")
+        assert artifact.path in {each.path for each in waste(made.store, 30)}

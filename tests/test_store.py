@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pipeline.progress import Reporter
 from pipeline.runner import _Pass, run_stage
 from pipeline.stage import ArraySpec, Unit
 from pipeline.store import Artifact
-from tests.conftest import ROOT, Runner, digests, make_all
+from tests.conftest import DEMO, ROOT, Runner, digests, make_all
 
 STAGES = [
     "index", "descriptions-clip", "descriptions-clip-d", "descriptions-clip-e", "descriptions-cupl",
@@ -87,6 +88,22 @@ def stored_chunks(run: Run, stage: str) -> dict[Path, bytes]:
     """Files of a stage's array."""
     folder = run.store.artifact(run.named(stage)[0]).path
     return {p: p.read_bytes() for p in folder.rglob("c/*/*/*") if p.is_file()}
+
+
+def test_weights_that_change_while_a_stage_runs_are_noticed(run_of: Runner, tmp_path: Path) -> None:
+    model = tmp_path / "clip"
+    shutil.copytree(DEMO / "models" / "clip", model)
+    run = run_of(f"clip.model=local-dir:{model}")
+    stage = run.named("embeddings-image")[0]
+    _ = [each.key for each in run.stages]
+    weights = next(model.glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    run.execute(run.named("index"), [], quiet=True)
+    with pytest.raises(AbsError, match="changed while it ran"):
+        run_stage(stage, run.store, Reporter(True), run.settings)
+    assert not (run.store.artifact(stage).path / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("seed", range(2))

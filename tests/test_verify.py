@@ -12,12 +12,13 @@ import pytest
 
 from pipeline import files
 from pipeline.commands import Run
-from pipeline.errors import Damaged
+from pipeline.errors import AbsError, Damaged
 from pipeline.identity import digest
 from pipeline.progress import Reporter
 from pipeline.store import Artifact
 from pipeline.verify import Checkup, Damage, mark
-from tests.conftest import Runner, abs_command, digests, said
+from tests.conftest import Runner, abs_command, digests, make_all, said
+from tests.test_claims import claim_of
 
 KINDS = {
     "chunk": "*/*/*.zarr/c/**/*",
@@ -159,7 +160,7 @@ def test_what_is_damaged_is_not_read_and_the_same_command_repairs_it(
             run.execute([last], [last], quiet=True)
             assert digests(made) == before
             continue
-        with pytest.raises(Damaged, match=f"{path} is not what was written.*run the same command"):
+        with pytest.raises(Damaged, match=f"{path.name} is not what was written.*run the same"):
             run.execute([last], [last], quiet=True)
         computed = repaired(run_of)
         assert computed.pop(stage) == 1
@@ -181,6 +182,89 @@ def test_tables_and_arrays_are_checked_as_they_are_read(made: Run) -> None:
     flip(scores.path / "scores.parquet" / "00001.parquet", random.Random(0))
     with pytest.raises(Damaged):
         scores.table("scores")
+
+
+@pytest.mark.parametrize("hurt", [delete, cut])
+@pytest.mark.parametrize("what", ["table", "receipt"])
+@pytest.mark.parametrize("stage", ["index", "scores"])
+def test_a_table_with_a_hole_is_not_read(
+    run_of: Runner,
+    made: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    what: str,
+    hurt: Callable[[Path, random.Random], None],
+) -> None:
+    monkeypatch.setattr("stages.index.BLOCK", 3)  # so that the index has several units
+    make = run_of()
+    make.execute(make.named("index"), make.named("index"), quiet=True)
+    before = make_all(make)
+    there = [path for path in stored(make, what) if f"/{stage}/" in str(path)]
+    hurt(next(path for path in there if "00001" in path.name), random.Random(0))
+    metrics = make.named("metrics")[0]
+    with pytest.raises(Damaged):
+        make.store.artifact(make.named(stage)[0]).table("images" if stage == "index" else stage)
+    fresh = run_of()
+    fresh.execute(fresh.stages, [metrics], quiet=True)
+    assert digests(fresh) == before
+    assert not checkup(fresh)
+
+
+def test_a_chunk_that_goes_while_it_is_read_is_noticed(made: Run) -> None:
+    artifact = made.store.artifact(made.named("attention")[0])
+    array = artifact.array("attention")
+    array[0:3]
+    (artifact.path / "attention.zarr" / "c" / "0" / "0" / "0" / "0").unlink()
+    with pytest.raises(Damaged):
+        array[0:3]
+
+
+@pytest.mark.parametrize("place", [0, 10, 70, 200])
+def test_a_damaged_memory_of_digests_is_none(run_of: Runner, made: Run, place: int) -> None:
+    before = digests(made)
+    for memory in (made.store.root / ".memory").iterdir():
+        content = bytearray(memory.read_bytes())
+        content[place % len(content)] ^= 1
+        memory.write_bytes(content)
+    assert not repaired(run_of)
+    assert digests(run_of()) == before
+
+
+def test_an_array_reaches_as_far_as_what_was_written(run_of: Runner, made: Run) -> None:
+    large = run_of("scores.n=6")
+    before = make_all(large)
+    artifact = large.store.artifact(large.named("embeddings-raw")[0])
+    (artifact.path / "manifest.json").unlink()
+    (artifact.path / "embeddings.zarr" / "zarr.json").write_text("{}")
+    make_all(run_of())
+    again = run_of("scores.n=6")
+    assert make_all(again) == before
+    assert not checkup(again)
+
+
+@pytest.mark.parametrize("shape", [[9, 4, 128], [8, 99, 128], [8, 4, 127], [8, 4], "x"])
+def test_a_damaged_shape_without_manifest_is_put_right(
+    run_of: Runner, made: Run, shape: object
+) -> None:
+    before = digests(made)
+    artifact = made.store.artifact(made.named("embeddings-raw")[0])
+    metadata = artifact.path / "embeddings.zarr" / "zarr.json"
+    (artifact.path / "manifest.json").unlink()
+    files.write_json(metadata, json.loads(metadata.read_text()) | {"shape": shape})
+    assert repaired(run_of) == {"embeddings-raw": 0}
+    scores = run_of().named("scores")[0]
+    run_of().execute([scores], [scores], quiet=True)
+    assert digests(run_of()) == before
+
+
+def test_a_manifest_of_another_artifact_is_none(run_of: Runner, made: Run) -> None:
+    before = digests(made)
+    one, other = (made.store.artifact(made.named(f"crops-{n}")[0]) for n in ("raw", "feature"))
+    (one.path / "manifest.json").write_bytes((other.path / "manifest.json").read_bytes())
+    with pytest.raises(AbsError, match="damaged"):
+        run_of().store.open(made.named("crops-raw")[0])
+    assert set(repaired(run_of)) == {"crops-raw"}
+    assert digests(run_of()) == before
 
 
 def test_a_file_without_receipt_is_not_part_of_a_table(made: Run) -> None:
@@ -236,14 +320,48 @@ def test_a_deep_look_trusts_no_memory_of_files(made: Run, tiny: Path) -> None:
     assert said(*words).returncode == 0
     image = sorted((tiny.parent / "images").rglob("*.png"))[0]
     memory = made.settings.paths.memory("tiny")
-    known = json.loads(memory.read_text())
+    known = json.loads(memory.read_bytes().partition(b"\n")[2])
     image.write_bytes(image.read_bytes() + b"\0")
     for name in [name for name in known if name == str(image)]:
         known[name] = [*files.version_of(image), known[name][-1]]
-    memory.write_text(json.dumps(known))
+    content = json.dumps(known).encode()
+    memory.write_bytes(files._sealed(content) + b"\n" + content)
     assert "done" in said("status", *words[2:]).stdout
     answer = said(*words)
     assert "not finished for its inputs as they are: index" in answer.stdout
+
+
+def test_another_batch_size_is_no_damage(made: Run, tiny: Path) -> None:
+    words = ["verify", "--deep", "--dataset", tiny, "--set"]
+    answer = said(*words, "scores.n=4 runtime.batch_size=1 runtime.threads=2")
+    assert (answer.returncode, answer.stderr.count("DAMAGED")) == (0, 0)
+
+
+def test_what_cannot_be_marked_is_named_all_the_same(
+    made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored(made, "chunk")[0]
+    flip(path, random.Random(0))
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Artifact, "forget", refuse)
+    answer = said("verify")
+    assert answer.returncode == 1
+    assert f"DAMAGED: {path}" in answer.stdout
+    assert "cannot be marked (Read-only file system)" in answer.stdout
+
+
+def test_what_a_process_is_at_is_not_marked(made: Run) -> None:
+    path = stored(made, "chunk")[0]
+    flip(path, random.Random(0))
+    artifact = Artifact(path.parents[len(path.parts) - len(made.store.folder.parts) - 3], "any")
+    claim_of(artifact.path / "claims", "00000", "another-host", 1)
+    answer = said("verify")
+    assert answer.returncode == 1
+    assert "another-host:1 is at it" in answer.stdout
+    assert (artifact.path / "manifest.json").exists()
 
 
 def test_deep_needs_settings() -> None:

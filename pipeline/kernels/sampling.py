@@ -33,10 +33,13 @@ def top_patches(attention: Tensor, k: int, temperature: float) -> tuple[Tensor, 
 
     attention: (patches,), any float dtype, not renormalised. Returns int64 (k,), in descending
     order, ties to the lower index, and softmax(attention / temperature) over them, float64 (k,).
-    Fewer patches than `k`: all of them. ValueError unless k and temperature are positive.
+    Fewer patches than `k`: all of them. ValueError unless k and temperature are positive and all
+    values are numbers.
     """
     if k < 1 or not temperature > 0:
         raise ValueError(f"k {k} and temperature {temperature} must be positive")
+    if not attention.isfinite().all():
+        raise ValueError("attention has values that are no numbers")
     values, order = attention.double().sort(descending=True, stable=True)
     weights = ((values[:k] - values[0]) / temperature).exp()
     return order[:k], weights / weights.sum()

@@ -29,7 +29,8 @@ class Batches:
     @property
     def facts(self) -> dict[str, Any]:
         """The device and the batch size: other ones may round otherwise."""
-        return {"device": name_of(self._device), "batch_size": self.size}
+        found = {"device": name_of(self._device), "batch_size": self.size}
+        return found | ({"threads": torch.get_num_threads()} if self._device.type == "cpu" else {})
 
     def __call__(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many."""

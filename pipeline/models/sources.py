@@ -107,7 +107,7 @@ class Source(ABC):
             return self._resolve_folder(Path(self._known["folder"]))
         except (AbsError, KeyError, TypeError):
             folder = self._repository_folder(model.removeprefix(HUB))
-        files.write_json(self._memory, {"folder": str(folder)})
+        self._keep({"folder": str(folder)})
         return self._resolve_folder(folder)
 
     def _repository_folder(self, name: str) -> Path:
@@ -127,7 +127,7 @@ class Source(ABC):
 
     @property
     def _known(self) -> Any:
-        return files.read_json(self._memory, "memory")
+        return files.read_sealed(self._memory, "memory")
 
     def _recall(self) -> Resolved | None:
         try:
@@ -136,8 +136,12 @@ class Source(ABC):
             return None
 
     def _remember(self, model: Resolved) -> Resolved:
-        files.write_json(self._memory, model.note())
+        self._keep(model.note())
         return self._recall() or model
+
+    def _keep(self, note: dict[str, Any]) -> None:
+        self._memory.parent.mkdir(parents=True, exist_ok=True)
+        files.write_sealed(self._memory, note)
 
 
 def seed_of(text: str, setting: str) -> int:
