@@ -90,6 +90,20 @@ def embeddings(
     return _open(_one(f"embeddings-{view}", dataset, store, filters), "embeddings")
 
 
+def texts(
+    dataset: str, name: str = "cupl", store: str | Path | None = None, **filters: Any
+) -> pd.DataFrame:
+    """The texts of a text set: label, position among those of its class, text."""
+    return _one(f"descriptions-{name}", dataset, store, filters).table("texts")
+
+
+def text_embeddings(
+    dataset: str, name: str = "cupl", store: str | Path | None = None, **filters: Any
+) -> zarr.Array[Any]:
+    """Vectors (text, dim) of a text set, a row for each of its texts: an open Zarr array."""
+    return _open(_one(f"descriptions-{name}", dataset, store, filters), "embeddings")
+
+
 def attention(dataset: str, store: str | Path | None = None, **filters: Any) -> zarr.Array[Any]:
     """Attention maps (image, layer, row, col): an open Zarr array."""
     return _open(_one("attention", dataset, store, filters), "attention")
