@@ -139,6 +139,11 @@ class StoredArray:
         """All images, and what there is of each."""
         return tuple(self._array.shape)
 
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What is stored beside the values, such as the names along an axis."""
+        return dict(self._array.attrs)
+
     def __getitem__(self, where: slice | tuple[slice, ...]) -> np.ndarray:
         """The values of slices along the first axes; the other axes whole."""
         import numpy as np

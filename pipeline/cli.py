@@ -55,7 +55,12 @@ for _look in (
     app.command(rich_help_panel="Store")(_look)
 
 
-for _study in (study_commands.sweep, study_commands.table, study_commands.compare):
+for _study in (
+    study_commands.sweep,
+    study_commands.table,
+    study_commands.check,
+    study_commands.compare,
+):
     app.command(rich_help_panel="Study")(_study)
 
 

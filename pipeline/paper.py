@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.commands import Run
 from pipeline.settings import CFGS
 from pipeline.sweeps import Sweep
 
@@ -76,7 +77,7 @@ def _ours(sweep: Sweep) -> pd.DataFrame:
     columns = ["backbone", "row", "method", "ours", "sigma"]
     if results.empty:
         return pd.DataFrame(columns=columns)
-    backbones = {run.stages[-1].key: _backbone(run) for _, run in sweep.runs}
+    backbones = {run.stages[-1].key: backbone_of(run) for _, run in sweep.runs}
     results["backbone"] = results["run"].map(backbones)
     results["method"] = results["method"].map(METHODS).fillna(results["method"])
     # What the paper has no name for is called as its fields say.
@@ -93,7 +94,7 @@ def _fields(sweep: Sweep, row: pd.Series[Any]) -> list[str]:
     return [f"{name}={row[name]}" for name in over if name != "clip.model"]
 
 
-def _backbone(run: Any) -> str:
+def backbone_of(run: Run) -> str:
     """`ViT-B/16` of `ViT-B-16`; what the paper has not is called as it is."""
     name = str(run.settings.clip.model)
     head, _, size = name.removesuffix("-quickgelu").rpartition("-")

@@ -334,6 +334,16 @@ def print_failed(failed: list[dict[str, str]]) -> None:
         print(f"FAILED: {each['setting']}: {each['why']}")
 
 
+def print_check(found: Mapping[str, Any]) -> None:
+    """Ours, theirs, whether that is within its sigma, and what can explain a gap."""
+    sigma = "" if found["sigma"] is None else f" (sigma {found['sigma']:.2f})"
+    told = "within it" if found["within"] else "NOT within it"
+    print(f"{found['dataset']}, {found['backbone']}: ABS {found['ours']:.2f}")
+    print(f"paper: {found['paper']:.2f}{sigma}, {found['ours'] - found['paper']:+.2f}: {told}")
+    for what, effect in found["reasons"]:
+        print(f"  {what} ({effect})")
+
+
 def print_comparison(found: Mapping[str, Any], a: str, b: str) -> None:
     """Counts, the difference with its interval, and McNemar's p."""
     images, both, only_a, only_b = (found[n] for n in ("images", "both", "only_a", "only_b"))

@@ -264,10 +264,26 @@ class Artifact:
         files.write_json(self.path / IDENTITY, identity)
 
     def create(self, spec: ArraySpec) -> None:
-        """Create an array, or let an existing one grow to `spec.shape`; it never shrinks."""
+        """Create an array, or let an existing one grow to `spec.shape`; it never shrinks.
+
+        How far it grew is on record, so that `verify` can tell a run that was killed from damage.
+        """
         self._opened.pop(spec.name, None)
+        folder = self.path / f"{spec.name}.zarr"
         with files.locked(self.path / "claims" / f"{spec.name}.lock"):
-            arrays.create(self.path / f"{spec.name}.zarr", spec)
+            arrays.create(folder, spec)
+            files.write_sealed(self._growth(folder.name), arrays.described(folder) or {})
+
+    def grown(self, folder: str) -> bool:
+        """Whether an array's metadata is what a run made it that was to write more."""
+        try:
+            made = files.read_sealed(self._growth(folder), "growth")
+        except AbsError:
+            return False
+        return made == arrays.described(self.path / folder)
+
+    def _growth(self, folder: str) -> Path:
+        return self.path / "claims" / f"{folder}.growth"
 
     def write(self, unit: Unit, outputs: dict[str, Output]) -> list[Path]:
         """Write a unit's outputs; the files they went to."""

@@ -102,6 +102,24 @@ def table(
     report.print_beside(found, style.value)
 
 
+def check(
+    dataset: Annotated[str, typer.Argument(help="A dataset of the paper, such as imagenet.")],
+    set_: SetOption = None,
+    weights_dir: WeightsOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare our accuracy of ABS with the paper's, and list what can explain a gap."""
+    from pipeline import check as checking
+    from pipeline import report
+    from pipeline.settings import load
+
+    base = [f"scores.n={checking.PAPER['scores.n']}"]
+    run = Run.of(dataset, "official", [*base, *(set_ or ())], weights_dir)
+    found = checking.check(run, load(dataset, "official", base, weights_dir))
+    print_json(asdict(found)) if as_json else report.print_check(asdict(found))
+    return 0 if found.within else 1
+
+
 def compare(
     a: Annotated[
         str, typer.Argument(help="METHOD, or METHOD@section.field=value for other settings.")

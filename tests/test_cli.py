@@ -48,7 +48,7 @@ SMALL = ("--set", "scores.n=4")
         (
             ["run", "-d", "demo", "--set", "scores.methods=[cupl] descriptions.cupl.file=null"],
             2,
-            "descriptions.cupl.file: give a file, or leave cupl and wca and abs out of scores.meth",
+            "descriptions.cupl.file: give a file, or leave methods that read it out of scores.meth",
         ),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pipeline.commands import Run
 from pipeline.errors import ConfigError
 from pipeline.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
 from pipeline.paper import beside, reported
@@ -222,3 +223,39 @@ def test_a_table_stands_beside_the_papers(tiny: Path, tmp_path: Path) -> None:
     assert found["ours"].notna().sum() == 2
     assert found["paper"].notna().sum() == 8
     assert set(found["remark"]) <= {"", "needs the descriptions that ABS published"}
+
+
+def test_a_check_names_what_can_explain_a_gap(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = yaml.safe_load(tiny.read_text())
+    config["dataset"] |= {"name": "dtd", "published": {"images": 1880, "classes": 47}}
+    path = tmp_path / "dtd.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert "no row of ABS for dtd with clip" in said("check", path, "--set", "scores.n=4").stderr
+    monkeypatch.setattr("pipeline.check.backbone_of", lambda _: "ViT-B/16")
+    assert "run: abs metrics --dataset" in said("check", path, "--set", "scores.n=4").stderr
+    assert said("run", "--dataset", path, "--set", "scores.n=4").returncode == 0
+    answer = said("check", path, "--set", "scores.n=4", "crops.k=20")
+    assert answer.returncode == 2  # one option, one value
+    found = json.loads(said("check", path, "--set", "scores.n=4", "--json").stdout)
+    assert found["paper"] == 54.26
+    reasons = [what for what, _ in found["reasons"]]
+    assert reasons[0] == "descriptions: unknown"
+    assert {"scores.n: 4", "8 images", "clip.weights: None"} <= set(reasons)
+
+
+def test_two_methods_are_compared_image_by_image(run_of: Runner, made: Run, tiny: Path) -> None:
+    words = ["--dataset", tiny, "--set", "scores.n=4"]
+    scores = made.store.open(made.named("scores")[0]).table("scores")
+    right = scores.pivot(index="image_id", columns="method", values="correct")
+    found = json.loads(said("compare", "abs", "cupl", *words, "--json").stdout)
+    assert found["both"] == int((right["abs"] & right["cupl"]).sum())
+    assert found["only_a"] == int((right["abs"] & ~right["cupl"]).sum())
+    assert "McNemar" in said("compare", "abs", "cupl", *words).stdout
+    cold = said("compare", "abs", "abs@scores.temperature=0.5", *words)
+    assert cold.returncode == 1
+    assert "abs scores --dataset" in cold.stderr
+    make_all(run_of("scores.temperature=0.5"))
+    assert said("compare", "abs", "abs@scores.temperature=0.5", *words).returncode == 0
+    assert "did you mean 'abs'" in said("compare", "abs", "ab", *words).stderr

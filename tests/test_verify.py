@@ -242,7 +242,9 @@ def test_an_array_reaches_as_far_as_what_was_written(run_of: Runner, made: Run) 
     assert not checkup(again)
 
 
-@pytest.mark.parametrize("shape", [[9, 4, 128], [8, 99, 128], [8, 4, 127], [8, 4], "x"])
+@pytest.mark.parametrize(
+    "shape", [[9, 4, 128], [8, 99, 128], [8, 5, 128], [8, 4, 127], [8, 4], "x"]
+)
 def test_a_damaged_shape_without_manifest_is_put_right(
     run_of: Runner, made: Run, shape: object
 ) -> None:
@@ -254,6 +256,25 @@ def test_a_damaged_shape_without_manifest_is_put_right(
     assert repaired(run_of) == {"embeddings-raw": 0}
     scores = run_of().named("scores")[0]
     run_of().execute([scores], [scores], quiet=True)
+    assert digests(run_of()) == before
+
+
+def test_a_run_that_was_killed_while_an_array_grew_is_no_damage(
+    run_of: Runner, made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, large = digests(made), run_of("scores.n=7")
+    large.execute(large.named("crops"), [], quiet=True)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("pipeline.runner._Pass.__call__", lambda *_: 1 / 0)
+        large.execute(large.named("embeddings-raw"), [], quiet=True)
+    assert not checkup(made)
+    metadata = made.store.artifact(made.named("embeddings-raw")[0]).path / "embeddings.zarr"
+    found = json.loads((metadata / "zarr.json").read_text())
+    assert found["shape"][1] == 8
+    files.write_json(metadata / "zarr.json", found | {"shape": [8, 9, 128]})
+    (damage,) = checkup(made)
+    mark([damage])
+    assert not repaired(run_of)
     assert digests(run_of()) == before
 
 
