@@ -65,12 +65,13 @@ class Claims:
         path = self._path(unit)
         mine = json.dumps(asdict(Claim(unit, os.uname().nodename, os.getpid(), _system())))
         for _ in range(2):
+            _held[path] = mine  # first, so that a signal finds it
             try:
                 with open(path, "x") as file:
                     file.write(mine)
-                _held[path] = mine
                 return True
             except FileExistsError:
+                del _held[path]
                 if _living(path):
                     return False
                 _take_away(path)
@@ -173,5 +174,5 @@ def _drop(path: Path) -> None:
     """Give back what is held, unless another process has taken it over."""
     mine = _held.pop(path, None)
     with suppress(OSError):
-        if mine is not None and path.read_text() == mine:
+        if mine is not None and path.read_text() in (mine, ""):
             path.unlink()

@@ -52,6 +52,7 @@ def write_dataset(
         read_texts(descriptions, "descriptions", empty=True)
         content["descriptions"] = {"cupl": {"file": str(descriptions.absolute())}}
     text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, text.encode())
     return path, found
 

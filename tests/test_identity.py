@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -231,13 +232,18 @@ def test_the_key_says_what_it_is_made_of(run_of: Runner) -> None:
     assert "count" not in identity["config"]
 
 
-def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
-    memory, file = tmp_path / "memory.json", tmp_path / "file"
+def test_a_digest_is_remembered_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, file = tmp_path / "memory", tmp_path / "file"
     file.write_bytes(b"one")
     first = Digests(memory).sha256(file)
-    memory.write_text(memory.read_text().replace(first, "remembered"))
-    assert Digests(memory).sha256(file) == "remembered"
-    file.write_bytes(b"two!")
-    assert Digests(memory).sha256(file) not in (first, "remembered")
-    memory.write_text("{ damaged")
-    assert len(Digests(memory).sha256(file)) == 64
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.files._sha256", lambda _: "read again")
+        assert Digests(memory).sha256(file) == first
+        file.write_bytes(b"two!")
+        assert Digests(memory).sha256(file) == "read again"
+    content = memory.read_text()
+    for damaged in (content.replace("read again", "remembered"), "{ damaged", "", "\n[]"):
+        memory.write_text(damaged)
+        assert Digests(memory).sha256(file) == hashlib.sha256(b"two!").hexdigest()
