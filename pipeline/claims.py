@@ -63,6 +63,8 @@ class Claims:
     def take(self, unit: str) -> bool:
         """Claim a unit, unless a living process has it."""
         path = self._path(unit)
+        if path in _held:
+            return False
         mine = json.dumps(asdict(Claim(unit, os.uname().nodename, os.getpid(), _system())))
         for _ in range(2):
             _held[path] = mine  # first, so that a signal finds it
