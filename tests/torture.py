@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pipeline.commands import Run
 from pipeline.progress import Reporter
+from pipeline.store import MANIFEST
 from pipeline.verify import Checkup, Damage, mark
 from tests.conftest import ROOT, digests, make_all, write_dataset
 from tests.fuzz import command_line, fault
@@ -143,6 +144,8 @@ def flips(case: Case, count: int, rng: random.Random) -> str:
     named = repaired = 0
     for _ in range(count):
         path, how = rng.choice(files), rng.choice((_flip, _flip, _flip, _cut, _delete))
+        if path.name == MANIFEST and how is _delete:
+            how = _cut  # without one an artifact is not finished, which is no damage
         how(path, rng)
         found = _damage(run)
         named += [damage.artifact.path / damage.file for damage in found] == [path]
