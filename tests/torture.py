@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.commands import Run
-from pipeline.progress import Reporter
 from pipeline.store import MANIFEST
-from pipeline.verify import Checkup, Damage, mark
+from pipeline.verify import mark
 from tests.conftest import ROOT, digests, make_all, write_dataset
 from tests.fuzz import command_line, fault
+from tests.test_verify import checkup, cut, delete, flip
 
 CHANGES = ["scores.methods=null", "scores.n=6"]
 
@@ -93,7 +93,7 @@ def kills(case: Case, count: int, rng: random.Random) -> str:
             done += 1
     fresh = case.run("killed")
     make_all(fresh)
-    wrong += digests(fresh) != case.expected or bool(_damage(fresh))
+    wrong += digests(fresh) != case.expected or bool(checkup(fresh))
     return _told(
         wrong + redone,
         f"{done} kills, {rerun + 1} runs came to their end, all but {wrong} with the digests of "
@@ -119,7 +119,7 @@ def together(case: Case, count: int, rng: random.Random) -> str:
             processes = [case.start(store) for _ in range(number)]
             errors = [process.communicate()[1].decode() for process in processes]
             wrong += any(process.returncode for process in processes)
-            wrong += digests(run) != case.expected or bool(_damage(run))
+            wrong += digests(run) != case.expected or bool(checkup(run))
             units = sum(len(stage.units(run.store)) for stage in run.stages)
             computed = sum(_computed(error) for error in errors)
             parts.append(f"{number} processes {computed - units} of {units} units twice")
@@ -143,41 +143,19 @@ def flips(case: Case, count: int, rng: random.Random) -> str:
     )
     named = repaired = 0
     for _ in range(count):
-        path, how = rng.choice(files), rng.choice((_flip, _flip, _flip, _cut, _delete))
-        if path.name == MANIFEST and how is _delete:
-            how = _cut  # without one an artifact is not finished, which is no damage
+        path, how = rng.choice(files), rng.choice((flip, flip, flip, cut, delete))
+        if path.name == MANIFEST and how is delete:
+            how = cut  # without one an artifact is not finished, which is no damage
         how(path, rng)
-        found = _damage(run)
+        found = checkup(run)
         named += [damage.artifact.path / damage.file for damage in found] == [path]
         mark(found)
         fresh = case.run("flipped")
         outcomes = fresh.execute(fresh.stages, [], quiet=True)
         units = sum(outcome.computed for outcome in outcomes)
-        repaired += units <= 1 and digests(fresh) == case.expected and not _damage(fresh)
+        repaired += units <= 1 and digests(fresh) == case.expected and not checkup(fresh)
     wrong = 2 * count - named - repaired
     return _told(wrong, f"{count} damages: {named} named, {repaired} repaired by one unit at most")
-
-
-def _damage(run: Run) -> list[Damage]:
-    found = Checkup()
-    found.look([run.store], Reporter(True))
-    return found.damage
-
-
-def _flip(path: Path, rng: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    place = rng.randrange(len(content))
-    content[place] = (content[place] + rng.randrange(1, 256)) % 256
-    path.write_bytes(content)
-
-
-def _cut(path: Path, rng: random.Random) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: rng.randrange(len(content))])
-
-
-def _delete(path: Path, rng: random.Random) -> None:
-    path.unlink()
 
 
 def fuzz(case: Case, count: int, rng: random.Random) -> str:

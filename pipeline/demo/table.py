@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+from pipeline import paper
 from pipeline.commands import Run
+from pipeline.experiments import SEEDED
 from pipeline.progress import Reporter
 from pipeline.run import needed
 
@@ -22,16 +24,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 DESCRIPTIONS = {"a quarter of them wrong": "cupl.json", "none wrong": "cupl-clean.json"}
 PROFILES = ("official", "paper", "aligned")
 SEEDS = range(5)
-SEEDED = ("crops.seed", "squares.seed", "methods.wca.seed", "descriptions.waffle.seed")
-METHODS = {
-    "clip": "CLIP",
-    "clip-e": "CLIP-E",
-    "clip-d": "CLIP-D",
-    "waffle": "Waffle",
-    "cupl": "CuPL",
-    "wca": "WCA",
-    "abs": "**ABS**",
-}
+METHODS = {**paper.METHODS, "abs": "**ABS**"}
 EXPECTED = "ABS, feature branch in expectation"
 
 Rows = dict[str, float | None]
