@@ -104,9 +104,13 @@ class Sweep:
         return [{"setting": point.title, "why": why} for point, why in self.failed]
 
     def execute(self, reporter: Reporter) -> None:
-        """Run every point; one that fails is named, and the others go on."""
+        """Run every point; one that fails is named, and the others go on.
+
+        The largest N comes first: what it embeds, the others read.
+        """
+        largest = sorted(self.runs, key=lambda pair: -pair[1].settings.scores.n)
         with reporter.stage(self.name, len(self.runs), "settings") as advance:
-            for point, run in self.runs:
+            for point, run in largest:
                 try:
                     run.execute(run.stages, [], quiet=True)
                 except AbsError as error:
