@@ -152,8 +152,9 @@ class StoredArray:
         chunks = [_chunk(place) for place in itertools.product(*self._places(slices))]
         self._check(chunks, False)
         values = np.asarray(self._array[slices])
-        if not all_finite(values):  # the chunk went after it was checked
+        if not all_finite(values):  # a chunk went after it was checked
             self._check(chunks, True)
+            values = np.asarray(self._array[slices])  # it has come back
         return values
 
     def _places(self, slices: tuple[slice, ...]) -> list[range]:

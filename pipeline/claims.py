@@ -48,6 +48,7 @@ class Claims:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._own: set[Path] = set()
         self._over = threading.Event()
 
     def __enter__(self) -> Claims:
@@ -57,7 +58,7 @@ class Claims:
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
-        for path in self._mine():
+        for path in self._own:
             _drop(path)
 
     def take(self, unit: str) -> bool:
@@ -71,6 +72,7 @@ class Claims:
             try:
                 with open(path, "x") as file:
                     file.write(mine)
+                self._own.add(path)
                 return True
             except FileExistsError:
                 del _held[path]
@@ -81,17 +83,15 @@ class Claims:
 
     def release(self, unit: str) -> None:
         """Give a unit back."""
+        self._own.discard(self._path(unit))
         _drop(self._path(unit))
 
     def _path(self, unit: str) -> Path:
         return self._folder / f"{unit}.json"
 
-    def _mine(self) -> list[Path]:
-        return [path for path in list(_held) if path.parent == self._folder]
-
     def _beat(self) -> None:
         while not self._over.wait(BEAT):
-            for path in self._mine():
+            for path in list(self._own):
                 with suppress(OSError):
                     os.utime(path)
 

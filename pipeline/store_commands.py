@@ -130,7 +130,7 @@ def verify(
         found.compute_again(Run.of(dataset, profile, set_, weights_dir), reporter)
     marked = bool(found.damage) and not (dry_run or found.again)
     print_json(found.as_dict()) if as_json else report.print_checkup(found.as_dict(), marked)
-    if deep and not found.again:
+    if deep and found.damage and not found.again:
         reporter.say("--deep was left out: first mend what is damaged")
     return 1 if found.damage else 0
 

@@ -1,4 +1,4 @@
-"""Commands that study results: sweep and compare."""
+"""Commands that study results: sweep, table, check, compare."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def sweep(
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Draws; sigma is over these.")] = None,
-    profile: ProfileOption = "official",
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="Instead of the experiment's own.")
+    ] = None,
     set_: SetOption = None,
     weights_dir: WeightsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is shared.")] = False,
@@ -59,10 +61,11 @@ def sweep(
         experiment = experiments.load_experiment(name, dataset)
         title = name.rsplit("/", 1)[-1].removesuffix(".yaml")
     else:
-        experiment, title = experiments.Experiment(profile=profile), "sweep"
+        experiment, title = experiments.Experiment(), "sweep"
     changes: dict[str, object] = {"set": [*experiment.set, *(set_ or ())]}
     changes |= {"grids": [experiments.grid_of(over)]} if over else {}
     changes |= {"seeds": seeds} if seeds else {}
+    changes |= {"profile": profile} if profile else {}
     chosen = Sweep.of(title, dataset, experiment.model_copy(update=changes), weights_dir)
     planned = chosen.plan()
     if dry_run:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from pipeline import claims
 from pipeline.claims import BEAT, STALE, Claims, living
 from pipeline.commands import Run
 from pipeline.errors import AbsError
+from pipeline.store import Artifact
 from tests.conftest import ROOT, Runner, abs_command, digests, make_all
 
 ABS = Path(sys.executable).with_name("abs")
@@ -196,6 +198,23 @@ def test_what_another_process_finishes_meanwhile_is_not_computed(
     assert (outcome.state, outcome.computed) == ("computed", 0)
     assert artifact.ledger.path(name).read_bytes() == receipt
     assert digests(fresh) == before
+
+
+def test_a_stage_is_claimed_until_its_manifest_is_written(
+    made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = made.named("crops-raw")[0]
+    folder, seen = made.store.artifact(stage).path / "claims", []
+    finalise = Artifact.finalise
+
+    def look(self: Artifact, *words: Any) -> None:
+        seen.append([claim.pid for claim in living(folder)])
+        finalise(self, *words)
+
+    monkeypatch.setattr(Artifact, "finalise", look)
+    made.execute([stage], [stage], quiet=True)
+    assert seen == [[os.getpid()]]
+    assert not living(folder)
 
 
 def test_what_a_living_process_is_at_is_not_removed(run_of: Runner, made: Run) -> None:
