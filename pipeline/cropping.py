@@ -1,7 +1,7 @@
 """The crops of one image under the settings of a view set; the kernels do the arithmetic.
 
 An image is anything with `width` and `height`. A row of its uniforms decides one crop: raw crops
-take the first three (patch, width, height), feature crops the next three, or the same ones.
+take the first three columns (patch, width, height), feature crops the next three, or the same ones.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from pipeline.views import CropsConfig, TokenGrid, WindowsConfig, WindowSpace
 
 RAW, FEATURE = slice(0, 3), slice(3, 6)
 
+Range = tuple[float, float]
+
 
 def raw_crops(image: Any, attention: Tensor, uniforms: Tensor, config: CropsConfig) -> Tensor:
-    """Patch and box of each crop: (patches,), float64 (n, 8) to int64 (n, 5)."""
-    patches, odds = sampling.top_patches(attention, config.k, config.temperature)
-    patch = patches[sampling.choose(odds, uniforms[:, 0])]
-    shares = _shares(image, uniforms[:, RAW], config)
-    return torch.column_stack([patch, _boxes(image, patch, shares, _side(attention))])
+    """Patch and box of each crop: (patches,), float64 (n, layers, 8) to int64 (n, 5)."""
+    patches, rank, sides = _drawn(
+        attention, config.k, config, uniforms[:, :, RAW], _ranges(image, config)
+    )
+    boxes = _boxes(image, patches[rank], _shares(image, sides, config), _side(attention))
+    return torch.column_stack([patches[rank], boxes])
 
 
 def feature_crops(
@@ -34,26 +37,28 @@ def feature_crops(
     windows: WindowsConfig,
     grid: TokenGrid,
 ) -> Tensor:
-    """Patch, token, window and outcome of each crop: (patches,), float64 (n, 8) to int64 (n, 7).
+    """Patch, token, window and outcome of each crop: (patches,), float64 (n, layers, 8) to
+    int64 (n, 7).
 
     The outcome is the row of the same window in `possible_windows`; -1 for other shapes.
     """
-    u = uniforms[:, RAW if windows.draws == "joint" else FEATURE]
-    patches, odds = sampling.top_patches(attention, windows.top(config), config.temperature)
-    rank, view, source = sampling.choose(odds, u[:, 0]), _view(image, grid), _side(attention)
-    patch = patches[rank]
+    u = uniforms[:, :, RAW if windows.draws == "joint" else FEATURE]
+    bounds = grid.tokens, config.alpha, config.beta
+    square = windows.shape == "square"
+    ranges = [draws.window_range(*bounds)] * 2 if square else _ranges(image, config)
+    patches, rank, sides = _drawn(attention, windows.top(config), config, u, ranges)
+    patch, view, source = patches[rank], _view(image, grid), _side(attention)
     places = geometry.token_places(patch, source, grid.tokens, view, windows.index)
     outcome = torch.full_like(rank, -1)
-    if windows.shape == "square":
-        sizes = draws.window_sizes(grid.tokens, config.alpha, config.beta)
-        chosen = sampling.integers(0, len(sizes) - 1, u[:, 1])
+    if square:
+        sizes, chosen = draws.window_sizes(*bounds), draws.window_choice(sides[:, 0], *bounds)
         found = geometry.square_windows(places, sizes[chosen], grid.tokens)
         outcome = rank * len(sizes) + chosen
     elif windows.shape == "ratio":
-        shares = _shares(image, u, config)
+        shares = _shares(image, sides, config)
         found = geometry.ratio_windows(places, shares, grid.tokens, view)
     else:
-        boxes = _boxes(image, patch, _shares(image, u, config), source)
+        boxes = _boxes(image, patch, _shares(image, sides, config), source)
         found = geometry.box_windows(boxes, image.width, image.height, grid.tokens, view)
     token = geometry.tokens_at(places, grid.tokens)
     return torch.column_stack([patch, token, found, outcome])
@@ -81,9 +86,29 @@ def _view(image: Any, grid: TokenGrid) -> geometry.View:
     return geometry.clip_view(image.width, image.height, grid.pixels, grid.mode)
 
 
-def _shares(image: Any, u: Tensor, config: CropsConfig) -> Tensor:
-    size = image.width, image.height
-    return draws.crop_shares(u[:, 1:], *size, config.alpha, config.beta, config.sizes)
+def _drawn(
+    attention: Tensor, k: int, config: CropsConfig, uniforms: Tensor, sides: list[Range]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The top patches, the rank of each crop's among them, and numbers for its two sides.
+
+    The patch is drawn from softmax over all patches by rank, so that another k draws alike.
+    """
+    patches, odds = sampling.top_patches(attention, k, config.temperature)
+    share = sampling.top_share(attention, k, config.temperature)
+    low, high = zip((0.0, share), *sides, strict=True)
+    numbers = sampling.within(uniforms, low, high)
+    return patches, sampling.choose(odds, numbers[:, 0] / share), numbers[:, 1:]
+
+
+def _ranges(image: Any, config: CropsConfig) -> list[Range]:
+    bounds = config.alpha, config.beta, config.sizes
+    return [draws.share_range(size, *bounds) for size in (image.width, image.height)]
+
+
+def _shares(image: Any, sides: Tensor, config: CropsConfig) -> Tensor:
+    pairs = zip(sides.unbind(dim=1), (image.width, image.height), strict=True)
+    bounds = config.alpha, config.beta, config.sizes
+    return torch.stack([draws.crop_share(side, size, *bounds) for side, size in pairs], dim=-1)
 
 
 def _boxes(image: Any, patch: Tensor, shares: Tensor, source: int) -> Tensor:

@@ -79,6 +79,7 @@ class RawCrops(_Drawn):
     config: CropsConfig
     attention: Stage
 
+    version: ClassVar[int] = 3
     variant = "raw"
 
     def worker(self, store: Store) -> Worker:
@@ -96,6 +97,7 @@ class FeatureCrops(_Drawn):
     attention: Stage
     grid: TokenGrid
 
+    version: ClassVar[int] = 3
     variant = "feature"
 
     def worker(self, store: Store) -> Worker:
@@ -194,11 +196,10 @@ class _CropsWorker(Worker):
     def draw(self, image: Any, inputs: Any, unit: Unit) -> Tensor:
         """int64 (crops of the unit, columns) of one image."""
 
-    def _uniforms(self, seed: int, stream: str, image: Any, unit: Unit) -> Tensor:
-        from pipeline.kernels.sampling import uniforms
-
+    def _place(self, image: Any, unit: Unit) -> tuple[str, int, int]:
+        """Where the uniforms of a unit's crops lie in a stream."""
         assert unit.crops is not None
-        return uniforms(seed, stream, image.sha256, unit.crops.start, unit.crops.stop)
+        return image.sha256, unit.crops.start, unit.crops.stop
 
 
 def _table(images: Any, unit: Unit, drawn: list[Tensor], columns: list[str]) -> pd.DataFrame:
@@ -231,8 +232,9 @@ class RawWorker(_CropsWorker):
     def draw(self, image: Any, inputs: Tensor, unit: Unit) -> Tensor:
         """Patch and box of each crop."""
         from pipeline.cropping import raw_crops
+        from pipeline.kernels.sampling import layers
 
-        u = self._uniforms(self.config.seed, "crops", image, unit)
+        u = layers(self.config.seed, "crops", *self._place(image, unit))
         return raw_crops(image, inputs, u, self.config)
 
 
@@ -260,8 +262,9 @@ class FeatureWorker(_CropsWorker):
     def draw(self, image: Any, inputs: Tensor, unit: Unit) -> Tensor:
         """Patch, token, window, and place among all windows."""
         from pipeline.cropping import feature_crops
+        from pipeline.kernels.sampling import layers
 
-        u = self._uniforms(self.config.seed, "crops", image, unit)
+        u = layers(self.config.seed, "crops", *self._place(image, unit))
         return feature_crops(image, inputs, u, self.config, self.windows, self.grid)
 
     def _odds(self, unit: Unit, inputs: Tensor) -> pd.DataFrame:
@@ -315,8 +318,9 @@ class SquaresWorker(_CropsWorker):
     def draw(self, image: Any, inputs: None, unit: Unit) -> Tensor:
         """Box of each square."""
         from pipeline.kernels.draws import square_crops
+        from pipeline.kernels.sampling import uniforms
 
-        u = self._uniforms(self.config.seed, "squares", image, unit)[:, :3]
+        u = uniforms(self.config.seed, "squares", *self._place(image, unit))[:, :3]
         return square_crops(u, image.width, image.height, self.config.alpha, self.config.beta)
 
 

@@ -24,6 +24,11 @@ def uniform_rows(stream: str, count: int = DRAWS) -> Tensor:
     return sampling.uniforms(0, stream, "0" * 64, 0, count)
 
 
+def layered_rows(stream: str, count: int = DRAWS) -> Tensor:
+    """The same in layers: float64 (count, layers, 8)."""
+    return sampling.layers(0, stream, "0" * 64, 0, count)
+
+
 def assert_fits(drawn: Tensor, chances: Sequence[float]) -> None:
     """Integers from 0 on, against the chance of each; none that has no chance."""
     counts = torch.bincount(drawn, minlength=len(chances)).numpy()

@@ -358,10 +358,6 @@ def drawn(probabilities: dict[int, float], u: float) -> int:
     return item
 
 
-def drawn_integer(low: int, high: int, u: float) -> int:
-    return low + math.floor(u * (high - low + 1))
-
-
 def window_span(index: int, grid: int, size: int) -> tuple[int, int]:
     """One axis of Eq. 7: half a size to either side of a token, the token, clipped to the grid."""
     half = size // 2

@@ -33,7 +33,7 @@ from tests.reference_crops import (
     Profile,
     axes_of,
     crops_of,
-    file_uniforms,
+    layered_uniforms,
     profiles,
 )
 
@@ -106,7 +106,7 @@ class Case:
 
     def crops(self, i: int, profile: Profile, attention: list[float]) -> list[Crop]:
         """The crops of image `i`."""
-        u = file_uniforms(self.files[i], profile.seed, profile.n)
+        u = layered_uniforms(self.files[i], profile.seed, profile.n)
         return crops_of(attention, u, self.picture(i, profile))
 
     def decided(self, profile: Profile) -> list[int]:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms import CenterCrop, Resize
 
-from tests.reference import Box, drawn, drawn_integer, patch_probabilities, window_span
+from tests.reference import Box, drawn, patch_probabilities, window_span
 
 HALF = Fraction(1, 2)
 
@@ -86,11 +86,44 @@ def file_uniforms(file: Path, seed: int, n: int, stream: str = "crops") -> np.nd
     return np.random.Generator(philox).random((n, 8))
 
 
-def drawn_share(length: int, u: float, p: Profile) -> Fraction:
+def layered_uniforms(file: Path, seed: int, n: int) -> np.ndarray:
+    """The stream of crops that follow attention: crop i has 16 layers of 8."""
+    return file_uniforms(file, seed, 16 * n).reshape(n, 16, 8)
+
+
+def narrowed(column: np.ndarray, low: Fraction | float, high: Fraction | float) -> float:
+    """One number of [low, high): drawn from what is left of [0, 1) until it lies there."""
+    bottom, top = 0.0, 1.0
+    for u in column[:-1].tolist():
+        drawn_now = bottom + u * (top - bottom)
+        if drawn_now < low:
+            bottom = drawn_now
+        elif drawn_now >= high:
+            top = drawn_now
+        else:
+            return drawn_now
+    return float(low) + float(column[-1]) * (float(high) - float(low))
+
+
+def narrowed_integer(column: np.ndarray, low: int, high: int, count: int) -> int:
+    """One of low to high, among the numbers below count."""
+    return math.floor(narrowed(column, low / count, (high + 1) / count) * count)
+
+
+def narrowed_patch(column: np.ndarray, attention: Sequence[float], k: int, tau: float) -> int:
+    """One of the top k, as often as softmax over all patches has it."""
+    everything = patch_probabilities(attention, len(attention), tau)
+    chosen = dict(list(everything.items())[:k])
+    whole = k >= len(attention)
+    return drawn(chosen, narrowed(column, 0.0, 1.0 if whole else sum(chosen.values())))
+
+
+def drawn_share(length: int, column: np.ndarray, p: Profile) -> Fraction:
     """One side of a crop as a share of the image's (Eq. 6)."""
     if p.sizes == "ratio":
-        return Fraction(p.alpha + u * (p.beta - p.alpha))
-    return Fraction(drawn_integer(int(length * p.alpha), int(length * p.beta), u), length)
+        return Fraction(narrowed(column, p.alpha, p.beta))
+    low, high = int(length * p.alpha), int(length * p.beta)
+    return Fraction(narrowed_integer(column, low, high, length + 1), length)
 
 
 def window_sizes(tokens: int, p: Profile) -> list[int]:
@@ -231,18 +264,20 @@ def boxed(spans: Sequence[tuple[int, int]]) -> Box:
 
 
 def crops_of(attention: Sequence[float], u: np.ndarray, picture: Picture) -> list[Crop]:
-    """The crops that rows of uniforms decide."""
+    """The crops that uniforms (n, 16, 8) decide."""
     grid, p = math.isqrt(len(attention)), picture.profile
-    chances = patch_probabilities(attention, p.k, p.tau)
     ranks = patch_probabilities(attention, p.ranks, p.tau)
     sizes = window_sizes(picture.axes[0].tokens, p)
     crops = []
     for row in u:
-        first, second = row[:3], row[:3] if p.draws == "joint" else row[3:6]
-        patch, source = drawn(chances, first[0]), drawn(ranks, second[0])
+        columns = list(row.T)
+        first, second = columns[:3], columns[:3] if p.draws == "joint" else columns[3:6]
+        patch = narrowed_patch(first[0], attention, p.k, p.tau)
+        source = narrowed_patch(second[0], attention, p.ranks, p.tau)
         box = picture.box(patch, shares_of(picture, first), grid)
         if p.shape == "square":
-            j = drawn_integer(0, len(sizes) - 1, second[1])
+            tokens = picture.axes[0].tokens
+            j = narrowed_integer(second[1], sizes[0], sizes[-1], tokens + 2) - sizes[0]
             window = picture.square(source, grid, sizes[j])
             outcome = list(ranks).index(source) * len(sizes) + j
         else:
@@ -251,10 +286,10 @@ def crops_of(attention: Sequence[float], u: np.ndarray, picture: Picture) -> lis
     return crops
 
 
-def shares_of(picture: Picture, u: np.ndarray) -> list[Fraction]:
-    """Width and height from the last two of three uniforms."""
-    pairs = zip(picture.size, u[1:], strict=True)
-    return [drawn_share(length, float(value), picture.profile) for length, value in pairs]
+def shares_of(picture: Picture, columns: Sequence[np.ndarray]) -> list[Fraction]:
+    """Width and height from the last two of three columns."""
+    pairs = zip(picture.size, columns[1:], strict=True)
+    return [drawn_share(length, column, picture.profile) for length, column in pairs]
 
 
 def all_windows(attention: Sequence[float], picture: Picture) -> list[tuple[int, int, Box]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline import cropping
-from pipeline.kernels import geometry
+from pipeline.kernels import geometry, sampling
 from pipeline.views import CropsConfig, TokenGrid, WindowSpace
 from tests.cropped import (
     GRIDS,
@@ -20,7 +20,15 @@ from tests.cropped import (
     feature_crops,
     only,
 )
-from tests.goodness import assert_even, uniform_rows
+from tests.goodness import assert_even, layered_rows
+
+
+def sides_of(u: torch.Tensor, bounds: list[tuple[int, int, int]]) -> torch.Tensor:
+    """Numbers for whole sides from low to high, of 0 to count - 1: columns 1 and 2."""
+    low = [first / count for first, _, count in bounds]
+    high = [(last + 1) / count for _, last, count in bounds]
+    return sampling.within(u[:, :, 1:3], low, high)
+
 
 # --- Raw and feature crops --------------------------------------------------------------------
 
@@ -28,7 +36,7 @@ from tests.goodness import assert_even, uniform_rows
 @pytest.mark.parametrize("shape", ["square", "ratio", "box"])
 @pytest.mark.parametrize("image", IMAGES)
 def test_joint_draws_share_patches(shape: str, image: Any) -> None:
-    u = uniform_rows("joint", 500)
+    u = layered_rows("joint", 500)
     raw = cropping.raw_crops(image, attention_map(), u, OFFICIAL)
     for grid in GRIDS:
         for k in (None, 5):
@@ -43,7 +51,7 @@ def test_joint_draws_share_patches(shape: str, image: Any) -> None:
 @pytest.mark.parametrize("grid", GRIDS)
 def test_joint_boxes_are_the_raw_crops(grid: TokenGrid, image: Any, rule: Any) -> None:
     """The tokens of a feature crop are those that the raw crop's own box covers."""
-    u, config = uniform_rows("joint", 500), CropsConfig(sizes=rule)
+    u, config = layered_rows("joint", 500), CropsConfig(sizes=rule)
     raw = cropping.raw_crops(image, attention_map(), u, config)
     crops = feature_crops(u, grid, image, config, draws="joint", shape="box")
     view = geometry.clip_view(image.width, image.height, grid.pixels, grid.mode)
@@ -55,12 +63,11 @@ def test_joint_boxes_are_the_raw_crops(grid: TokenGrid, image: Any, rule: Any) -
 @pytest.mark.parametrize("grid", GRIDS)
 def test_joint_shares_are_those_of_the_raw_crops(grid: TokenGrid) -> None:
     """The window is as wide and high as the raw crop, around the patch itself."""
-    u, image = uniform_rows("joint", 500), LANDSCAPE
+    u, image = layered_rows("joint", 500), LANDSCAPE
     crops = feature_crops(u, grid, image, draws="joint", shape="ratio", index="exact")
     view = geometry.clip_view(image.width, image.height, grid.pixels, grid.mode)
     places = geometry.token_places(crops[:, 0], 14, grid.tokens, view, "exact")
-    sides = [250 + (u[:, 1] * 201).floor(), 187 + (u[:, 2] * 151).floor()]
-    shares = torch.stack([sides[0] / 500, sides[1] / 375], dim=-1)
+    shares = cropping._shares(image, sides_of(u, [(250, 450, 501), (187, 337, 376)]), OFFICIAL)
     assert torch.equal(crops[:, 2:6], geometry.ratio_windows(places, shares, grid.tokens, view))
     assert torch.equal(crops[:, 1], geometry.tokens_at(places, grid.tokens))
     assert (crops[:, 6] == -1).all()
@@ -71,7 +78,7 @@ def test_joint_shares_are_those_of_the_raw_crops(grid: TokenGrid) -> None:
 
 def test_twenty_crops_begin_sixty() -> None:
     """And crop i hangs on row i alone."""
-    u, attention = uniform_rows("crops", 60), attention_map()
+    u, attention = layered_rows("crops", 60), attention_map()
     raw = cropping.raw_crops(PORTRAIT, attention, u, OFFICIAL)
     assert torch.equal(cropping.raw_crops(PORTRAIT, attention, u[:20], OFFICIAL), raw[:20])
     assert torch.equal(cropping.raw_crops(PORTRAIT, attention, u.flip(0), OFFICIAL), raw.flip(0))
@@ -83,24 +90,24 @@ def test_twenty_crops_begin_sixty() -> None:
 
 def test_branches_take_uniforms_of_their_own() -> None:
     """Raw crops the first three of a row, feature crops the next three, unless drawn jointly."""
-    u, attention = uniform_rows("crops", 60), attention_map()
-    others = uniform_rows("others", 60)
-    mixed = torch.cat([u[:, :3], others[:, 3:]], dim=1)
+    u, attention = layered_rows("crops", 60), attention_map()
+    others = layered_rows("others", 60)
+    mixed = torch.cat([u[..., :3], others[..., 3:]], dim=-1)
     raw = cropping.raw_crops(LANDSCAPE, attention, u, OFFICIAL)
     assert torch.equal(cropping.raw_crops(LANDSCAPE, attention, mixed, OFFICIAL), raw)
     for shape in ("square", "ratio", "box"):
         joint: dict[str, Any] = {"shape": shape, "draws": "joint"}
         assert torch.equal(feature_crops(mixed, **joint), feature_crops(u, **joint))
-        apart = torch.cat([others[:, :3], u[:, 3:6], others[:, 6:]], dim=1)
+        apart = torch.cat([others[..., :3], u[..., 3:6], others[..., 6:]], dim=-1)
         assert torch.equal(feature_crops(apart, shape=shape), feature_crops(u, shape=shape))
 
 
 @pytest.mark.parametrize(("draws", "column"), [("independent", 4), ("joint", 1)])
 def test_the_size_of_a_square_comes_second(draws: Any, column: int) -> None:
     """Around one patch: sizes 7 to 12 of 14 tokens, as the fifth or second uniform has it."""
-    u = uniform_rows("crops", 60)
+    u = layered_rows("crops", 60)
     crops = feature_crops(u, attention=only(7, 7), draws=draws, config=CropsConfig(k=1))
-    sizes = 7 + (u[:, column] * 6).floor().long()
+    sizes = (sampling.within(u[..., column : column + 1], [7 / 16], [13 / 16])[:, 0] * 16).long()
     assert torch.equal(crops[:, 4] - crops[:, 2], 2 * (sizes // 2) + 1)
     assert torch.equal(crops[:, 6], sizes - 7)
 
@@ -119,7 +126,7 @@ def test_an_outcome_is_the_crops_own_window(grid: TokenGrid, index: Any) -> None
         possible = cropping.possible_windows(image, attention, space, grid)
         assert len(possible) == 9 * space.sizes(grid.tokens)
         crops = feature_crops(
-            uniform_rows("outcomes", 2000), grid, image, config, attention, index=index
+            layered_rows("outcomes", 2000), grid, image, config, attention, index=index
         )
         assert torch.equal(possible[crops[:, 6]], crops[:, :6])
 
@@ -136,7 +143,7 @@ def test_all_windows_come_by_rank_and_then_by_size() -> None:
 
 
 def test_all_windows_are_drawn_and_those_of_one_patch_evenly() -> None:
-    u, space = uniform_rows("even"), WindowSpace(layer=-1, k=3, index="corner")
+    u, space = layered_rows("even"), WindowSpace(layer=-1, k=3, index="corner")
     crops = feature_crops(u, k=3)
     sizes = space.sizes(14)
     assert crops[:, 6].unique().tolist() == list(range(3 * sizes))

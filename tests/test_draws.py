@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline import cropping
-from pipeline.kernels import draws
+from pipeline.kernels import draws, sampling
 from pipeline.views import CropsConfig, TokenGrid
 from tests.cropped import GRIDS, IMAGES, LANDSCAPE, attention_map, feature_crops, only
 from tests.goodness import (
@@ -18,7 +18,7 @@ from tests.goodness import (
     assert_fits,
     assert_independent,
     assert_uniform,
-    uniform_rows,
+    layered_rows,
 )
 from tests.test_geometry import WIDTHS
 
@@ -35,7 +35,7 @@ def chances(k: int, temperature: float) -> list[float]:
 
 def test_patches_of_raw_crops_have_their_probabilities() -> None:
     config = CropsConfig(k=12, temperature=0.05)
-    crops = cropping.raw_crops(LANDSCAPE, attention_map(), uniform_rows("raw"), config)
+    crops = cropping.raw_crops(LANDSCAPE, attention_map(), layered_rows("raw"), config)
     assert_fits(crops[:, 0], chances(12, 0.05))
 
 
@@ -43,13 +43,13 @@ def test_patches_of_raw_crops_have_their_probabilities() -> None:
 def test_patches_of_feature_crops_have_their_probabilities(own: int | None, k: int) -> None:
     """Of raw crops' top patches, unless feature crops have a number of their own."""
     config = CropsConfig(k=12, temperature=0.05)
-    crops = feature_crops(uniform_rows("feature"), config=config, k=own)
+    crops = feature_crops(layered_rows("feature"), config=config, k=own)
     assert_fits(crops[:, 0], chances(k, 0.05))
 
 
 def test_independent_draws_are_independent() -> None:
     """Of feature crops from raw crops, and of a crop's patch from its sizes."""
-    u, config = uniform_rows("both"), CropsConfig(k=4, temperature=1.0)
+    u, config = layered_rows("both"), CropsConfig(k=4, temperature=1.0)
     raw = cropping.raw_crops(LANDSCAPE, attention_map(), u, config)[:, 0]
     crops = feature_crops(u, config=config)
     assert (raw != crops[:, 0]).any()
@@ -78,19 +78,27 @@ def box_sides(rule: str, size: int, alpha: str, beta: str) -> list[float]:
 def test_sides_of_boxes_have_their_distribution(rule: Any, image: Any) -> None:
     """Around one patch in the middle, of sides small enough that nothing is clipped."""
     config = CropsConfig(alpha=0.25, beta=0.75, sizes=rule)
-    boxes = cropping.raw_crops(image, only(7, 7), uniform_rows("sides"), config)[:, 1:]
+    boxes = cropping.raw_crops(image, only(7, 7), layered_rows("sides"), config)[:, 1:]
     wide, high = (boxes[:, 2:] - boxes[:, :2]).unbind(dim=1)
     assert_fits(wide, box_sides(rule, image.width, "1/4", "3/4"))
     assert_fits(high, box_sides(rule, image.height, "1/4", "3/4"))
     assert_independent(wide // 40, high // 40)
 
 
+def drawn_shares(rule: Any) -> torch.Tensor:
+    """Of an image of 500 x 375, from half to nine tenths."""
+    sizes = (500, 375)
+    ranges = [draws.share_range(size, 0.5, 0.9, rule) for size in sizes]
+    numbers = sampling.within(layered_rows("shares")[:, :, 1:3], *zip(*ranges, strict=True))
+    pairs = zip(numbers.unbind(dim=1), sizes, strict=True)
+    return torch.stack([draws.crop_share(x, size, 0.5, 0.9, rule) for x, size in pairs], dim=1)
+
+
 def test_shares_are_even_or_of_whole_pixels() -> None:
-    u = uniform_rows("shares")[:, 1:3]
-    shares = draws.crop_shares(u, 500, 375, 0.5, 0.9, "ratio")
+    shares = drawn_shares("ratio")
     assert_uniform(shares[:, 0], 0.5, 0.9)
     assert_uniform(shares[:, 1], 0.5, 0.9)
-    pixels = draws.crop_shares(u, 500, 375, 0.5, 0.9, "integer") * torch.tensor([500.0, 375.0])
+    pixels = drawn_shares("integer") * torch.tensor([500.0, 375.0])
     assert (pixels - pixels.round()).abs().max() < 1e-9
     assert_even(pixels[:, 0].round().long() - 250, 201)
     assert_even(pixels[:, 1].round().long() - 187, 151)
@@ -112,7 +120,7 @@ def test_whole_pixels_survive_as_shares(size: int) -> None:
 def test_square_windows_have_the_released_distribution(grid: TokenGrid, alpha: float) -> None:
     """Around a patch in the middle, where none is clipped."""
     config = CropsConfig(alpha=alpha, beta=0.9)
-    crops = feature_crops(uniform_rows("windows"), grid, config=config, k=1, attention=only(7, 7))
+    crops = feature_crops(layered_rows("windows"), grid, config=config, k=1, attention=only(7, 7))
     left, top, right, bottom = crops[:, 2:6].unbind(dim=1)
     assert torch.equal(right - left, bottom - top)
     expected = WIDTHS[grid.tokens, alpha]
@@ -123,10 +131,69 @@ def test_windows_of_shares_have_their_distribution() -> None:
     """A quarter to three quarters of 14 tokens around 7.5: the left end is floor(8 - 7 share), with
     7 share from 1.75 to 5.25."""
     config = CropsConfig(alpha=0.25, beta=0.75, sizes="ratio", k=1)
-    u, attention = uniform_rows("ratio"), only(7, 7)
+    u, attention = layered_rows("ratio"), only(7, 7)
     crops = feature_crops(u, config=config, attention=attention, shape="ratio", index="nearest")
     left, top, right, bottom = crops[:, 2:6].unbind(dim=1)
     expected = [0, 0, 1 / 14, 2 / 7, 2 / 7, 2 / 7, 1 / 14]
     assert_fits(8 - left, expected)
     assert_fits(8 - top, expected)
     assert_independent(right, bottom)
+
+
+# --- Settings that draw alike ----------------------------------------------------------------
+
+ALPHAS = (0.1, 0.3, 0.5, 0.7)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("k", [5, 60])
+def test_every_setting_of_a_sweep_has_its_own_distribution(alpha: float, k: int) -> None:
+    """Patch, width and height of one stream that all settings share, and no two of them tied."""
+    config = CropsConfig(alpha=alpha, k=k, temperature=0.05, sizes="ratio")
+    u = layered_rows("sweep")
+    patches, rank, sides = cropping._drawn(
+        attention_map(), k, config, u[:, :, :3], [(alpha, 0.9)] * 2
+    )
+    assert_fits(patches[rank], chances(k, 0.05))
+    assert_uniform(sides[:, 0], alpha, 0.9)
+    assert_uniform(sides[:, 1], alpha, 0.9)
+    eighths = ((sides - alpha) / (0.9 - alpha) * 8).long()
+    assert_independent(rank, eighths[:, 0])
+    assert_independent(eighths[:, 0], eighths[:, 1])
+    assert_independent(eighths[:-1, 0], eighths[1:, 0])
+
+
+def test_nested_ranges_share_numbers_as_often_as_any_draw_can() -> None:
+    """With the ratio of their lengths; two that overlap at least with what they have in common."""
+    u = layered_rows("nested")[:, :, :1]
+
+    def drawn(low: float, high: float) -> torch.Tensor:
+        return sampling.within(u, [low], [high])[:, 0]
+
+    def shared(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((a == b).double().mean())
+
+    assert shared(drawn(0.1, 0.9), drawn(0.5, 0.9)) == pytest.approx(1 / 2, abs=0.005)
+    assert shared(drawn(0.2, 0.7), drawn(0.3, 0.4)) == pytest.approx(1 / 5, abs=0.005)
+    assert shared(drawn(0.0, 0.3), drawn(0.0, 0.2)) == pytest.approx(2 / 3, abs=0.005)
+    assert 1 / 3 < shared(drawn(0.1, 0.5), drawn(0.3, 0.7)) < 1 / 2 + 0.005
+    assert shared(drawn(0.1, 0.2), drawn(0.6, 0.7)) == 0
+
+
+def test_a_part_too_narrow_for_the_layers_is_drawn_from_evenly() -> None:
+    """One in 10^7 is found by narrowing now and then; the last layer serves the others."""
+    width = 1e-7
+    numbers = sampling.within(layered_rows("narrow")[:, :, :1], [0.3], [0.3 + width])[:, 0]
+    assert_uniform((numbers - 0.3) / width, 0, 1)
+    assert sampling.within(layered_rows("point", 50)[:, :, :1], [0.3], [0.3]).unique() == 0.3
+
+
+def test_all_of_the_unit_takes_the_first_layer() -> None:
+    u = layered_rows("whole", 500)[:, :, :2]
+    assert torch.equal(sampling.within(u, [0, 0], [1, 1]), u[:, 0])
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.5), (0.6, 0.5), (0.5, 1.1)])
+def test_what_is_no_part_of_the_unit_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match=r"expected parts of \[0, 1\]"):
+        sampling.within(layered_rows("none", 2)[:, :, :1], [low], [high])

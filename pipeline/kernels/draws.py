@@ -1,6 +1,7 @@
 """The crops of one image, from its attention and its own stream of uniforms.
 
-A row of uniforms decides one crop: one of them the patch, one each the width and the height.
+A row of uniforms decides one crop: one column the patch, one each the width and the height. What a
+setting can draw is a part of [0, 1), the same for all settings, so that they draw alike.
 """
 
 from __future__ import annotations
@@ -16,24 +17,25 @@ from pipeline.kernels.geometry import View
 SizeRule = Literal["integer", "ratio"]
 
 
-def crop_shares(
-    uniforms: Tensor, width: int, height: int, alpha: float, beta: float, rule: SizeRule
-) -> Tensor:
-    """Sides of crops as shares of the image's (Eq. 6): float64 (n, 2) in [0, 1) to (n, 2).
+def share_range(size: int, alpha: float, beta: float, rule: SizeRule) -> tuple[float, float]:
+    """The part of [0, 1) that stands for the sides a crop can have (Eq. 6).
 
     rule: `integer`, a whole number of pixels from int(alpha s) to int(beta s), both included, as
     released; `ratio`, any share from [alpha, beta). ValueError for another rule.
     """
     if rule not in get_args(SizeRule):
         raise ValueError(f"unknown rule {rule!r}: {' or '.join(get_args(SizeRule))}")
-    shares = []
-    for axis, size in enumerate((width, height)):
-        if rule == "ratio":
-            shares.append(sampling.between(alpha, beta, uniforms[:, axis]))
-        else:
-            bounds = geometry.size_bounds(size, alpha, beta)
-            shares.append(sampling.integers(*bounds, uniforms[:, axis]).double() / size)
-    return torch.stack(shares, dim=-1)
+    if rule == "ratio":
+        return alpha, beta
+    return sampling.whole_range(*geometry.size_bounds(size, alpha, beta), size + 1)
+
+
+def crop_share(number: Tensor, size: int, alpha: float, beta: float, rule: SizeRule) -> Tensor:
+    """Sides as shares of the image's, from numbers of `share_range`: float64 (n,) to (n,)."""
+    if rule == "ratio":
+        return number
+    bounds = geometry.size_bounds(size, alpha, beta)
+    return sampling.whole(*bounds, size + 1, number).double() / size
 
 
 def crop_boxes(patch: Tensor, shares: Tensor, grid: int, width: int, height: int) -> Tensor:
@@ -59,6 +61,17 @@ def window_sizes(grid: int, alpha: float, beta: float) -> Tensor:
     """The sizes that a square window is drawn from, each as likely: int64 (sizes,)."""
     low, high = geometry.window_bounds(grid, alpha, beta)
     return torch.arange(low, high + 1)
+
+
+def window_range(grid: int, alpha: float, beta: float) -> tuple[float, float]:
+    """The part of [0, 1) that stands for the sizes of a square window."""
+    return sampling.whole_range(*geometry.window_bounds(grid, alpha, beta), grid + 2)
+
+
+def window_choice(number: Tensor, grid: int, alpha: float, beta: float) -> Tensor:
+    """Which of `window_sizes`, from numbers of `window_range`: float64 (n,) to int64 (n,)."""
+    low, high = geometry.window_bounds(grid, alpha, beta)
+    return sampling.whole(low, high, grid + 2, number) - low
 
 
 def all_windows(
