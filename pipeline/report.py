@@ -259,19 +259,20 @@ def print_waste(rows: list[dict[str, Any]], deleted: bool) -> None:
 
 def print_sweep(planned: Mapping[str, Any]) -> None:
     """What the runs of a sweep share, and what is to do."""
+    from pipeline.sweeps import crops_of
+
     table = Table("stage", box=None, pad_edge=False)
     for name in ("artifacts", "there", "units to do", "crops to embed", "writes"):
         table.add_column(name, justify="right")
     for row in planned["stages"]:
         crops = _known(row["crops"], "{:,}".format)
+        if row["crops"] is None:
+            crops = _known(row["crops_at_most"], "<= {:,}".format)
         cells = [str(row["artifacts"]), str(row["there"]), _known(row["units"], str), crops]
         table.add_row(row["stage"], *cells, _known(row["writes"], size))
-    asked, embed = planned["crops_asked"], planned["crops_to_embed"]
     print(f"{planned['experiment']}: {planned['runs']} runs")
     _print(table)
-    share = f" ({embed / asked:.0%})" if asked and embed is not None else ""
-    told = "not known before the stages above have run" if embed is None else f"{embed:,}{share}"
-    print(f"Crops asked for: {asked:,}; to embed: {told}")
+    print(crops_of(planned))
 
 
 def print_table(table: Any, path: Any) -> None:

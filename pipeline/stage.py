@@ -105,6 +105,10 @@ class Worker(ABC):
         """What values may depend on by float rounding and is in no key: device, batch size."""
         return {}
 
+    def trust_nothing(self) -> None:
+        """From now on make anew also what equals something that is stored already."""
+        return
+
     def read(self, unit: Unit) -> Any:
         """Everything `compute` needs of the unit, in a thread of its own: files, and what makes
         arrays of them."""

@@ -65,9 +65,9 @@ class Store:
         """`<root>/<dataset>`."""
         return self.root / self.dataset
 
-    def artifacts(self) -> list[Artifact]:
-        """All artifacts of the dataset, whatever they were made of."""
-        found = (path for path in self.folder.glob("*/*") if KEY.fullmatch(path.name))
+    def artifacts(self, stage: str = "*") -> list[Artifact]:
+        """All artifacts of the dataset, or of one stage, whatever they were made of."""
+        found = (path for path in self.folder.glob(f"{stage}/*") if KEY.fullmatch(path.name))
         folders = (path for path in sorted(found) if path.parent.name != RUNS)
         made = (
             path for path in folders if (path / "ledger").is_dir() or (path / IDENTITY).exists()
@@ -158,6 +158,12 @@ class Artifact:
     def finished(self, units: Iterable[Unit]) -> set[str]:
         """Names of those of `units` that have a receipt, and the files it names."""
         return set(self.ledger.receipts(unit.name for unit in units))
+
+    def unfinished(self, units: Iterable[Unit]) -> list[Unit]:
+        """Those of `units` that are still to be made."""
+        all_units = list(units)
+        done = self.finished(all_units)
+        return [unit for unit in all_units if unit.name not in done]
 
     # -- reading ----------------------------------------------------------------------------
 

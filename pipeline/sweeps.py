@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.progress import Reporter
+    from stages.embeddings import ViewEmbeddings
 
-EMBEDDED = ("embeddings-raw", "embeddings-feature", "embeddings-squares")
-"""The stages that crops are encoded in."""
+CHEAP = ("index", "attention", "crops")
+"""Stages that say which crops there are; next to nothing beside encoding them."""
+Runs = list[tuple[Point, Run]]
+
 FIGURES = ("top1", "top5", "mean_per_class")
 
 
@@ -33,7 +37,7 @@ class Sweep:
     name: str
     dataset: str
     experiment: Experiment
-    runs: list[tuple[Point, Run]]
+    runs: Runs
     failed: list[tuple[Point, str]] = field(default_factory=list)
     """Points that have no result, and why."""
 
@@ -85,17 +89,18 @@ class Sweep:
     def plan(self) -> dict[str, Any]:
         """What the runs share, and how much of it is still to do.
 
-        Crops asked for count every crop of every run; those to embed, every crop that is in no
-        artifact yet. None where a stage before has to be run to know.
+        Crops asked for count every crop of every run; those to embed, every distinct crop that is
+        in no artifact yet, and at most, all of them. None where a stage before has to be run to
+        know.
         """
-        rows = [_shared(name, stages, len(self.runs)) for name, stages in self.stages]
-        todo = [row["crops"] for row in rows if row["stage"] in EMBEDDED]
+        rows = [_shared(name, stages) for name, stages in self.stages]
         return {
             "experiment": self.name,
             "runs": len(self.runs),
             "stages": rows,
             "crops_asked": sum(map(_asked, (run for _, run in self.runs))),
-            "crops_to_embed": None if None in todo else sum(todo),
+            "crops_to_embed": _sum(row["crops"] for row in rows),
+            "crops_at_most": _sum(row["crops_at_most"] for row in rows),
             "failed": self.failures(),
         }
 
@@ -106,17 +111,30 @@ class Sweep:
     def execute(self, reporter: Reporter) -> None:
         """Run every point; one that fails is named, and the others go on.
 
-        The largest N comes first: what it embeds, the others read.
+        First as far as crops, so that it can be said how many there are to embed. The largest N
+        comes first: what it embeds, the others read.
         """
         largest = sorted(self.runs, key=lambda pair: -pair[1].settings.scores.n)
-        with reporter.stage(self.name, len(self.runs), "settings") as advance:
-            for point, run in largest:
+        left = self._each(largest, f"{self.name}: crops", CHEAP, reporter)
+        planned = self.plan()
+        if planned["crops_to_embed"]:
+            reporter.say(crops_of(planned))
+        self._each(left, self.name, (), reporter)
+
+    def _each(self, runs: Runs, title: str, kinds: tuple[str, ...], reporter: Reporter) -> Runs:
+        """Run the stages of some kinds, or all, of each; those that did not fail."""
+        passed = []
+        with reporter.stage(title, len(runs), "settings") as advance:
+            for point, run in runs:
+                stages = [stage for stage in run.stages if not kinds or stage.kind in kinds]
                 try:
-                    run.execute(run.stages, [], quiet=True)
+                    run.execute(stages, [], quiet=True)
+                    passed.append((point, run))
                 except AbsError as error:
                     self.failed.append((point, str(error)))
                     reporter.say(f"{point.title}: {error}")
                 advance(1)
+        return passed
 
     def results(self) -> pd.DataFrame:
         """A row per run that is finished and method: its setting, seed, figures and keys."""
@@ -179,37 +197,74 @@ def _asked(run: Run) -> int:
     return images * sum(count for name, count in counts.items() if name != "image")
 
 
-def _shared(name: str, stages: list[tuple[Run, Stage]], runs: int) -> dict[str, Any]:
+def crops_of(planned: Mapping[str, Any]) -> str:
+    """`Crops asked for: 21,000; to embed: 6,300 (30%)`"""
+    asked, embed, most = (planned[f"crops_{n}"] for n in ("asked", "to_embed", "at_most"))
+    if embed is not None:
+        told = f"{embed:,} ({embed / max(asked, 1):.0%})"
+    elif most is not None:
+        told = f"{most:,} at most, and fewer where settings draw alike"
+    else:
+        told = "not known before the stages above have run"
+    return f"Crops asked for: {asked:,}; to embed: {told}"
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    found = list(counts)
+    return None if None in found else sum(count or 0 for count in found)
+
+
+def _shared(name: str, stages: list[tuple[Run, Stage]]) -> dict[str, Any]:
     """How many artifacts of a stage the runs need, how many are there, and what is to do."""
-    done, units, crops, writes = 0, 0, 0, 0
-    known = True
+    there: list[Stage] = []
+    units, writes, known = 0, 0, True
     for run, stage in stages:
         try:
             all_units = stage.units(run.store)
             artifact = run.store.artifact(stage)
             if artifact.missing(all_units) is None:
-                done += 1
+                there.append(stage)
                 continue
-            finished = artifact.finished(all_units)
-            todo = [unit for unit in all_units if unit.name not in finished]
-            units += len(todo)
-            crops += sum(_size(run.store, stage, unit) for unit in todo)
-            writes += len(todo) * (stage.footprint(run.store).written or 0)
+            missing = len(artifact.unfinished(all_units))
+            units += missing
+            writes += missing * (stage.footprint(run.store).written or 0)
         except AbsError:  # an input is not there yet, or the setting fails: the run will say so
             known = False
+    left = [stage for _, stage in stages if stage not in there]
     return {
         "stage": name,
         "artifacts": len(stages),
-        "there": done,
+        "there": len(there),
         "units": units if known else None,
-        "crops": crops if known else None,
+        "crops": _to_embed(run.store, left),
+        "crops_at_most": _at_most(run.store, left),
         "writes": writes if known else None,
     }
 
 
-def _size(store: Store, stage: Stage, unit: Any) -> int:
-    """Crops that a unit of an embedding stage encodes."""
-    if stage.name not in EMBEDDED:
-        return 0
-    rows = unit.rows.stop - unit.rows.start
-    return int(rows * stage.views.shape(store)[1])  # type: ignore[attr-defined]
+def _to_embed(store: Store, stages: list[Stage]) -> int | None:
+    """Distinct views; None before they are drawn."""
+    from pipeline.known_views import still_to_embed
+
+    try:
+        return still_to_embed(store, _of_views(stages))
+    except AbsError:
+        return None
+
+
+def _at_most(store: Store, stages: list[Stage]) -> int | None:
+    """All views of units that are not there; None before it is known how many these are."""
+    try:
+        return sum(
+            int(unit.rows.stop - unit.rows.start) * stage.views.shape(store)[1]
+            for stage in _of_views(stages)
+            for unit in store.artifact(stage).unfinished(stage.units(store))
+        )
+    except AbsError:
+        return None
+
+
+def _of_views(stages: list[Stage]) -> list[ViewEmbeddings]:
+    from stages.embeddings import ViewEmbeddings
+
+    return [stage for stage in stages if isinstance(stage, ViewEmbeddings)]

@@ -260,6 +260,7 @@ def computed_again(store: Store, stage: Stage, unit: Unit) -> Iterator[Damage]:
     if receipt is None:
         raise MissingInput(f"{artifact.path}: the receipt of unit {unit.name} is gone")
     worker = stage.worker(store)
+    worker.trust_nothing()
     with tempfile.TemporaryDirectory() as folder:
         again = Artifact(Path(folder), stage.name)
         again.begin(stage.identity())

@@ -40,7 +40,7 @@ def why(store: Store, stage: Stage) -> dict[str, Any]:
     answer = {"stage": stage.name, "key": stage.key, "state": missing or "done"}
     if missing is None or missing.startswith(("partial", "damaged")):
         return answer | {"nearest": None, "reasons": []}
-    others = [each for each in store.artifacts() if each.stage == stage.name]
+    others = store.artifacts(stage.name)
     compared = [
         (each, found) for each in others if (found := _differences(store, stage, each)) is not None
     ]

@@ -3,13 +3,13 @@
 One instance for whole images and one per view set, each with `embeddings.zarr` in float16:
 `embeddings-image` (image, view, dim) with one view; `embeddings-raw`, `embeddings-squares` and
 `embeddings-feature` (image, view, dim) with the views of their crops stage, unit by unit, so that a
-larger N adds blocks and leaves the others alone.
+larger N adds blocks and leaves the others alone. A view that other settings have embedded is taken
+from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from pipeline.datasets import Dataset
 from pipeline.errors import ConfigError
 from pipeline.images import Images
 from pipeline.kernels.prompt_names import FeaturePrompt, RawPrompt
+from pipeline.known_views import Asked, KnownViews, sources
 from pipeline.models.sources import ClipSource
 from pipeline.options import variants_command
 from pipeline.runtime import Runtime
@@ -27,11 +28,10 @@ from pipeline.stage import ArraySpec, Footprint, Stage, Unit, Worker, row_units
 from pipeline.views import BOX, WINDOW, ViewSet
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
     from pipeline.models.clip import Clip
-    from pipeline.store import Store
+    from pipeline.store import Artifact, Store
 
 
 class RawConfig(Section):
@@ -112,10 +112,13 @@ class ImageEmbeddings(_Embeddings):
 
 
 @dataclass(frozen=True)
-class _ViewEmbeddings(_Embeddings):
+class ViewEmbeddings(_Embeddings):
     """Embeddings of one view set; its units are those of the stage that made the views."""
 
     views: ViewSet
+
+    columns: ClassVar[list[str]]
+    """Of a view's place, in the table of views."""
 
     @property
     def counts(self) -> str:
@@ -129,19 +132,23 @@ class _ViewEmbeddings(_Embeddings):
     def _each(self, store: Store) -> int:
         return self.views.shape(store)[1]
 
-    def _views(self, store: Store) -> tuple[ArraySpec, Callable[[Unit], pd.DataFrame]]:
-        table = store.open(self.views).table
-        array = self._array(store, *self.views.shape(store))
-        return array, lambda unit: table("crops", unit)
+    def _views(self, store: Store, maker: dict[str, Any]) -> Views:
+        """What the units show, and where to look for what is embedded already."""
+        from pipeline.code import code_of
+
+        found = list(sources(store, self, self.views))
+        known = KnownViews(found, self.columns, {"code": code_of(self), **maker})
+        return Views(store.open(self.views), known)
 
 
 @dataclass(frozen=True)
-class BoxEmbeddings(_ViewEmbeddings):
+class BoxEmbeddings(ViewEmbeddings):
     """Boxes of the image itself (Eq. 6), each through CLIP's own preprocessing."""
 
     config: RawConfig
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    columns = BOX
 
     @property
     def variant(self) -> str:
@@ -154,16 +161,18 @@ class BoxEmbeddings(_ViewEmbeddings):
     def worker(self, store: Store) -> Worker:
         """Load CLIP and open the boxes."""
         clip, images = self._load(store)
-        return BoxWorker(clip, *self._views(store), images, self.config)
+        array = self._array(store, *self.views.shape(store))
+        return BoxWorker(clip, array, images, self._views(store, clip.facts), self.config)
 
 
 @dataclass(frozen=True)
-class WindowEmbeddings(_ViewEmbeddings):
+class WindowEmbeddings(ViewEmbeddings):
     """Windows of the tokens that enter a block of CLIP (Eq. 7)."""
 
     config: FeatureConfig
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    columns = WINDOW
     variant = "feature"
 
     def _shown(self, rows: int, store: Store) -> int:
@@ -179,8 +188,21 @@ class WindowEmbeddings(_ViewEmbeddings):
     def worker(self, store: Store) -> Worker:
         """Load CLIP and open the windows."""
         clip, images = self._load(store)
-        layer = self.config.layer % self.clip.layers
-        return WindowWorker(clip, *self._views(store), images, self.config, layer)
+        array = self._array(store, *self.views.shape(store))
+        views, layer = self._views(store, clip.facts), self.config.layer % self.clip.layers
+        return WindowWorker(clip, array, images, views, self.config, layer)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of a stage, and those that are embedded already."""
+
+    table: Artifact
+    known: KnownViews
+
+    def ask(self, unit: Unit, dim: int) -> Asked:
+        """The views of a unit, with the vectors that are known."""
+        return self.known.ask(unit, self.table.table("crops", unit), dim)
 
 
 @dataclass
@@ -189,6 +211,7 @@ class _ClipWorker(Worker):
 
     clip: Clip
     array: ArraySpec
+    images: Images
 
     def facts(self) -> dict[str, Any]:
         """CLIP's."""
@@ -198,16 +221,20 @@ class _ClipWorker(Worker):
         """`embeddings`"""
         return [self.array]
 
+    def _whole(self, rows: slice) -> Tensor:
+        """Whole images as CLIP sees them: uint8 (n, 3, side, side)."""
+        import torch
+
+        return torch.cat([self.clip.preprocess(image) for image in self.images.block(rows)])
+
 
 @dataclass
 class ImageWorker(_ClipWorker):
     """Embeds whole images."""
 
-    images: Images
-
     def read(self, unit: Unit) -> Tensor:
         """Decoded and preprocessed images: uint8 (n, 3, side, side)."""
-        return _whole(self.clip, self.images, unit.rows)
+        return self._whole(unit.rows)
 
     def compute(self, unit: Unit, inputs: Tensor) -> dict[str, Any]:
         """One view per image."""
@@ -215,21 +242,32 @@ class ImageWorker(_ClipWorker):
 
 
 @dataclass
-class BoxWorker(_ClipWorker):
+class _ViewWorker(_ClipWorker):
+    """Embeds views that no other artifact has, each distinct one of an image once."""
+
+    views: Views
+
+    def trust_nothing(self) -> None:
+        """Look for no view elsewhere."""
+        self.views = replace(self.views, known=replace(self.views.known, sources=()))
+
+    def _ask(self, unit: Unit) -> Asked:
+        return self.views.ask(unit, self.array.shape[-1])
+
+
+@dataclass
+class BoxWorker(_ViewWorker):
     """Embeds boxes of images."""
 
-    views: Callable[[Unit], pd.DataFrame]
-    images: Images
     config: RawConfig
 
-    def read(self, unit: Unit) -> list[Tensor]:
-        """Each box of each image shown and preprocessed: uint8 (views, 3, side, side)."""
-        images = unit.rows.stop - unit.rows.start
-        boxes = self.views(unit)[BOX].to_numpy().reshape(images, -1, 4)
-        return [
-            self._show(image, of_image)
-            for image, of_image in zip(self.images.block(unit.rows), boxes, strict=True)
-        ]
+    def read(self, unit: Unit) -> tuple[Asked, list[Tensor]]:
+        """What is missing of each image, shown and preprocessed: uint8 (n, 3, side, side)."""
+        asked = self._ask(unit)
+        if not asked.missing.any():
+            return asked, []
+        boxes = ((image, asked.places(i)) for i, image in enumerate(self.images.block(unit.rows)))
+        return asked, [self._show(image, places) for image, places in boxes if len(places)]
 
     def _show(self, image: Any, boxes: np.ndarray) -> Tensor:
         import torch
@@ -243,35 +281,36 @@ class BoxWorker(_ClipWorker):
         shown = [prompt_box(image, tuple(box), *more) for box in boxes.tolist()]
         return torch.cat([self.clip.preprocess(each) for each in shown])
 
-    def compute(self, unit: Unit, inputs: list[Tensor]) -> dict[str, Any]:
-        """Every view embedded; batches are composed within the unit."""
+    def compute(self, unit: Unit, inputs: tuple[Asked, list[Tensor]]) -> dict[str, Any]:
+        """Every view embedded, in full batches."""
         import torch
 
-        vectors = self.clip.encode_images(torch.cat(inputs))
-        return {"embeddings": half(vectors.reshape(len(inputs), len(inputs[0]), -1))}
+        asked, shown = inputs
+        if shown:
+            asked.fill(half(self.clip.encode_images(torch.cat(shown), full=True)))
+        return {"embeddings": asked.all()}
 
 
 @dataclass
-class WindowWorker(_ClipWorker):
-    """Embeds windows of tokens; each distinct window of an image once."""
+class WindowWorker(_ViewWorker):
+    """Embeds windows of tokens."""
 
-    views: Callable[[Unit], pd.DataFrame]
-    images: Images
     config: FeatureConfig
     layer: int
     _tokens: dict[str, Any] = field(default_factory=dict)
 
-    def read(self, unit: Unit) -> tuple[Tensor, np.ndarray]:
-        """Preprocessed images, uint8 (n, 3, side, side), and windows, (n, views, 4)."""
-        images = _whole(self.clip, self.images, unit.rows)
-        return images, self.views(unit)[WINDOW].to_numpy().reshape(len(images), -1, 4)
+    def read(self, unit: Unit) -> tuple[Asked, Tensor | None]:
+        """The images if anything of them is missing, preprocessed: uint8 (n, 3, side, side)."""
+        asked = self._ask(unit)
+        return asked, self._whole(unit.rows) if asked.missing.any() else None
 
-    def compute(self, unit: Unit, inputs: tuple[Tensor, np.ndarray]) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: tuple[Asked, Tensor | None]) -> dict[str, Any]:
         """The remaining blocks over each window."""
-        images, windows = inputs
-        tokens = self._tokens_of(unit, images)
-        vectors = [self._embed(*pair) for pair in zip(tokens, windows, strict=True)]
-        return {"embeddings": half(np.stack(vectors))}
+        asked, images = inputs
+        if images is not None:
+            tokens = enumerate(self._tokens_of(unit, images))
+            asked.fill(np.concatenate([self._embed(each, asked.places(i)) for i, each in tokens]))
+        return {"embeddings": asked.all()}
 
     def _tokens_of(self, unit: Unit, images: Tensor) -> Any:
         """The tokens of a block of images, kept for the block's further units."""
@@ -283,17 +322,11 @@ class WindowWorker(_ClipWorker):
     def _embed(self, tokens: Tensor, windows: np.ndarray) -> np.ndarray:
         import torch
 
-        distinct, back = np.unique(windows, axis=0, return_inverse=True)
-        chosen, config = torch.from_numpy(distinct), self.config
+        if not len(windows):
+            return np.zeros((0, self.array.shape[-1]), np.float16)
+        chosen, config = torch.from_numpy(windows), self.config
         found = self.clip.encode_windows(tokens, chosen, self.layer, config.prompt, config.gain)
-        return np.asarray(found.numpy()[back.reshape(-1)])
-
-
-def _whole(clip: Clip, images: Images, rows: slice) -> Tensor:
-    """Whole images as CLIP sees them: uint8 (n, 3, side, side)."""
-    import torch
-
-    return torch.cat([clip.preprocess(image) for image in images.block(rows)])
+        return half(found)
 
 
 def half(vectors: Any) -> np.ndarray:

@@ -112,7 +112,8 @@ def test_what_runs_share_is_made_once_and_counted_once(tiny: Path) -> None:
     assert after["crops_to_embed"] == 0
     larger = sweep_of(tiny, set=[], grids=[{"over": {"scores.n": [2, 7]}}]).plan()
     raw = next(row for row in larger["stages"] if row["stage"] == "embeddings-raw")
-    assert raw["crops"] == larger["crops_to_embed"] == 8 * 4  # whole blocks of 2: 8 less 4
+    assert raw["crops"] is larger["crops_to_embed"] is None  # they are not drawn yet
+    assert raw["crops_at_most"] == larger["crops_at_most"] == 8 * 4  # blocks of 2: 8 less 4
 
 
 def test_a_sweeps_results_are_those_of_its_runs_alone(

@@ -32,17 +32,29 @@ class Batches:
         found = {"device": name_of(self._device), "batch_size": self.size}
         return found | ({"threads": torch.get_num_threads()} if self._device.type == "cpu" else {})
 
-    def __call__(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-        """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many."""
+    def __call__(
+        self, function: Callable[[Tensor], Tensor], values: Tensor, full: bool = False
+    ) -> Tensor:
+        """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many.
+
+        full: the last batch is filled up with copies of its last row, so that what comes of a row
+        does not depend on how many there are. Of batches of one size it does not depend on the
+        others: sums are made in the same order for each row.
+        """
         parts, start = [], 0
         while start < len(values):
-            part = self._try(function, values[start : start + self.size])
+            batch = values[start : start + self.size]
+            part = self._try(function, self._filled(batch) if full else batch)
             if part is None:
                 self._halve()  # out here, where nothing holds what the failed batch had
             else:
-                parts.append(part)
+                parts.append(part[: len(batch)])
                 start += self.size
         return torch.cat(parts)
+
+    def _filled(self, batch: Tensor) -> Tensor:
+        lacking = self.size - len(batch)
+        return torch.cat([batch, batch[-1:].expand(lacking, *batch.shape[1:])])
 
     @staticmethod
     def _try(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:

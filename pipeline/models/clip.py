@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,11 +73,13 @@ class Clip:
         return _unit(self._in_batches(lambda b: self._model.encode_text(b.to(self.device)), tokens))
 
     @torch.inference_mode()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """uint8 (n, 3, side, side) to (n, dim)"""
-        return _unit(
-            self._in_batches(lambda b: finish(self._visual, Sequences(self._embed(b)), 0), images)
-        )
+    def encode_images(self, images: Tensor, full: bool = False) -> Tensor:
+        """uint8 (n, 3, side, side) to (n, dim); `full` as of `Batches`."""
+
+        def vectors(batch: Tensor) -> Tensor:
+            return finish(self._visual, Sequences(self._embed(batch)), 0)
+
+        return _unit(self._in_batches(vectors, images, full))
 
     @torch.inference_mode()
     def tokens_before(self, images: Tensor, layer: int) -> Tensor:
@@ -95,12 +98,18 @@ class Clip:
     def encode_windows(
         self, tokens: Tensor, windows: Tensor, layer: int, prompt: FeaturePrompt, gain: float
     ) -> Tensor:
-        """Windows (n, 4) of an image's tokens that enter block `layer`: (n, dim)"""
+        """Windows (n, 4) of an image's tokens that enter block `layer`: (n, dim)
+
+        A vector does not depend on the other windows: of the last block, where they share almost
+        all that is to be done, because it is worked out in float64 and rounded.
+        """
+        folded = prompt == "crop" and layer in (-1, len(self._blocks) - 1)
+        visual = self._exact_end if folded else self._visual
 
         def vectors(batch: Tensor) -> Tensor:
-            return encode_windows(self._visual, tokens, batch, layer, prompt, gain)
+            return encode_windows(visual, tokens, batch, layer, prompt, gain)
 
-        return _unit(self._in_batches(vectors, windows))
+        return _unit(self._in_batches(vectors, windows, full=not folded))
 
     @torch.inference_mode()
     def cls_attention(self, images: Tensor) -> np.ndarray:
@@ -118,6 +127,20 @@ class Clip:
 
         maps = self._in_batches(rows, images).unflatten(2, self._visual.grid_size)
         return np.asarray(maps.cpu().numpy())
+
+    @cached_property
+    def _exact_end(self) -> VisionTransformer:
+        """The same encoder with its last block, norm and projection in float64, where there is."""
+        if self.device.type == "mps":
+            return self._visual
+        end = deepcopy(self._visual, {id(block): block for block in self._blocks[:-1]})
+        for part in (end.transformer.resblocks[-1], end.ln_post):
+            for module in part.double().modules():
+                if isinstance(module, LayerNormFp32):
+                    module.__class__ = LayerNorm
+        assert end.proj is not None
+        end.proj.data = end.proj.data.double()
+        return end
 
     def _embed(self, batch: Tensor) -> Tensor:
         tokens: Tensor = self._visual._embeds(self._normalise(batch))
@@ -137,7 +160,8 @@ def _plain_vit(model: Any) -> VisionTransformer:
 
 def _unit(vectors: Tensor) -> Tensor:
     """Rows scaled to length 1, float32 on the CPU."""
-    return F.normalize(vectors.float(), dim=-1).cpu()
+    precise = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    return F.normalize(precise, dim=-1).float().cpu()
 
 
 def _convert(model: Any, visual: VisionTransformer, dtype: torch.dtype) -> None:
