@@ -48,7 +48,8 @@ def reported(table: str, dataset: str) -> pd.DataFrame:
 def beside(sweep: Sweep) -> pd.DataFrame:
     """Ours and the paper's, a row for each row of either; in percent, None where one lacks it.
 
-    difference: ours less theirs. within: whether that is at most the larger sigma of the two.
+    ece: our calibration error. difference: ours less theirs. within: whether that is at most the
+    larger sigma of the two.
     """
     import numpy as np
     import pandas as pd
@@ -66,7 +67,7 @@ def beside(sweep: Sweep) -> pd.DataFrame:
     found["within"] = pd.Series(found["difference"].abs() <= sigma, dtype=object).where(known)
     dataset = sweep.store.dataset
     remarks = [_remark(experiment.paper, dataset, row) for _, row in found.iterrows()]
-    columns = ["backbone", "row", "method", "ours", "sigma", "paper", "paper_sigma"]
+    columns = ["backbone", "row", "method", "ours", "sigma", "ece", "paper", "paper_sigma"]
     return found.assign(remark=remarks)[[*columns, "difference", "within", "remark"]]
 
 
@@ -74,7 +75,7 @@ def _ours(sweep: Sweep) -> pd.DataFrame:
     import pandas as pd
 
     results = sweep.results()
-    columns = ["backbone", "row", "method", "ours", "sigma"]
+    columns = ["backbone", "row", "method", "ours", "sigma", "ece"]
     if results.empty:
         return pd.DataFrame(columns=columns)
     backbones = {run.stages[-1].key: backbone_of(run) for _, run in sweep.runs}
@@ -84,9 +85,10 @@ def _ours(sweep: Sweep) -> pd.DataFrame:
     plain = results["row"] == ""
     titles = [", ".join(_fields(sweep, row)) for _, row in results[plain].iterrows()]
     results.loc[plain, "row"] = titles
-    top1 = results.assign(top1=100 * results["top1"])
-    groups = top1.groupby(["backbone", "row", "method"], sort=False, as_index=False)
-    return groups.agg(ours=("top1", "mean"), sigma=("top1", "std"))[columns]
+    results[["top1", "ece"]] *= 100
+    groups = results.groupby(["backbone", "row", "method"], sort=False, as_index=False)
+    found = groups.agg(ours=("top1", "mean"), sigma=("top1", "std"), ece=("ece", "mean"))
+    return found[columns]
 
 
 def _fields(sweep: Sweep, row: pd.Series[Any]) -> list[str]:

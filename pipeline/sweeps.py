@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = ("embeddings-raw", "embeddings-feature", "embeddings-squares")
 """The stages that crops are encoded in."""
-FIGURES = ("top1", "top5", "mean_per_class")
+FIGURES = ("top1", "top5", "mean_per_class", "ece")
 
 
 @dataclass
