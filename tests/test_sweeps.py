@@ -225,26 +225,6 @@ def test_a_table_stands_beside_the_papers(tiny: Path, tmp_path: Path) -> None:
     assert set(found["remark"]) <= {"", "needs the descriptions that ABS published"}
 
 
-def test_a_check_names_what_can_explain_a_gap(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = yaml.safe_load(tiny.read_text())
-    config["dataset"] |= {"name": "dtd", "published": {"images": 1880, "classes": 47}}
-    path = tmp_path / "dtd.yaml"
-    path.write_text(yaml.safe_dump(config))
-    assert "no row of ABS for dtd with clip" in said("check", path, "--set", "scores.n=4").stderr
-    monkeypatch.setattr("pipeline.check.backbone_of", lambda _: "ViT-B/16")
-    assert "run: abs metrics --dataset" in said("check", path, "--set", "scores.n=4").stderr
-    assert said("run", "--dataset", path, "--set", "scores.n=4").returncode == 0
-    answer = said("check", path, "--set", "scores.n=4", "crops.k=20")
-    assert answer.returncode == 2  # one option, one value
-    found = json.loads(said("check", path, "--set", "scores.n=4", "--json").stdout)
-    assert found["paper"] == 54.26
-    reasons = [what for what, _ in found["reasons"]]
-    assert reasons[0] == "descriptions: unknown"
-    assert {"scores.n: 4", "8 images", "clip.weights: None"} <= set(reasons)
-
-
 def test_two_methods_are_compared_image_by_image(run_of: Runner, made: Run, tiny: Path) -> None:
     words = ["--dataset", tiny, "--set", "scores.n=4"]
     scores = made.store.open(made.named("scores")[0]).table("scores")
