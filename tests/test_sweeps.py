@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pipeline import load
 from pipeline.commands import Run
 from pipeline.errors import ConfigError
 from pipeline.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
@@ -143,8 +144,48 @@ def test_one_setting_that_fails_is_named_and_the_others_go_on(tiny: Path) -> Non
 
 
 def test_a_sweep_of_which_nothing_can_be_run_is_one_line(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no setting of any can be run; the first, crops.kk=1"):
+    with pytest.raises(ConfigError, match=r"^unknown setting 'crops.kk'; did you mean 'k'\?$"):
         sweep_of(tiny, grids=[{"over": {"crops.kk": [1, 2]}}])
+    with pytest.raises(ConfigError, match=r"no setting of any can be run; the first, crops.k=0: "):
+        sweep_of(tiny, grids=[{"over": {"crops.k": [0, "x"]}}])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sweep", "table4", "-p", "nonsense", "-d", "demo"], "unknown profile 'nonsense'; known:"),
+        (["sweep", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["table", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["table", "tabel4", "-d", "demo"], "unknown experiment 'tabel4'; did you mean 'table4'?"),
+        (["check", "demo"], "the paper has no row of ABS for demo"),
+    ],
+)
+def test_a_mistake_is_one_line_that_begins_with_it(words: list[str], told: str) -> None:
+    answer = said(*words)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert answer.stderr.startswith(f"abs: {told}")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words", "index"),
+    [
+        ("profile: aligned", [], "exact"),
+        ("profile: aligned", ["--profile", "paper"], "nearest"),
+        ("about: none of its own", [], "corner"),
+        ("about: none of its own", ["--profile", "aligned"], "exact"),
+        (None, ["--over", "scores.n=4", "--profile", "paper"], "nearest"),
+    ],
+)
+def test_a_profile_that_is_given_stands_in_for_the_experiments(
+    tiny: Path, tmp_path: Path, experiment: str | None, words: list[str], index: str
+) -> None:
+    """Profiles differ in how a patch is found among tokens."""
+    path = tmp_path / "experiment.yaml"
+    path.write_text(experiment or "")
+    name = [path] if experiment else []
+    answer = said("sweep", *name, "--dataset", tiny, "--set", "scores.methods=[clip]", "-q", *words)
+    assert answer.returncode == 0
+    assert load.runs("tiny")["windows.index"].tolist() == [index]
 
 
 def test_sigma_is_over_seeds_that_draw_anew(tiny: Path) -> None:
