@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.commands import Run
 from pipeline.config import leaves
@@ -12,9 +11,15 @@ from pipeline.datasets.prompt_files import published
 from pipeline.errors import ConfigError
 from pipeline.paper import OTHER_TEXTS, backbone_of, reported
 from pipeline.settings import Settings, differences
+from stages.descriptions import Descriptions
+from stages.index import Index
 
 PAPER = {"scores.n": 60}
 """What the paper's rows were made with where no profile says so."""
+APART = ("paths.", "runtime.", "layout.", "dataset.", "clip.", "methods.", "scores.classes")
+"""Settings that have no effect on ABS, or a line of their own."""
+Reasons = Iterator[tuple[str, str]]
+"""What is otherwise here, and what it does."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Check:
     """The paper's, where it states one."""
     within: bool
     reasons: list[tuple[str, str]]
-    """What is otherwise than in the paper's row, and what it does."""
+    """What is otherwise than in the paper's row, and what it does; the widest effect first."""
 
 
 def check(run: Run, official: Settings) -> Check:
@@ -53,41 +58,91 @@ def check(run: Run, official: Settings) -> Check:
     ours, paper = 100 * float(metrics["top1"]["abs"]), float(found[0]["paper"])
     sigma = float(found[0]["paper_sigma"])
     spread = None if sigma != sigma else sigma
-    reasons = list(_reasons(run, official))
+    reasons = [reason for reasons in REASONS for reason in reasons(run, official)]
     within = abs(ours - paper) <= (spread or 0.1)
     return Check(dataset, backbone, ours, paper, spread, within, reasons)
 
 
-def _reasons(run: Run, official: Settings) -> Iterator[tuple[str, str]]:
-    """In the order of their known effect."""
-    digests = [value for name, value in _outside(run) if name.endswith("file_sha256")]
+def _texts(run: Run, official: Settings) -> Reasons:
+    found = [leaves(s.identity()["outside"], s.name) for s in run.named("descriptions-cupl")]
+    digests = [value for each in found for name, value in each if name.endswith("file_sha256")]
     known = published(str(digests[0])) if digests else "none"
     if run.store.dataset in OTHER_TEXTS or known == "unknown":
         yield f"descriptions: {known}", "for CUB, DTD and Places365 ABS published its own"
-    clip = run.settings.clip
-    if clip.weights != "openai":
-        yield f"clip.weights: {clip.weights}", "the paper's are OpenAI's"
+
+
+def _weights(run: Run, official: Settings) -> Reasons:
+    if (weights := run.settings.clip.weights) != "openai":
+        yield f"clip.weights: {weights}", "the paper's are OpenAI's"
+
+
+def _activation(run: Run, official: Settings) -> Reasons:
+    texts = [stage for stage in run.stages if isinstance(stage, Descriptions)]
+    if not texts[0].clip.resolved.architecture["model"].get("quick_gelu", False):
+        yield "activation: GELU", "OpenAI's CLIP has QuickGELU; without, it loses 4 points"
+
+
+def _names(run: Run, official: Settings) -> Reasons:
+    """Of the classes that the dataset itself names."""
+    index = _index(run)
+    theirs, ours = [one.name for one in index.dataset.listing.classes], index.dataset.classes
+    if others := sum(name not in ours.names for name in theirs):
+        yield (
+            f"class names: {others} of {len(theirs)} are others",
+            "texts are made of names and joined by them; equal ones tie, and the first wins",
+        )
+
+
+def _competing(run: Run, official: Settings) -> Reasons:
+    """How many classes the softmax is over."""
+    dataset = _index(run).dataset
+    present, theirs = dataset.classes.present, len(dataset.listing.classes)
+    ours = len(present) if run.settings.scores.classes == "all" else sum(present)
+    if ours != theirs:
+        yield f"softmax over {ours} classes", f"the released code's is over all {theirs}"
+
+
+def _profile(run: Run, official: Settings) -> Reasons:
     for name, (here, there) in differences(run.settings, official).items():
-        if not name.startswith(("paths.", "runtime.", "layout.", "dataset.", "clip.", "methods.")):
+        if not name.startswith(APART) and not name.endswith(".precision"):
             yield f"{name}: {here}", f"the official profile has {there}"
     for name, value in PAPER.items():
         section, field = name.split(".")
         if (here := getattr(getattr(run.settings, section), field)) != value:
             yield f"{name}: {here}", f"the paper has {value}"
+
+
+def _images(run: Run, official: Settings) -> Reasons:
+    index = run.store.open(_index(run))
+    if skipped := len(index.table("skipped")):
+        yield f"{skipped} images skipped", "the paper has all"
+    stated = run.settings.dataset.published.images
+    images = len(index.table("images", columns=["label"]))
+    if stated and images != stated:
+        yield f"{images} images", f"the dataset was published with {stated}"
+
+
+def _precision(run: Run, official: Settings) -> Reasons:
     for section in ("clip", "attention"):
         precision = getattr(run.settings, section).precision
         if precision != "float32":
             yield f"{section}.precision: {precision}", "rounding; the paper's code used float16"
-    index = run.store.open(run.named("index")[0])
-    if skipped := len(index.table("skipped")):
-        yield f"{skipped} images skipped", "the paper has all"
-    published_images = run.settings.dataset.published.images
-    images = len(index.table("images", columns=["label"]))
-    if published_images and images != published_images:
-        yield f"{images} images", f"the dataset was published with {published_images}"
 
 
-def _outside(run: Run) -> Iterator[tuple[str, Any]]:
-    """Digests of the files that the text set of ABS was made from."""
-    for stage in run.named("descriptions-cupl"):
-        yield from leaves(stage.identity()["outside"], stage.name)
+def _index(run: Run) -> Index:
+    (index,) = run.named("index")
+    assert isinstance(index, Index)
+    return index
+
+
+REASONS: tuple[Callable[[Run, Settings], Reasons], ...] = (
+    _texts,
+    _weights,
+    _activation,
+    _names,
+    _competing,
+    _profile,
+    _images,
+    _precision,
+)
+"""In the order of their known effect."""

@@ -8,6 +8,7 @@
       - over: {crops.alpha: [0.1, 0.2], crops.k windows.k: [10, 20]}
         row: "alpha={crops.alpha}"    # what the paper's row is called, if it has one
     paper: "4"                        # the table of the paper
+    seconds: true                     # the table also says what each stage took
     demo: {set: [...]}                # what is otherwise for the dataset of that name
 
 Several fields in one name take the same value.
@@ -64,6 +65,8 @@ class Experiment(Section):
     seeds: int = Field(default=1, ge=1, le=1000)
     grids: list[Grid] = Field(default_factory=lambda: [Grid()])
     paper: str = ""
+    seconds: bool = False
+    """Whether its table says what each stage took."""
 
     def points(self) -> list[Point]:
         """Every setting, each with every seed."""

@@ -45,7 +45,8 @@ def runs(
 def metrics(
     dataset: str | None = None, store: str | Path | None = None, **filters: Any
 ) -> pd.DataFrame:
-    """A row per finished run and method: accuracies, and the settings in which the runs differ."""
+    """A row per finished run and method: accuracies and their intervals, calibration error, and the
+    settings in which the runs differ."""
     return _tables("metrics", dataset, store, filters)
 
 
@@ -62,7 +63,7 @@ def scores(
     store: str | Path | None = None,
     **filters: Any,
 ) -> pd.DataFrame:
-    """A row per image and method of each run: prediction, rank of the label, margin."""
+    """A row per image and method of each run: prediction, rank of the label, margin, confidence."""
     found = _tables("scores", dataset, store, filters)
     if method is None:
         return found

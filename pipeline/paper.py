@@ -24,6 +24,8 @@ METHODS = {
     "abs": "ABS",
 }
 """What the paper calls our methods."""
+ROW = ["backbone", "row", "method"]
+"""What a row of a table goes by, as the paper calls them."""
 SIGMA = "ABS sigma"
 """The rows that hold the paper's spread of ABS."""
 OTHER_TEXTS = ("cub", "dtd", "places365")
@@ -48,7 +50,8 @@ def reported(table: str, dataset: str) -> pd.DataFrame:
 def beside(sweep: Sweep) -> pd.DataFrame:
     """Ours and the paper's, a row for each row of either; in percent, None where one lacks it.
 
-    difference: ours less theirs. within: whether that is at most the larger sigma of the two.
+    ece: our calibration error. difference: ours less theirs. within: whether that is at most the
+    larger sigma of the two.
     """
     import numpy as np
     import pandas as pd
@@ -59,34 +62,41 @@ def beside(sweep: Sweep) -> pd.DataFrame:
     if theirs.empty:
         found = ours.assign(paper=np.nan, paper_sigma=np.nan)
     else:
-        found = theirs.merge(ours, on=["backbone", "method", "row"], how="outer", sort=False)
+        found = theirs.merge(ours, on=ROW, how="outer", sort=False)
     found["difference"] = found["ours"] - found["paper"]
     sigma = found[["sigma", "paper_sigma"]].max(axis=1).fillna(WITHIN)
     known = found["difference"].notna()
     found["within"] = pd.Series(found["difference"].abs() <= sigma, dtype=object).where(known)
     dataset = sweep.store.dataset
     remarks = [_remark(experiment.paper, dataset, row) for _, row in found.iterrows()]
-    columns = ["backbone", "row", "method", "ours", "sigma", "paper", "paper_sigma"]
+    columns = [*ROW, "ours", "sigma", "ece", "paper", "paper_sigma"]
     return found.assign(remark=remarks)[[*columns, "difference", "within", "remark"]]
 
 
-def _ours(sweep: Sweep) -> pd.DataFrame:
+def named(sweep: Sweep) -> pd.DataFrame:
+    """The results of a sweep with `backbone`, `row` and `method` as the paper calls them; what we
+    call the method is `scored`."""
     import pandas as pd
 
     results = sweep.results()
-    columns = ["backbone", "row", "method", "ours", "sigma"]
     if results.empty:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=[*ROW, "scored", "run", "top1", "ece"])
     backbones = {run.stages[-1].key: backbone_of(run) for _, run in sweep.runs}
     results["backbone"] = results["run"].map(backbones)
+    results["scored"] = results["method"]
     results["method"] = results["method"].map(METHODS).fillna(results["method"])
     # What the paper has no name for is called as its fields say.
     plain = results["row"] == ""
     titles = [", ".join(_fields(sweep, row)) for _, row in results[plain].iterrows()]
     results.loc[plain, "row"] = titles
-    top1 = results.assign(top1=100 * results["top1"])
-    groups = top1.groupby(["backbone", "row", "method"], sort=False, as_index=False)
-    return groups.agg(ours=("top1", "mean"), sigma=("top1", "std"))[columns]
+    return results
+
+
+def _ours(sweep: Sweep) -> pd.DataFrame:
+    results = named(sweep)
+    results[["top1", "ece"]] *= 100
+    groups = results.groupby(ROW, sort=False, as_index=False)
+    return groups.agg(ours=("top1", "mean"), sigma=("top1", "std"), ece=("ece", "mean"))
 
 
 def _fields(sweep: Sweep, row: pd.Series[Any]) -> list[str]:

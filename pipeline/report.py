@@ -279,7 +279,7 @@ def print_table(table: Any, path: Any) -> None:
     """Rows of a sweep: what varies, then the figures in percent."""
     if table.empty:
         return
-    figures = ["top1", "sigma", "top5", "mean_per_class"]
+    figures = ["top1", "sigma", "top5", "mean_per_class", "ece"]
     fixed = ["dataset", "images", "classes", "row", "grid", *figures]
     varied = [n for n in table if n not in fixed and (n == "method" or table[n].nunique() > 1)]
     shown = Table(*varied, box=None, pad_edge=False)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 """Of a bootstrap."""
+TAILS = (0.025, 0.975)
+"""Between these lie 95 %."""
 
 
 def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -22,6 +24,21 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     center = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
+
+
+def bootstrap(successes: int, count: int, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of a share by resampling: from the 2.5th to the 97.5th percentile.
+
+    Of a resample of observations that are right or wrong only the number of right ones matters,
+    and that is binomial. (0, 1) without observations; without width where all are alike.
+    """
+    import numpy as np
+
+    if count == 0:
+        return 0.0, 1.0
+    drawn = np.random.default_rng(seed).binomial(count, successes / count, RESAMPLES)
+    low, high = np.quantile(drawn / count, TAILS)
+    return float(low), float(high)
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
@@ -68,7 +85,7 @@ def paired(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Paired:
     # Of a resample only these counts matter, and they are multinomial.
     shares = np.array([only_a, only_b, count - only_a - only_b]) / count
     drawn = np.random.default_rng(seed).multinomial(count, shares, RESAMPLES)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [0.025, 0.975])
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, TAILS)
     difference = (only_a - only_b) / count
     return Paired(
         count, both, only_a, only_b, difference, float(low), float(high), mcnemar(only_a, only_b)

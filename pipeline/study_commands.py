@@ -93,6 +93,7 @@ def table(
 ) -> None:
     """Print an experiment's results beside the paper's; `abs sweep` makes what is missing."""
     from pipeline import experiments, report
+    from pipeline.costs import with_seconds
     from pipeline.paper import beside
     from pipeline.sweeps import Sweep
 
@@ -100,6 +101,8 @@ def table(
     changed = experiment.model_copy(update={"set": [*experiment.set, *(set_ or ())]})
     chosen = Sweep.of(name, dataset, changed, weights_dir)
     found = beside(chosen)
+    if experiment.seconds:
+        found = with_seconds(found, chosen)
     if found["ours"].isna().all():
         print(f"Nothing of ours is there yet; make it: abs sweep {name} --dataset {dataset}")
     report.print_beside(found, style.value)

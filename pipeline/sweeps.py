@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.commands import Run
 from pipeline.datasets import Dataset
@@ -27,7 +27,7 @@ CHEAP = ("index", "attention", "crops")
 """Stages that say which crops there are; next to nothing beside encoding them."""
 Runs = list[tuple[Point, Run]]
 
-FIGURES = ("top1", "top5", "mean_per_class")
+FIGURES = ("top1", "top5", "mean_per_class", "ece")
 
 
 @dataclass
@@ -66,9 +66,15 @@ class Sweep:
             except AbsError as error:
                 sweep.failed.append((point, str(error)))
         if not sweep.runs:
-            point, why = sweep.failed[0]
-            raise ConfigError(f"no setting of {name} can be run; the first, {point.title}: {why}")
+            sweep._refuse()
         return sweep
+
+    def _refuse(self) -> NoReturn:
+        """What keeps all points from being run: one reason, or the first of several."""
+        point, why = self.failed[0]
+        if len({each for _, each in self.failed}) == 1:
+            raise ConfigError(why)
+        raise ConfigError(f"no setting of {self.name} can be run; the first, {point.title}: {why}")
 
     @property
     def store(self) -> Store:

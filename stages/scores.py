@@ -1,9 +1,10 @@
 """scores: every image against every class, by every method asked for.
 
 Reads embeddings and description vectors. Writes `scores.parquet`, a row per image and method
-(image_id, label, method, pred, correct, rank of the label, top-5, margin), `classes.parquet`
-(label, name, present: whether the dataset has the class or it only competes), and `logits.zarr`
-(image, method, class) in float32, over the classes that the dataset has.
+(image_id, label, method, pred, correct, rank of the label, top-5, margin, confidence: the
+probability of the prediction), `classes.parquet` (label, name, present: whether the dataset has the
+class or it only competes), and `logits.zarr` (image, method, class) in float32, over the classes
+that the dataset has. Probabilities are over these too.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Scores(Stage):
     runtime: Annotated[Runtime, RUNTIME]
 
     kind: ClassVar[str] = "scores"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def check(self) -> None:
         """An expectation needs every outcome."""
@@ -281,18 +282,15 @@ class ScoresWorker(Worker):
 
         views = self._views(inputs)
         with torch.inference_mode():
-            logits = [
-                self._of_present(scorer(unit.rows, views)).float().cpu().numpy()
-                for scorer in self._scorers.values()
-            ]
-        images, labels = self.images.iloc[unit.rows], np.flatnonzero(self.present)
-        tables = [
-            judge(name, of_method, images, labels)
-            for name, of_method in zip(self.methods, logits, strict=True)
-        ]
+            logits = {
+                name: self._of_present(scorer(unit.rows, views)).float().cpu()
+                for name, scorer in self._scorers.items()
+            }
+        images = self.images.iloc[unit.rows]
+        tables = [self._judged(name, of_method, images) for name, of_method in logits.items()]
         found = {
             "scores": pd.concat(tables, ignore_index=True),
-            "logits": np.stack(logits, axis=1),
+            "logits": np.stack([of_method.numpy() for of_method in logits.values()], axis=1),
         }
         return found | ({"classes": self._table()} if unit.rows.start == 0 else {})
 
@@ -308,6 +306,10 @@ class ScoresWorker(Worker):
             for name, (vectors, weights) in stored.items()
         }
 
+    def _judged(self, name: str, logits: Tensor, images: Any) -> Any:
+        chances = self.methods[name].probabilities(logits.double(), self.config.matching)
+        return judge(name, logits.numpy(), chances.numpy(), images, np.flatnonzero(self.present))
+
     def _table(self) -> Any:
         import pandas as pd
 
@@ -318,11 +320,14 @@ class ScoresWorker(Worker):
         return scores[:, self.present] if self.config.classes == "all" else scores
 
 
-def judge(method: str, logits: np.ndarray, images: Any, classes: np.ndarray) -> Any:
-    """A row per image: prediction, rank of the label (1 is best), top-5 and margin.
+def judge(
+    method: str, logits: np.ndarray, chances: np.ndarray, images: Any, classes: np.ndarray
+) -> Any:
+    """A row per image: prediction, rank of the label (1 is best), top-5, margin and confidence.
 
-    `classes` are the labels that the columns of `logits` stand for. Among equal scores the class
-    that comes first ranks higher. The margin is the label's score less the best other one.
+    `classes` are the labels that the columns of `logits`, and of the probabilities `chances`, stand
+    for. Among equal scores the class that comes first ranks higher. The margin is the label's score
+    less the best other one; the confidence is the probability of the prediction.
     """
     import pandas as pd
 
@@ -344,6 +349,7 @@ def judge(method: str, logits: np.ndarray, images: Any, classes: np.ndarray) -> 
         "rank": rank,
         "top5": list(classes[order[:, :5]]),
         "margin": margin.astype(np.float32),
+        "confidence": np.take_along_axis(chances, order[:, :1], axis=1)[:, 0].astype(np.float32),
     }
     return pd.DataFrame(table)
 

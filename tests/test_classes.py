@@ -249,6 +249,13 @@ def test_metrics_count_classes_that_are_present(competing: Made) -> None:
     assert metrics["mean_per_class"].tolist() == pytest.approx(means)
     shares = [scores.query(f"method == {m!r}")["correct"].mean() for m in metrics["method"]]
     assert metrics["top1"].tolist() == pytest.approx(shares)
+    groups = scores.groupby("method", sort=False)
+    for row, (_, rows) in zip(metrics.itertuples(), groups, strict=True):
+        gaps: dict[int, float] = {}
+        for sure, right in zip(rows["confidence"], rows["correct"], strict=True):
+            gaps[int(15 * sure)] = gaps.get(int(15 * sure), 0) + sure - right
+        assert row.ece == pytest.approx(sum(map(abs, gaps.values())) / len(rows))
+        assert 0 <= row.top1_bootstrap_low <= row.top1 <= row.top1_bootstrap_high <= 1
     assert metrics["images"].tolist() == [8] * 3
     assert (metrics["top5"] == 1.0).all()
     confusion = table(run, "metrics", "confusion")

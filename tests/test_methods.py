@@ -96,6 +96,43 @@ def test_methods_say_what_they_read() -> None:
         assert METHODS[method]().views(matching) == {"image": 1}
 
 
+# --- Probabilities ----------------------------------------------------------------------------
+
+
+def probabilities(method: str, scores: np.ndarray, matching: Matching) -> np.ndarray:
+    found = METHODS[method]().probabilities(torch.from_numpy(scores), matching)
+    return np.asarray(found.numpy())
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("sharpness", [1.0, 0.2666])
+def test_probabilities_are_what_the_logit_scale_makes_of_a_cosine(
+    method: str, sharpness: float
+) -> None:
+    cosines = np.random.default_rng(0).uniform(-0.3, 0.4, (5, 7))
+    views = 2 * 9 if method == "abs" else 1
+    found = probabilities(method, cosines * views, Matching(n=9, sharpness=sharpness))
+    for row, expected in zip(found, cosines, strict=True):
+        odds = [math.exp(100 * sharpness * cosine) for cosine in expected]
+        assert row == pytest.approx([each / math.fsum(odds) for each in odds], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("switches", "views"),
+    [
+        ({}, 12),
+        ({"soft": False}, 12),
+        ({"raw": False}, 6),
+        ({"feature": False}, 6),
+        ({"raw": False, "feature": False}, 1),
+    ],
+)
+def test_views_that_agree_are_as_sure_as_one(switches: dict[str, bool], views: int) -> None:
+    cosines = np.array([[0.31, 0.27, 0.3]])
+    found = probabilities("abs", cosines * views, Matching(n=6, **switches))
+    assert found == pytest.approx(probabilities("cupl", cosines, Matching()), rel=1e-9)
+
+
 # --- The components of ABS --------------------------------------------------------------------
 
 

@@ -193,6 +193,9 @@ def test_scores_say_what_the_logits_say(case: Case) -> None:
         assert row["correct"] == (row["rank"] == 1)
         others = [s for c, s in enumerate(scores) if c != case.labels[i]]
         assert row["margin"] == pytest.approx(scores[case.labels[i]] - max(others), abs=1e-6)
+        scale = case.run.settings.scores.logit_scale / (2 * N if method == "abs" else 1)
+        odds = [math.exp(scale * (s - scores[order[0]])) for s in scores]
+        assert row["confidence"] == pytest.approx(1 / math.fsum(odds), rel=1e-5)
 
 
 # --- All windows, and those drawn -------------------------------------------------------------

@@ -44,15 +44,28 @@ def test_a_comparison_counts_pairs_and_its_interval_is_that_of_resampling() -> N
     assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
-def test_calibration_error_is_the_mean_gap_over_bins() -> None:
+def counted(confidence: list[float], correct: list[bool], bins: int) -> float:
+    """The calibration error as it is defined, image by image."""
+    inside: dict[int, list[tuple[float, bool]]] = {}
+    for sure, right in zip(confidence, correct, strict=True):
+        place = next(k for k in reversed(range(bins)) if sure * bins >= k)
+        inside.setdefault(place, []).append((sure, right))
+    gaps = (
+        abs(math.fsum(s for s, _ in each) - sum(r for _, r in each)) for each in inside.values()
+    )
+    return math.fsum(gaps) / len(confidence)
+
+
+@pytest.mark.parametrize("bins", [1, 2, 15])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_calibration_error_is_the_mean_gap_over_bins(bins: int, dtype: type) -> None:
     rng = np.random.default_rng(0)
-    confidence = rng.random(1000)
+    confidence = rng.random(1000).astype(dtype)
+    confidence[:3] = 0, 1, 1
     correct = rng.random(1000) < confidence**2
-    expected = 0.0
-    for low in np.arange(15) / 15:
-        inside = (confidence >= low) & (confidence < low + 1 / 15)
-        if inside.any():
-            gap = abs(confidence[inside].mean() - correct[inside].mean())
-            expected += inside.mean() * gap
-    assert calibration_error(confidence, correct) == pytest.approx(expected, abs=1e-9)
+    expected = counted(confidence.tolist(), correct.tolist(), bins)
+    assert calibration_error(confidence, correct, bins) == pytest.approx(expected, abs=1e-7)
+
+
+def test_calibration_error_of_those_who_are_always_sure() -> None:
     assert calibration_error(np.ones(4), np.array([True, True, True, False])) == 0.25

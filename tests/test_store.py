@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import zarr
 
+from pipeline import files
 from pipeline.commands import Run
-from pipeline.errors import AbsError, MissingInput, UnitsFailed
+from pipeline.errors import AbsError, Damaged, MissingInput, UnitsFailed
 from pipeline.progress import Reporter
 from pipeline.runner import _Pass, run_stage
 from pipeline.stage import ArraySpec, Unit
@@ -326,3 +327,18 @@ def test_results_do_not_depend_on_where_the_images_lie(
     (tmp_path / "images").rename(moved)
     after = {stage.name: stage.key for stage in run_of(f"dataset.root={moved}").stages}
     assert after == before
+
+
+def test_what_was_seen_to_be_whole_is_looked_at_again(tmp_path: Path) -> None:
+    """Whatever bytes a sealed file had before, those it has now decide."""
+    path = tmp_path / "sealed.json"
+    files.write_sealed(path, {"a": [1, 2], "z": "end"})
+    whole = path.read_bytes()
+    for place, byte in enumerate(whole):
+        assert files.read_sealed(path, "it") == {"a": [1, 2], "z": "end"}
+        path.write_bytes(whole[:place] + bytes([byte ^ 1]) + whole[place + 1 :])
+        with pytest.raises(Damaged, match="it is damaged"):
+            files.read_sealed(path, "it")
+        path.write_bytes(whole)
+    files.read_sealed(path, "it")["a"].append(3)
+    assert files.read_sealed(path, "it")["a"] == [1, 2]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pipeline import load
 from pipeline.commands import Run
 from pipeline.errors import ConfigError
 from pipeline.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
@@ -144,8 +145,48 @@ def test_one_setting_that_fails_is_named_and_the_others_go_on(tiny: Path) -> Non
 
 
 def test_a_sweep_of_which_nothing_can_be_run_is_one_line(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no setting of any can be run; the first, crops.kk=1"):
+    with pytest.raises(ConfigError, match=r"^unknown setting 'crops.kk'; did you mean 'k'\?$"):
         sweep_of(tiny, grids=[{"over": {"crops.kk": [1, 2]}}])
+    with pytest.raises(ConfigError, match=r"no setting of any can be run; the first, crops.k=0: "):
+        sweep_of(tiny, grids=[{"over": {"crops.k": [0, "x"]}}])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sweep", "table4", "-p", "nonsense", "-d", "demo"], "unknown profile 'nonsense'; known:"),
+        (["sweep", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["table", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["table", "tabel4", "-d", "demo"], "unknown experiment 'tabel4'; did you mean 'table4'?"),
+        (["check", "demo"], "the paper has no row of ABS for demo"),
+    ],
+)
+def test_a_mistake_is_one_line_that_begins_with_it(words: list[str], told: str) -> None:
+    answer = said(*words)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert answer.stderr.startswith(f"abs: {told}")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words", "index"),
+    [
+        ("profile: aligned", [], "exact"),
+        ("profile: aligned", ["--profile", "paper"], "nearest"),
+        ("about: none of its own", [], "corner"),
+        ("about: none of its own", ["--profile", "aligned"], "exact"),
+        (None, ["--over", "scores.n=4", "--profile", "paper"], "nearest"),
+    ],
+)
+def test_a_profile_that_is_given_stands_in_for_the_experiments(
+    tiny: Path, tmp_path: Path, experiment: str | None, words: list[str], index: str
+) -> None:
+    """Profiles differ in how a patch is found among tokens."""
+    path = tmp_path / "experiment.yaml"
+    path.write_text(experiment or "")
+    name = [path] if experiment else []
+    answer = said("sweep", *name, "--dataset", tiny, "--set", "scores.methods=[clip]", "-q", *words)
+    assert answer.returncode == 0
+    assert load.runs("tiny")["windows.index"].tolist() == [index]
 
 
 def test_sigma_is_over_seeds_that_draw_anew(tiny: Path) -> None:
@@ -224,26 +265,6 @@ def test_a_table_stands_beside_the_papers(tiny: Path, tmp_path: Path) -> None:
     assert found["ours"].notna().sum() == 2
     assert found["paper"].notna().sum() == 8
     assert set(found["remark"]) <= {"", "needs the descriptions that ABS published"}
-
-
-def test_a_check_names_what_can_explain_a_gap(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = yaml.safe_load(tiny.read_text())
-    config["dataset"] |= {"name": "dtd", "published": {"images": 1880, "classes": 47}}
-    path = tmp_path / "dtd.yaml"
-    path.write_text(yaml.safe_dump(config))
-    assert "no row of ABS for dtd with clip" in said("check", path, "--set", "scores.n=4").stderr
-    monkeypatch.setattr("pipeline.check.backbone_of", lambda _: "ViT-B/16")
-    assert "run: abs metrics --dataset" in said("check", path, "--set", "scores.n=4").stderr
-    assert said("run", "--dataset", path, "--set", "scores.n=4").returncode == 0
-    answer = said("check", path, "--set", "scores.n=4", "crops.k=20")
-    assert answer.returncode == 2  # one option, one value
-    found = json.loads(said("check", path, "--set", "scores.n=4", "--json").stdout)
-    assert found["paper"] == 54.26
-    reasons = [what for what, _ in found["reasons"]]
-    assert reasons[0] == "descriptions: unknown"
-    assert {"scores.n: 4", "8 images", "clip.weights: None"} <= set(reasons)
 
 
 def test_two_methods_are_compared_image_by_image(run_of: Runner, made: Run, tiny: Path) -> None:

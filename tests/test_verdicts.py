@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.errors import AbsError
-from pipeline.statistics import wilson
+from pipeline.statistics import bootstrap, wilson
 from stages.scores import judge
 from tests import reference as ref
 
@@ -21,11 +23,17 @@ def verdicts(
     """Columns stand for all classes in their order, or for those given."""
     images = pd.DataFrame({"image_id": [f"image {i}" for i in range(len(labels))], "label": labels})
     names = np.array(range(len(logits[0])) if classes is None else classes)
-    table: pd.DataFrame = judge("abs", np.array(logits, np.float32), images, names)
+    scores = np.array(logits, np.float32)
+    table: pd.DataFrame = judge("abs", scores, chances_of(logits), images, names)
     assert table["image_id"].tolist() == images["image_id"].tolist()
     assert table["label"].tolist() == labels
     assert set(table["method"]) == {"abs"}
     return table
+
+
+def chances_of(logits: list[list[float]]) -> np.ndarray:
+    """Any probabilities that no other row or column shares."""
+    return np.arange(np.size(logits), dtype=float).reshape(np.shape(logits)) / 1000
 
 
 def test_ties_go_to_the_first_class() -> None:
@@ -35,6 +43,8 @@ def test_ties_go_to_the_first_class() -> None:
     assert rows["correct"].tolist() == [False, True, False, False, False]
     assert rows["margin"].tolist() == [-2.0, 0.0, 0.0, -1.0, 0.0]
     assert [list(top) for top in rows["top5"]] == [[1, 2, 3, 0]] * 4 + [[0, 1, 2, 3]]
+    assert rows["confidence"].to_numpy() == pytest.approx([0.001, 0.005, 0.009, 0.013, 0.016])
+    assert rows["confidence"].dtype == np.float32
 
 
 def test_columns_that_stand_for_some_classes() -> None:
@@ -86,5 +96,22 @@ def test_wilson_against_scipy(successes: int, count: int) -> None:
     assert wilson(successes, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
-def test_wilson_without_observations_knows_nothing() -> None:
-    assert wilson(0, 0) == (0, 1)
+@pytest.mark.parametrize(("successes", "count"), [(0, 9), (9, 9), (3, 9), (409, 480), (5000, 6000)])
+def test_the_bootstrap_is_that_of_the_binomial(successes: int, count: int) -> None:
+    """Ten thousand resamples know a percentile to a fraction of the share's standard error."""
+    share = successes / count
+    exact = [stats.binom.ppf(tail, count, share) / count for tail in (0.025, 0.975)]
+    slack = max(1 / count, 0.1 * math.sqrt(share * (1 - share) / count)) + 1e-12
+    assert bootstrap(successes, count) == pytest.approx(exact, abs=slack)
+    assert bootstrap(successes, count) == bootstrap(successes, count)
+
+
+def test_the_bootstrap_resamples_images() -> None:
+    right = np.arange(200) < 150
+    rows = np.random.default_rng(3).integers(0, 200, (4000, 200))
+    drawn = np.quantile(right[rows].mean(axis=1), [0.025, 0.975])
+    assert bootstrap(150, 200) == pytest.approx(drawn, abs=0.0101)
+
+
+def test_intervals_without_observations_know_nothing() -> None:
+    assert wilson(0, 0) == bootstrap(0, 0) == (0, 1)

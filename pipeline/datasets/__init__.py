@@ -211,7 +211,10 @@ class Dataset:
     def identity(self) -> dict[str, Any]:
         """Digest of paths, labels and contents. Neither where the root lies nor what classes are
         called matters."""
+        return {"name": self.config.name, "files": self._digest}
+
+    @cached_property
+    def _digest(self) -> str:
         samples = zip(self.samples, self.sha256, strict=True)
         rows = [[path, label, sha] for (path, label), sha in samples]
-        content = [[one.key for one in self.listing.classes], rows, self.skipped]
-        return {"name": self.config.name, "files": digest(content)}
+        return digest([[one.key for one in self.listing.classes], rows, self.skipped])

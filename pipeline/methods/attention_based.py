@@ -24,6 +24,14 @@ class Abs(Method):
         on = {"feature": matching.feature, "raw": matching.raw}
         return {name: matching.n for name in on if on[name]} or {"image": 1}
 
+    def probabilities(self, scores: Tensor, matching: Matching) -> Tensor:
+        """As for a cosine, of the mean over views in place of the sum.
+
+        Soft matching divides the weight of each view among all classes. A class's mean is then a
+        small part of a cosine, and the probabilities lie close to each other.
+        """
+        return super().probabilities(scores / sum(self.views(matching).values()), matching)
+
     def scorer(self, given: Given) -> Scorer:
         """Sum over all views: 2N crops when nothing is left out."""
         from pipeline.kernels.matching import mean_view, soft_match

@@ -51,6 +51,11 @@ class Matching:
     soft: bool = True
     """The components of ABS (Table 4)."""
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model at hand learned to multiply cosines by."""
+        return 100 * self.sharpness
+
 
 @dataclass(frozen=True)
 class Given:
@@ -78,6 +83,15 @@ class Method(Section):
         ones. It may be given more of a view, if another method reads more.
         """
         return {"image": 1}
+
+    def probabilities(self, scores: Tensor, matching: Matching) -> Tensor:
+        """How likely its scores, (images, classes), make each class: rows of the same shape that
+        add to 1.
+
+        As CLIP was trained, the softmax of cosines times the logit scale; a method whose scores are
+        no cosines says here what else they are.
+        """
+        return (matching.logit_scale * scores).softmax(dim=-1)
 
     @abstractmethod
     def scorer(self, given: Given) -> Scorer:
