@@ -103,13 +103,13 @@ class Clip:
         A vector does not depend on the other windows: of the last block, where they share almost
         all that is to be done, because it is worked out in float64 and rounded.
         """
-        folded = prompt == "crop" and layer in (-1, len(self._blocks) - 1)
-        visual = self._exact_end if folded else self._visual
+        if prompt == "crop" and layer in (-1, len(self._blocks) - 1):
+            return _unit(encode_windows(self._exact_end, tokens, windows, layer))
 
         def vectors(batch: Tensor) -> Tensor:
-            return encode_windows(visual, tokens, batch, layer, prompt, gain)
+            return encode_windows(self._visual, tokens, batch, layer, prompt, gain)
 
-        return _unit(self._in_batches(vectors, windows, full=not folded))
+        return _unit(self._in_batches(vectors, windows, full=True))
 
     @torch.inference_mode()
     def cls_attention(self, images: Tensor) -> np.ndarray:
