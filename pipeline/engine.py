@@ -6,12 +6,14 @@ process, or in any other that sees the store.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pipeline.errors import ConfigError
 from pipeline.progress import Reporter
 from pipeline.stage import Stage, Unit
 from pipeline.store import Artifact, Store
@@ -72,8 +74,32 @@ class Session(ABC):
             self.clocks[name] += value
 
 
+@dataclass(frozen=True)
+class Part:
+    """The share of one of several processes that follow the same plan."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """`3/16`; ConfigError for anything else."""
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigError(f"--part {text!r}: write the number of a part and how many: 3/16")
+        return cls(int(found[1]), int(found[2]))
+
+    def order(self, units: list[Unit]) -> list[Unit]:
+        """This part's units first; then, from the end, what the others may not come to."""
+        mine = units[self.number - 1 :: self.of]
+        return mine + [unit for unit in reversed(units) if unit not in mine]
+
+
 class Engine(ABC):
     """Opens stages, one after the other. To be closed in the end."""
+
+    def __init__(self, part: Part | None = None) -> None:
+        self.part = part or Part()
 
     def __enter__(self) -> Engine:
         return self

@@ -32,6 +32,14 @@ class Paths(Section):
         """The folder of all artifacts; a relative one lies in the project."""
         return (PROJECT / expand(self.artifacts)).absolute()
 
+    def absolute(self) -> Paths:
+        """The same places, wherever a process is started."""
+        given = {"artifacts": str(self.store)}
+        for name in ("data", "weights"):
+            if place := getattr(self, name):
+                given[name] = str(expand(place).absolute())
+        return self.model_copy(update=given)
+
     def memory(self, dataset: str) -> Path:
         """Where the digests of a dataset's files are remembered; without it all are read again."""
         return self.store / ".memory" / f"sha256-{dataset}"

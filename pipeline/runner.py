@@ -55,6 +55,7 @@ def run_stage(
 
     Without an engine they are computed in this process.
     """
+    engine = engine or Inline()
     artifact = store.artifact(stage)
     units = stage.units(store)
     base = stage.name, stage.key, str(artifact.path)
@@ -62,12 +63,13 @@ def run_stage(
         reporter.say(f"{stage.name}: cached ({artifact.manifest['rows']:,} rows) {stage.key}")
         return Outcome(*base, state="cached", units=len(units))
     done = artifact.finished(units)
-    todo = [unit for unit in units if unit.name not in done]
+    todo = [unit for unit in engine.part.order(units) if unit.name not in done]
     started = time.perf_counter()
     artifact.begin(stage.identity())
     with claimed(artifact.path / "claims"):  # until there is a manifest
         job = Job(stage, store, settings)
-        clocks, written = _compute(engine or Inline(), job, todo, len(units), reporter)
+        where = engine if todo else Inline()
+        clocks, written = _compute(where, job, todo, len(units), reporter)
         stage.verify(artifact)
         refuse_changed(stage)
         took = {name: round(value, 3) for name, value in clocks.items()}

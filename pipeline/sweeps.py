@@ -19,6 +19,7 @@ from pipeline.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.engine import Engine
     from pipeline.progress import Reporter
 
 EMBEDDED = ("embeddings-raw", "embeddings-feature", "embeddings-squares")
@@ -103,7 +104,7 @@ class Sweep:
         """The settings without a result, and why."""
         return [{"setting": point.title, "why": why} for point, why in self.failed]
 
-    def execute(self, reporter: Reporter) -> None:
+    def execute(self, reporter: Reporter, engine: Engine | None = None) -> None:
         """Run every point; one that fails is named, and the others go on.
 
         The largest N comes first: what it embeds, the others read.
@@ -112,7 +113,7 @@ class Sweep:
         with reporter.stage(self.name, len(self.runs), "settings") as advance:
             for point, run in largest:
                 try:
-                    run.execute(run.stages, [], quiet=True)
+                    run.execute(run.stages, [], quiet=True, engine=engine)
                 except AbsError as error:
                     self.failed.append((point, str(error)))
                     reporter.say(f"{point.title}: {error}")
