@@ -156,7 +156,7 @@ class Turns(Session):
                 if self.hopeless:
                     return
         finally:
-            if self._client.status == "running":
+            if units and self._client.status == "running":
                 self._client.cancel(list(units))
 
     def _submit(self, unit: Unit) -> Future[Answer]:
@@ -192,9 +192,6 @@ class Turns(Session):
         """Whether a unit that failed is to be tried once more."""
         if answer.traceback:
             self._job.artifact.fail(unit, answer.traceback)
-        if answer.spent:
-            with suppress(Exception):  # without a nanny there is no other process
-                self._client.restart_workers([answer.who], timeout=PATIENCE)
         tried = self._tried.setdefault(unit.name, [])
         tried.append(answer.who)
         if len(tried) < ATTEMPTS:

@@ -12,6 +12,7 @@ import time
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from distributed import WorkerPlugin, get_worker
@@ -63,7 +64,7 @@ class Answer:
     traceback: str = ""
     """Where the unit could not even begin; that of a unit is in the store."""
     spent: bool = False
-    """Whether the process had better be replaced: it ran out of memory."""
+    """Whether the process ran out of memory, after which it is not what it was."""
     seconds: Seconds = field(default_factory=dict)
     who: str = ""
     """The worker's address."""
@@ -132,6 +133,8 @@ def do(plugin: str, unit: Unit) -> Answer:
     stage: Any = worker.plugins[plugin]
     answer: Answer = stage.do(unit)
     answer.who = worker.address
+    if answer.spent:  # its nanny starts another process, once units that go well are through
+        worker.loop.add_callback(partial(worker.close_gracefully, restart=True))
     return answer
 
 

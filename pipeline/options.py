@@ -7,6 +7,7 @@ need not know how runs are made.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -100,9 +101,11 @@ def _engine(workers: int | None, scheduler: str | None, part: str | None) -> Eng
     from pipeline.inline import Inline
 
     share = Part.parse(part) if part is not None else None
+    if scheduler is not None and not re.fullmatch(r"[a-z]+://\S+", scheduler):
+        raise ConfigError(f"--scheduler {scheduler!r}: write an address: tcp://host:8786")
     if scheduler and (workers or part):
         raise ConfigError("--scheduler: its workers share all units; leave --workers and --part")
-    if workers or scheduler is not None:
+    if workers or scheduler:
         return Cluster(workers, scheduler, share)
     return Inline(share)
 
