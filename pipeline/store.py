@@ -185,7 +185,7 @@ class Artifact:
         chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
         self._check(chosen)
         system = elsewhere(self.path)
-        places = [self.path / each for each in chosen]
+        places: list[Any] = [self.path / each for each in chosen]
         paths: Any = [each.path for each in places] if system else places  # as pandas takes them
         return pd.read_parquet(paths, columns=columns, filesystem=system)
 
