@@ -114,10 +114,15 @@ def _again(run: Run, name: str, engine: Engine | None) -> tuple[float, float, fl
     return took, _processors() - before, work
 
 
-def _processors() -> float:
-    """Seconds of processors that this process and its workers have had."""
+def _own() -> float:
+    """Seconds of processors that this process has had."""
     own = resource.getrusage(resource.RUSAGE_SELF)
-    found = own.ru_utime + own.ru_stime
+    return own.ru_utime + own.ru_stime
+
+
+def _processors() -> float:
+    """The same with its workers."""
+    found = _own()
     for child in psutil.Process().children(recursive=True):
         times = child.cpu_times()
         found += times.user + times.system
@@ -144,13 +149,15 @@ def many(folder: Path, rows: int) -> str:
         cluster.recipe_of = lambda job: StubRecipe(job.stage, str(job.store.root))  # type: ignore
         with engine:
             _warm(stage, store, engine)
-            before, start = _processors(), time.perf_counter()
+            before, own, start = _processors(), _own(), time.perf_counter()
             outcome = _made(stage, store, engine)
             took, spent = time.perf_counter() - start, _processors() - before
+            own = _own() - own
         units = outcome.computed
         lines.append(
             f"{name}: {units} units of 131 kB in {took:.0f} s: {units / took:,.0f} a second, "
-            f"{1000 * took / units:.1f} ms each ({1000 * spent / units:.1f} ms of a processor)"
+            f"{1000 * took / units:.1f} ms each ({1000 * spent / units:.1f} ms of processors, "
+            f"{1000 * own / units:.1f} of them in the process that asks, with the scheduler)"
         )
     return "\n  ".join(["", *lines])
 
