@@ -70,7 +70,10 @@ class Cluster(Engine):
         client = self._client = self._client or self._connected(job, reporter)
         name = f"{job.stage.name}-{job.stage.key}-{uuid.uuid4().hex[:8]}"
         with self._lost():
-            client.register_plugin(StagePlugin(recipe_of(job)), name)
+            try:
+                client.register_plugin(StagePlugin(recipe_of(job)), name)
+            except (ImportError, AttributeError) as error:
+                raise AbsError(f"workers have another version of this project: {error}") from None
         try:
             yield Turns(client, job, name, self._lost)
         finally:
@@ -82,6 +85,7 @@ class Cluster(Engine):
         """Once, when the first stage has something to do."""
         from distributed import Client
 
+        _silence()
         address: Any = self._scheduler or self._started(job)
         with self._lost(f"no scheduler answers at {self._scheduler}"):
             client = Client(address, timeout=PATIENCE, set_as_default=False)
@@ -104,7 +108,7 @@ class Cluster(Engine):
                 n_workers=workers,
                 threads_per_worker=_threads(),
                 dashboard_address="localhost:8787",
-                silence_logs=logging.CRITICAL,
+                silence_logs=False,  # they are silent already
             )
         return self._held.enter_context(cluster)
 
@@ -115,7 +119,12 @@ class Cluster(Engine):
 
         try:
             yield
-        except (OSError, CancelledError) as error:
+        except Exception as error:
+            gone = self._client is not None and self._client.status != "running"
+            if isinstance(error, AbsError) or not (
+                gone or isinstance(error, OSError | CancelledError)
+            ):
+                raise
             what = what or f"the scheduler at {self._scheduler or 'this machine'} is gone"
             raise AbsError(
                 f"{what}; finished units are kept, and the same command without --scheduler goes "
@@ -138,7 +147,8 @@ class Turns(Session):
         from distributed import as_completed
 
         taken = {claim.unit for claim in living(self._job.artifact.path / "claims")}
-        units = {self._submit(unit): unit for unit in todo if unit.name not in taken}
+        with self._lost():
+            units = {self._submit(unit): unit for unit in todo if unit.name not in taken}
         pending = as_completed(units, loop=self._client.loop, with_results=True, raise_errors=False)
         try:
             for future, result in pending:
@@ -150,7 +160,8 @@ class Turns(Session):
                 if answer.state == "done":
                     yield Done(unit, answer.who)
                 elif answer.state == "failed" and self._again(unit, answer):
-                    again = self._submit(unit)
+                    with self._lost():
+                        again = self._submit(unit)
                     units[again] = unit
                     pending.add(again)
                 if self.hopeless:
@@ -254,6 +265,12 @@ def _tell_of_death(event: dict[str, Any], reporter: Reporter) -> None:
     if event.get("action") == "remove-worker" and not event.get("expected"):
         lost = len(event.get("processing-tasks", ()))
         reporter.say(f"worker {event['worker']} died; the {lost} units it had go elsewhere")
+
+
+def _silence() -> None:
+    """Dask's own account, tracebacks included, of what is said in a line of ours."""
+    for name in ("distributed", "distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _close(client: Client) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 
 from pipeline import cluster
+from pipeline.claims import living
 from pipeline.cluster import Cluster
 from pipeline.commands import Run
 from pipeline.engine import Engine
@@ -68,21 +69,13 @@ def _run(store: Path) -> Run:
 
 
 def _kill(run: Run, rng: random.Random, over: threading.Event, found: list[int], most: int) -> None:
-    """Processes that hold a claim, now and then."""
-    while not over.is_set() and len(found) < most:
-        time.sleep(rng.uniform(0.5, 4.0))
-        workers = {each.pid for each in psutil.Process().children(recursive=True)}
-        names = [each.name for each in run.store.folder.glob("*/*/claims/0*.json")]
-        if busy := [pid for pid in workers if names and _spawned(pid)]:
-            found.append(rng.choice(busy))
+    """A process that is at a unit, now and then."""
+    while not over.wait(rng.uniform(0.5, 4.0)) and len(found) < most:
+        folders = {path.parent for path in run.store.folder.glob("*/*/claims/0*.json")}
+        claims = [claim for folder in folders for claim in living(folder)]
+        if at_it := [claim.pid for claim in claims if claim.pid != os.getpid()]:
+            found.append(rng.choice(at_it))
             os.kill(found[-1], signal.SIGKILL)
-
-
-def _spawned(pid: int) -> bool:
-    try:
-        return "spawn_main" in " ".join(psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return False
 
 
 # --- Against this process -------------------------------------------------------------------------
