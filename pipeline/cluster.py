@@ -7,6 +7,7 @@ it or the scheduler. Claims keep the workers apart, also from those of other run
 from __future__ import annotations
 
 import logging
+import sys
 import uuid
 import warnings
 from collections import Counter
@@ -32,8 +33,9 @@ ATTEMPTS = 3
 PATIENCE = 20
 """Seconds for a scheduler to answer."""
 
+SILENT = logging.CRITICAL + 1
+
 CONFIG = {
-    "distributed.logging.distributed": "critical",  # what matters is said in a line of ours
     # A unit is small beside its model, which cannot be spilled: a worker that waited for memory
     # would wait for ever, one that has none left is replaced.
     "distributed.worker.memory.target": False,
@@ -102,13 +104,15 @@ class Cluster(Engine):
 
         workers = self._workers or 1
         kind = _kind(workers, job.settings.runtime.device)
+        # If this process is stopped at once, what it leaves is tidied up, and not worth a warning.
+        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
         self._held.enter_context(dask.config.set(CONFIG))
         with warnings.catch_warnings(action="ignore"):  # that the usual port is taken
             cluster = kind(
                 n_workers=workers,
                 threads_per_worker=_threads(),
                 dashboard_address="localhost:8787",
-                silence_logs=False,  # they are silent already
+                silence_logs=SILENT,
             )
         return self._held.enter_context(cluster)
 
@@ -270,7 +274,7 @@ def _tell_of_death(event: dict[str, Any], reporter: Reporter) -> None:
 def _silence() -> None:
     """Dask's own account, tracebacks included, of what is said in a line of ours."""
     for name in ("distributed", "distributed.client", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        logging.getLogger(name).setLevel(SILENT)
 
 
 def _close(client: Client) -> None:
