@@ -72,10 +72,7 @@ class Cluster(Engine):
         client = self._client = self._client or self._connected(job, reporter)
         name = f"{job.stage.name}-{job.stage.key}-{uuid.uuid4().hex[:8]}"
         with self._lost():
-            try:
-                client.register_plugin(StagePlugin(recipe_of(job)), name)
-            except (ImportError, AttributeError) as error:
-                raise AbsError(f"workers have another version of this project: {error}") from None
+            _announced(client, StagePlugin(recipe_of(job)), name)
         try:
             yield Turns(client, job, name, self._lost)
         finally:
@@ -269,6 +266,16 @@ def _tell_of_death(event: dict[str, Any], reporter: Reporter) -> None:
     if event.get("action") == "remove-worker" and not event.get("expected"):
         lost = len(event.get("processing-tasks", ()))
         reporter.say(f"worker {event['worker']} died; the {lost} units it had go elsewhere")
+
+
+def _announced(client: Client, plugin: Any, name: str) -> None:
+    """Have all workers know the stage, those included that join later."""
+    try:
+        client.register_plugin(plugin, name)
+    except Exception as error:
+        if client.status != "running" or isinstance(error, OSError):
+            raise
+        raise AbsError(f"workers that have another version of this project: {error}") from None
 
 
 def _silence() -> None:

@@ -49,7 +49,8 @@ def kills(folder: Path, count: int) -> str:
     while done < count:
         run, over = _run(folder / f"killed-{runs}"), threading.Event()
         found: list[int] = []
-        killer = threading.Thread(target=_kill, args=(run, rng, over, found, count - done))
+        words = run, rng, over, found, count - done
+        killer = threading.Thread(target=_kill, args=words, daemon=True)
         killer.start()
         with Cluster(2, None, None) as engine:
             run.execute(run.stages, [], quiet=True, engine=engine)
@@ -64,13 +65,13 @@ def _run(store: Path) -> Run:
     os.environ["ABS_ARTIFACTS"] = str(store)
     dataset = store.parent / "tiny.yaml"
     if not dataset.exists():
-        write_dataset(store.parent, classes=4, images=20)
+        write_dataset(store.parent, classes=2, images=10)
     return Run.of(str(dataset), "official", ["scores.n=20 layout.images=2"])
 
 
 def _kill(run: Run, rng: random.Random, over: threading.Event, found: list[int], most: int) -> None:
     """A process that is at a unit, now and then."""
-    while not over.wait(rng.uniform(0.5, 4.0)) and len(found) < most:
+    while not over.wait(rng.uniform(0.3, 3.0)) and len(found) < most:
         folders = {path.parent for path in run.store.folder.glob("*/*/claims/0*.json")}
         claims = [claim for folder in folders for claim in living(folder)]
         if at_it := [claim.pid for claim in claims if claim.pid != os.getpid()]:
