@@ -42,6 +42,8 @@ CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.scheduler.allowed-failures": 1,  # deaths of workers in one attempt
+    # A nanny starts its worker again however long that takes; it is not to be closed meanwhile.
+    "distributed.deploy.lost-worker-timeout": "1 day",
     # As many threads as a process of its own would have, for the same bytes; idle ones sleep.
     "distributed.nanny.pre-spawn-environ": {
         "MALLOC_TRIM_THRESHOLD_": "65536",
