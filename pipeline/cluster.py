@@ -7,6 +7,7 @@ it or the scheduler. Claims keep the workers apart, also from those of other run
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import uuid
 import warnings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """Times that a unit is tried before it is given up."""
+
+MOST = 8
+"""Workers for a core, beyond which a number is a slip."""
 
 PATIENCE = 20
 """Seconds for a scheduler to answer."""
@@ -238,6 +242,8 @@ def _kind(workers: int, device: str) -> Any:
     import torch
     from distributed import LocalCluster
 
+    if workers > MOST * (cores := os.cpu_count() or 1):
+        raise ConfigError(f"--workers {workers}: this machine has {cores} cores")
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if gpus < 2 or workers < 2:
         return LocalCluster

@@ -64,7 +64,7 @@ class Meter:
 
     def _each(self) -> str:
         """The rate of every worker."""
-        if not self.by:
+        if len(self.by) < 2:
             return ""
         rates = [self.rate * self.by[who] / self.done for who in sorted(self.by)]
         told = ", ".join(f"{rate:,.1f}" for rate in rates)
