@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pipeline.cluster_worker import Answer, Recipe
 
 ATTEMPTS = 3
-"""Times that a unit is tried before it is given up."""
+"""Times that a unit is tried before it is given up; one ends with an error, or with as many workers as
+Dask allows a task to cost."""
 
 MOST = 8
 """Workers for a core, beyond which a number is a slip."""
@@ -45,7 +46,6 @@ CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    "distributed.scheduler.allowed-failures": 1,  # deaths of workers in one attempt
     # A nanny starts its worker again however long that takes; it is not to be closed meanwhile.
     "distributed.deploy.lost-worker-timeout": "1 day",
     # As many threads as a process of its own would have, for the same bytes; idle ones sleep.

@@ -71,7 +71,7 @@ def _run(store: Path) -> Run:
 
 def _kill(run: Run, rng: random.Random, over: threading.Event, found: list[int], most: int) -> None:
     """A process that is at a unit, now and then."""
-    while not over.wait(rng.uniform(0.3, 3.0)) and len(found) < most:
+    while not over.wait(rng.uniform(1.0, 6.0)) and len(found) < most:
         folders = {path.parent for path in run.store.folder.glob("*/*/claims/0*.json")}
         claims = [claim for folder in folders for claim in living(folder)]
         if at_it := [claim.pid for claim in claims if claim.pid != os.getpid()]:
