@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pipeline.cluster_worker import Answer, Recipe
 
 ATTEMPTS = 3
-"""Times that a unit is tried before it is given up; one ends with an error, or with as many workers as
-Dask allows a task to cost."""
+"""Times that a unit is tried before it is given up: until it raises, or has cost as many workers as
+Dask allows."""
 
 MOST = 8
 """Workers for a core, beyond which a number is a slip."""
