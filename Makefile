@@ -2,6 +2,7 @@
 #
 #   make all DATASET=cub DATA=/data
 #   make scores DATASET=cub SET="scores.temperature=0.01 scores.n=20"
+#   make all DATASET=imagenet WORKERS=4
 
 DATASET ?= demo
 PROFILE ?= official
@@ -9,6 +10,9 @@ SET     ?=
 DATA    ?=
 WEIGHTS ?=
 IMAGES  ?=
+WORKERS ?=
+SCHEDULER ?=
+PART    ?=
 PYTHON  ?= python3
 
 VENV := .venv
@@ -19,6 +23,9 @@ RUN  := $(if $(DATA),ABS_DATA=$(call quoted,$(DATA))) \
         $(if $(WEIGHTS),ABS_WEIGHTS=$(call quoted,$(WEIGHTS))) $(BIN)/abs
 ARGS := --dataset $(call quoted,$(DATASET)) --profile $(call quoted,$(PROFILE)) \
         $(if $(SET),--set $(call quoted,$(SET)))
+WHERE := $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) \
+         $(if $(SCHEDULER),--scheduler $(call quoted,$(SCHEDULER))) \
+         $(if $(PART),--part $(call quoted,$(PART)))
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \
@@ -29,30 +36,31 @@ help: ## this list
 	@echo
 	@echo '  DATASET=demo  PROFILE=official  SET="section.field=value ..."'
 	@echo '  DATA=/folder/of/datasets  WEIGHTS=/folder/of/weights'
+	@echo '  WORKERS=4, or SCHEDULER=tcp://host:8786, or PART=3/16 (docs/cluster.md)'
 
 all: $(VENV)/installed ## every stage that is missing, then the table of results
-	@$(RUN) run $(ARGS)
+	@$(RUN) run $(ARGS) $(WHERE)
 
 index: $(VENV)/installed ## which images there are
-	@$(RUN) run --to index $(ARGS)
+	@$(RUN) run --to index $(ARGS) $(WHERE)
 
 descriptions: $(VENV)/installed ## the texts of each class, encoded
-	@$(RUN) run --to descriptions $(ARGS)
+	@$(RUN) run --to descriptions $(ARGS) $(WHERE)
 
 attention: $(VENV)/installed ## where a self-supervised ViT looks
-	@$(RUN) run --to attention $(ARGS)
+	@$(RUN) run --to attention $(ARGS) $(WHERE)
 
 crops: $(VENV)/installed ## where to crop images and token grids
-	@$(RUN) run --to crops $(ARGS)
+	@$(RUN) run --to crops $(ARGS) $(WHERE)
 
 embeddings: $(VENV)/installed ## whole images, raw crops, feature crops as vectors
-	@$(RUN) run --to embeddings $(ARGS)
+	@$(RUN) run --to embeddings $(ARGS) $(WHERE)
 
 scores: $(VENV)/installed ## every image against every class, then the table of results
-	@$(RUN) run --to metrics $(ARGS)
+	@$(RUN) run --to metrics $(ARGS) $(WHERE)
 
 metrics: $(VENV)/installed ## accuracy of each method
-	@$(RUN) run --to metrics $(ARGS)
+	@$(RUN) run --to metrics $(ARGS) $(WHERE)
 
 status: $(VENV)/installed ## what is stored for these settings
 	@$(RUN) status $(ARGS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,11 @@ from pipeline.options import (
     SetOption,
     StrictOption,
     WeightsOption,
+    distributed,
 )
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine
 
 app = typer.Typer(
     name="abs",
@@ -65,6 +69,7 @@ for _study in (
 
 
 @app.command()
+@distributed
 def run(
     dataset: DatasetOption,
     profile: ProfileOption = "official",
@@ -78,6 +83,7 @@ def run(
     strict_code: StrictOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
+    engine: Engine | None = None,
 ) -> None:
     """Make whatever is missing, then print the table of results."""
     from pipeline import report
@@ -92,7 +98,7 @@ def run(
         planned = report.plan(chosen.store, stages, forced)
         print_json(planned) if as_json else report.print_plan(planned)
         return
-    outcomes = chosen.execute(stages, forced, quiet or as_json, strict_code)
+    outcomes = chosen.execute(stages, forced, quiet or as_json, strict_code, engine)
     results = report.results(chosen.store, stages[-1])
     if as_json:
         print_json({"stages": [o.as_dict() for o in outcomes], "results": results})

@@ -22,9 +22,9 @@ PACKAGES = ("pipeline", "stages")
 CARRIERS = {
     f"pipeline.{name}"
     for name in (
-        "arrays", "claims", "cli", "code", "commands", "config", "errors", "files", "flow",
-        "identity", "ledger", "locations", "options", "progress", "run", "runner", "runtime",
-        "settings", "stage", "store",
+        "addresses", "arrays", "claims", "cli", "code", "commands", "config", "errors", "files",
+        "flow", "identity", "ledger", "locations", "options", "progress", "run", "runner",
+        "runtime", "settings", "stage", "store",
     )
 } | {"pipeline", "pipeline.datasets", "pipeline.models.hub"}  # fmt: skip
 """Modules and packages that bring a stage its inputs, and take its outputs, as they are."""

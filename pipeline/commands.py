@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import AbsError, ConfigError, closest
 
 if TYPE_CHECKING:
+    from pipeline.engine import Engine
     from pipeline.runner import Outcome
     from pipeline.settings import Settings
     from pipeline.stage import Stage
@@ -59,9 +60,17 @@ class Run:
         return found
 
     def execute(
-        self, stages: list[Stage], force: list[Stage], quiet: bool, strict_code: bool = False
+        self,
+        stages: list[Stage],
+        force: list[Stage],
+        quiet: bool,
+        strict_code: bool = False,
+        engine: Engine | None = None,
     ) -> list[Outcome]:
-        """Bring each of `stages` to its finished state, in order; check all before the first."""
+        """Bring each of `stages` to its finished state, in order; check all before the first.
+
+        An engine stays open for further runs; without one units are computed in this process.
+        """
         from pipeline.progress import Reporter
         from pipeline.runner import run_stage
         from pipeline.runs import on_record
@@ -79,7 +88,8 @@ class Run:
         for note in self.notes:
             reporter.say(note)
         with on_record(self.store, self.stages, self.settings):
-            return [run_stage(stage, self.store, reporter, self.settings) for stage in stages]
+            common = self.store, reporter, self.settings, engine
+            return [run_stage(stage, *common) for stage in stages]
 
     def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:
         from pipeline.claims import living
@@ -102,11 +112,18 @@ class Run:
             )
 
     def make_alone(
-        self, name: str, force: bool, quiet: bool, as_json: bool, strict_code: bool = False
+        self,
+        name: str,
+        force: bool,
+        quiet: bool,
+        as_json: bool,
+        strict_code: bool = False,
+        engine: Engine | None = None,
     ) -> None:
         """Make the stages of a name, and print what became of them if JSON is asked for."""
         stages = self.named(name)
-        outcomes = self.execute(stages, stages if force else [], quiet or as_json, strict_code)
+        forced = stages if force else []
+        outcomes = self.execute(stages, forced, quiet or as_json, strict_code, engine)
         if as_json:
             print_json([outcome.as_dict() for outcome in outcomes])
 

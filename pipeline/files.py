@@ -210,5 +210,5 @@ def _sealed(content: bytes) -> bytes:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,6 @@ the files that it names are there.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,10 +52,10 @@ class Ledger:
     def units(self) -> list[str]:
         """Names of all units that have a receipt, whole or not."""
         folder = self.artifact / "ledger"
-        found = os.listdir(folder) if folder.is_dir() else []
+        found = folder.iterdir() if folder.is_dir() else []
         return sorted(
             name.removesuffix(".json")
-            for name in found
+            for name in (path.name for path in found)
             if name.endswith(".json") and not name.startswith(".")
         )
 

@@ -7,8 +7,9 @@
     load.embeddings("demo", "raw", **{"crops.k": 20})     # (image, view, dim)
 
 A filter is a setting and its value. Runs are those on record in the store, which `store` names, or
-ABS_ARTIFACTS, or else `artifacts/` of the project. Raises ConfigError for a setting or dataset that
-is not there, MissingInput where nothing that fits is finished.
+ABS_ARTIFACTS, or else `artifacts/` of the project: a folder, or the address of a copy in any place
+that fsspec can read, such as `s3://bucket/artifacts`. Raises ConfigError for a setting, dataset or
+place that is not there, MissingInput where nothing that fits is finished.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.addresses import opened, zarr_options
 from pipeline.config import leaves
 from pipeline.errors import AbsError, ConfigError, MissingInput, closest
 from pipeline.runs import Record, records
@@ -114,7 +116,7 @@ def attention(dataset: str, store: str | Path | None = None, **filters: Any) -> 
 
 
 def _root(store: str | Path | None) -> Path:
-    return load_settings(None).paths.store if store is None else Path(store).absolute()
+    return opened(load_settings(None).paths.place if store is None else store)
 
 
 def _matching(
@@ -122,7 +124,8 @@ def _matching(
 ) -> list[tuple[Store, Record]]:
     """The runs whose settings are those of `filters`."""
     root = _root(store)
-    known = sorted(path.name for path in root.glob("[!.]*") if (path / "runs").is_dir())
+    folders = [path for path in root.iterdir() if path.name[:1] != "."] if root.is_dir() else []
+    known = sorted(path.name for path in folders if (path / "runs").is_dir())
     if dataset is not None and dataset not in known:
         raise ConfigError(f"no run of dataset {dataset!r} in {root}; {closest(dataset, known)}")
     stores = [Store(root, name) for name in known if dataset in (None, name)]
@@ -210,4 +213,4 @@ def _varied(found: list[Record]) -> list[str]:
 def _open(artifact: Artifact, name: str) -> zarr.Array[Any]:
     import zarr
 
-    return zarr.open_array(artifact.path / f"{name}.zarr", mode="r")
+    return zarr.open_array(**zarr_options(artifact.path / f"{name}.zarr"), mode="r")

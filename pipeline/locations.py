@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from pipeline.addresses import LOCAL, is_address
 from pipeline.config import RUNTIME, Section
 from pipeline.errors import ConfigError, MissingInput
 
@@ -28,9 +29,27 @@ class Paths(Section):
     weights: Annotated[str | None, RUNTIME] = None
 
     @property
+    def place(self) -> str:
+        """Where artifacts lie: a folder, or an address that results can be read from."""
+        return self.artifacts if is_address(self.artifacts) else str(self.store)
+
+    @property
     def store(self) -> Path:
         """The folder of all artifacts; a relative one lies in the project."""
-        return (PROJECT / expand(self.artifacts)).absolute()
+        if is_address(self.artifacts):
+            raise ConfigError(
+                f"paths.artifacts: results can be read from {self.artifacts} (pipeline.load), but "
+                "units are written where a file can be replaced in one step: give a folder"
+            )
+        return (PROJECT / expand(self.artifacts.removeprefix(LOCAL))).absolute()
+
+    def absolute(self) -> Paths:
+        """The same places, wherever a process is started."""
+        given = {"artifacts": str(self.store)}
+        for name in ("data", "weights"):
+            if place := getattr(self, name):
+                given[name] = str(expand(place).absolute())
+        return self.model_copy(update=given)
 
     def memory(self, dataset: str) -> Path:
         """Where the digests of a dataset's files are remembered; without it all are read again."""

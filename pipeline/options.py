@@ -6,10 +6,21 @@ need not know how runs are made.
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
-from typing import Annotated
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine
+
+Result = TypeVar("Result")
+PANEL: dict[str, Any] = {"rich_help_panel": "Where units are done; in this process without these"}
 
 DatasetOption = Annotated[
     str, typer.Option("--dataset", "-d", help="A name in cfgs/datasets, or a YAML file.")
@@ -45,9 +56,64 @@ WhichArgument = Annotated[
 ]
 
 
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes on this machine; of several GPUs one each.", **PANEL),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Dask cluster, such as tcp://host:8786.", **PANEL),
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="This is one of N processes that share the work.", **PANEL),
+]
+WHERE = {"workers": WorkersOption, "scheduler": SchedulerOption, "part": PartOption}
+
+
+def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
+    """A command that takes an `engine`, with the options that choose one in its place."""
+
+    @wraps(command)
+    def chosen(*words: Any, **options: Any) -> Result:
+        with _engine(*(options.pop(name) for name in WHERE)) as engine:
+            return command(*words, engine=engine, **options)
+
+    hints = get_type_hints(command, localns={"Engine": Any}, include_extras=True)
+    own = [
+        each.replace(annotation=hints[each.name])
+        for each in inspect.signature(command).parameters.values()
+        if each.name != "engine"
+    ]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in WHERE.items()
+    ]
+    chosen.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+    chosen.__annotations__ = {each.name: each.annotation for each in [*own, *more]}
+    return chosen
+
+
+def _engine(workers: int | None, scheduler: str | None, part: str | None) -> Engine:
+    """Where units are done; ConfigError for what cannot be meant together."""
+    from pipeline.cluster import Cluster
+    from pipeline.engine import Part
+    from pipeline.inline import Inline
+
+    share = Part.parse(part) if part is not None else None
+    if scheduler is not None and not re.fullmatch(r"[a-z]+://\S+", scheduler):
+        raise ConfigError(f"--scheduler {scheduler!r}: write an address: tcp://host:8786")
+    if scheduler and (workers or part):
+        raise ConfigError("--scheduler: its workers share all units; leave --workers and --part")
+    if workers or scheduler:
+        return Cluster(workers, scheduler, share)
+    return Inline(share)
+
+
 def stage_command(kind: str) -> Callable[..., None]:
     """The command that makes one stage alone, from inputs that are there."""
 
+    @distributed
     def command(
         context: typer.Context,
         dataset: DatasetOption,
@@ -58,9 +124,10 @@ def stage_command(kind: str) -> Callable[..., None]:
         strict_code: StrictOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
+        engine: Engine | None = None,
     ) -> None:
         chosen = context.obj(dataset, profile, set_, weights_dir)
-        chosen.make_alone(kind, force, quiet, as_json, strict_code)
+        chosen.make_alone(kind, force, quiet, as_json, strict_code, engine)
 
     return command
 
@@ -68,6 +135,7 @@ def stage_command(kind: str) -> Callable[..., None]:
 def variants_command(kind: str) -> Callable[..., None]:
     """The same for a stage of several instances: one of them, or all."""
 
+    @distributed
     def command(
         context: typer.Context,
         dataset: DatasetOption,
@@ -79,8 +147,10 @@ def variants_command(kind: str) -> Callable[..., None]:
         strict_code: StrictOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
+        engine: Engine | None = None,
     ) -> None:
         chosen = context.obj(dataset, profile, set_, weights_dir)
-        chosen.make_alone(f"{kind}-{which}" if which else kind, force, quiet, as_json, strict_code)
+        name = f"{kind}-{which}" if which else kind
+        chosen.make_alone(name, force, quiet, as_json, strict_code, engine)
 
     return command

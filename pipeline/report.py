@@ -14,8 +14,8 @@ from rich.table import Table
 from pipeline.claims import living
 from pipeline.code import drifted
 from pipeline.errors import MissingInput
+from pipeline.inline import AHEAD
 from pipeline.methods import METHODS
-from pipeline.runner import AHEAD
 from pipeline.settings import Settings
 from pipeline.stage import Footprint, Stage
 from pipeline.store import Store

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import files
+from pipeline.addresses import elsewhere
 from pipeline.claims import Claim, claimed, living
 from pipeline.errors import Damaged, MissingInput
 from pipeline.identity import digest
@@ -86,4 +87,4 @@ def users(store: Store, stage: Stage) -> list[Claim]:
 
 
 def _running(folder: Path) -> bool:
-    return bool(living(folder / "claims"))
+    return elsewhere(folder) is None and bool(living(folder / "claims"))

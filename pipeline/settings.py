@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
+from pipeline.addresses import LOCAL, is_address
 from pipeline.config import Section, leaves
 from pipeline.datasets import DatasetConfig
 from pipeline.errors import ConfigError, closest
@@ -125,7 +126,10 @@ def load(
         field: os.environ[name] for name, field in ENVIRONMENT.items() if os.environ.get(name)
     }
     places |= {"weights": weights} if weights else {}
-    places = {field: str(expand(place).absolute()) for field, place in places.items()}
+    places = {
+        field: place if is_address(place) else str(expand(place.removeprefix(LOCAL)).absolute())
+        for field, place in places.items()
+    }
     return validate(merge(values, {"paths": places}))
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline import arrays, files
+from pipeline.addresses import elsewhere
 from pipeline.arrays import StoredArray
 from pipeline.errors import AbsError, Damaged, MissingInput
 from pipeline.flow import READERS, ahead, readers
@@ -189,8 +190,10 @@ class Artifact:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
         chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
         self._check(chosen)
-        paths: Any = [self.path / each for each in chosen]  # a list is fine, its type is not stated
-        return pd.read_parquet(paths, columns=columns)
+        system = elsewhere(self.path)
+        places: list[Any] = [self.path / each for each in chosen]
+        paths: Any = [each.path for each in places] if system else places  # as pandas takes them
+        return pd.read_parquet(paths, columns=columns, filesystem=system)
 
     def array(self, name: str) -> StoredArray:
         """An array of a finished artifact, lazily; Damaged where it is not what was written.
@@ -242,6 +245,8 @@ class Artifact:
 
     def _damaged(self, name: str, unit: str | None) -> NoReturn:
         """Forget the unit and the manifest, so that the next run makes them again; raise."""
+        if elsewhere(self.path):
+            raise Damaged(f"{self.path}: {name} is not what was written; copy it once more")
         try:
             self.forget([unit] if unit else [])
             next_ = "what is lost was marked as unfinished; run the same command again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,11 @@ from pipeline.options import (
     QuietOption,
     SetOption,
     WeightsOption,
+    distributed,
 )
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine
 
 
 class Format(StrEnum):
@@ -29,6 +33,7 @@ class Format(StrEnum):
     csv = "csv"
 
 
+@distributed
 def sweep(
     name: Annotated[
         str | None, typer.Argument(help="A name in cfgs/experiments, or a YAML file.")
@@ -49,6 +54,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is shared.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
+    engine: Engine | None = None,
 ) -> int:
     """Run every setting of an experiment, and print a table: what they share is made once."""
     from pipeline import experiments, report
@@ -73,7 +79,7 @@ def sweep(
         return 0
     if not (quiet or as_json):
         report.print_sweep(planned)
-    chosen.execute(Reporter(quiet or as_json))
+    chosen.execute(Reporter(quiet or as_json), engine)
     table = chosen.table()
     if as_json:
         rows = table.astype(object).where(table.notna(), None).to_dict("records")

@@ -20,6 +20,7 @@ from pipeline.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.engine import Engine
     from pipeline.progress import Reporter
     from stages.embeddings import ViewEmbeddings
 
@@ -114,27 +115,34 @@ class Sweep:
         """The settings without a result, and why."""
         return [{"setting": point.title, "why": why} for point, why in self.failed]
 
-    def execute(self, reporter: Reporter) -> None:
+    def execute(self, reporter: Reporter, engine: Engine | None = None) -> None:
         """Run every point; one that fails is named, and the others go on.
 
         First as far as crops, so that it can be said how many there are to embed. The largest N
         comes first: what it embeds, the others read.
         """
         largest = sorted(self.runs, key=lambda pair: -pair[1].settings.scores.n)
-        left = self._each(largest, f"{self.name}: crops", CHEAP, reporter)
+        left = self._each(largest, f"{self.name}: crops", CHEAP, reporter, engine)
         planned = self.plan()
         if planned["crops_to_embed"]:
             reporter.say(crops_of(planned))
-        self._each(left, self.name, (), reporter)
+        self._each(left, self.name, (), reporter, engine)
 
-    def _each(self, runs: Runs, title: str, kinds: tuple[str, ...], reporter: Reporter) -> Runs:
+    def _each(
+        self,
+        runs: Runs,
+        title: str,
+        kinds: tuple[str, ...],
+        reporter: Reporter,
+        engine: Engine | None,
+    ) -> Runs:
         """Run the stages of some kinds, or all, of each; those that did not fail."""
         passed = []
         with reporter.stage(title, len(runs), "settings") as advance:
             for point, run in runs:
                 stages = [stage for stage in run.stages if not kinds or stage.kind in kinds]
                 try:
-                    run.execute(stages, [], quiet=True)
+                    run.execute(stages, [], quiet=True, engine=engine)
                     passed.append((point, run))
                 except AbsError as error:
                     self.failed.append((point, str(error)))

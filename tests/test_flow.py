@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.engine import MAX_FAILURES
 from pipeline.errors import AbsError, UnitsFailed
 from pipeline.flow import ahead
 from pipeline.progress import Reporter
-from pipeline.runner import MAX_FAILURES, run_stage
+from pipeline.runner import run_stage
 from pipeline.stage import Stage, Unit, Worker
 from pipeline.store import Artifact, Store
 from tests.conftest import Runner, digests, make_all

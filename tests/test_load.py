@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline import load
 from pipeline.commands import Run
-from pipeline.errors import ConfigError, MissingInput
-from tests.conftest import Runner
+from pipeline.errors import ConfigError, Damaged, MissingInput
+from tests.conftest import Runner, said
 
 
 @pytest.fixture
@@ -86,3 +90,71 @@ def test_what_is_not_finished_is_left_out(run_of: Runner, store: Path) -> None:
     run = run_of("crops.k=7")
     (run.store.artifact(run.named("scores")[0]).path / "manifest.json").unlink()
     assert len(load.scores("tiny", "abs")) == 2 * 8
+
+
+# --- From somewhere else --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote(made: Run) -> Iterator[str]:
+    """The address of a copy that is not on this machine's file system."""
+    fsspec.filesystem("memory").put(str(made.store.root), "/bucket/artifacts", recursive=True)
+    yield "memory://bucket/artifacts"
+    fsspec.filesystem("memory").rm("/bucket", recursive=True)
+
+
+def test_a_copy_elsewhere_is_read_like_the_store(
+    made: Run, remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = str(made.store.root)
+    for read in (
+        partial(load.runs),
+        partial(load.metrics, "tiny"),
+        partial(load.per_class, "tiny"),
+        partial(load.scores, "tiny", "abs", **{"crops.k": 20}),
+        partial(load.images, "tiny"),
+        partial(load.crops, "tiny", "raw"),
+        partial(load.texts, "tiny"),
+    ):
+        found = read(store=remote)
+        assert len(found)
+        pd.testing.assert_frame_equal(found, read(store=here))
+        pd.testing.assert_frame_equal(found, read(store=f"file://{here}"))
+    for array in (partial(load.embeddings, view="raw"), load.text_embeddings, load.attention):
+        assert (array("tiny", store=remote)[:] == array("tiny", store=here)[:]).all()
+    monkeypatch.setenv("ABS_ARTIFACTS", remote)
+    assert len(load.scores("tiny")) == len(load.scores("tiny", store=here))
+
+
+def test_a_copy_is_compared_with_its_receipts_and_nothing_of_it_is_touched(
+    made: Run, remote: str
+) -> None:
+    there, key = fsspec.filesystem("memory"), made.named("scores")[0].key
+    path = f"/bucket/artifacts/tiny/scores/{key}/scores.parquet/00001.parquet"
+    content = bytearray(there.cat_file(path))
+    content[40] ^= 1
+    there.pipe_file(path, bytes(content))
+    before = there.find("/bucket", detail=False)
+    with pytest.raises(Damaged, match=r"00001\.parquet is not what was written; copy it once more"):
+        load.scores("tiny", store=remote)
+    assert len(load.metrics("tiny", store=remote))
+    assert there.find("/bucket", detail=False) == before
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("nonsense://bucket", "nonsense://bucket cannot be read: "),
+        ("memory://nowhere", "no run of dataset 'tiny' in memory://nowhere"),
+    ],
+)
+def test_an_address_that_has_nothing_is_one_line(address: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load.scores("tiny", store=address)
+
+
+def test_units_are_not_written_to_an_address(tiny: Path) -> None:
+    for words in (["run"], ["status"], ["scores"]):
+        answer = said(*words, "--dataset", tiny, ABS_ARTIFACTS="s3://bucket/artifacts")
+        assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+        assert "results can be read from s3://bucket/artifacts" in answer.stderr

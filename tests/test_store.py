@@ -20,8 +20,9 @@ import zarr
 from pipeline import files
 from pipeline.commands import Run
 from pipeline.errors import AbsError, Damaged, MissingInput, UnitsFailed
+from pipeline.inline import Pass
 from pipeline.progress import Reporter
-from pipeline.runner import _Pass, run_stage
+from pipeline.runner import run_stage
 from pipeline.stage import ArraySpec, Unit
 from pipeline.store import Artifact
 from tests.conftest import DEMO, ROOT, Runner, digests, make_all
@@ -111,8 +112,8 @@ def test_weights_that_change_while_a_stage_runs_are_noticed(run_of: Runner, tmp_
 def test_units_in_any_order_give_the_same_digests(
     run_of: Runner, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    rng, free = random.Random(seed), _Pass._free
-    monkeypatch.setattr(_Pass, "_free", lambda self, todo: free(self, rng.sample(todo, len(todo))))
+    rng, free = random.Random(seed), Pass._free
+    monkeypatch.setattr(Pass, "_free", lambda self, todo: free(self, rng.sample(todo, len(todo))))
     monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "shuffled"))
     assert make_all(run_of()) == digests(made)
 

@@ -265,7 +265,7 @@ def test_a_run_that_was_killed_while_an_array_grew_is_no_damage(
     before, large = digests(made), run_of("scores.n=7")
     large.execute(large.named("crops"), [], quiet=True)
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.runner._Pass.__call__", lambda *_: 1 / 0)
+        patch.setattr("pipeline.inline.Pass.turn", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             large.execute(large.named("embeddings-raw"), [], quiet=True)
     assert not checkup(made)

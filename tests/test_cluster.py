@@ -1,0 +1,290 @@
+"""Wherever units are done, the bytes are the same; and what dies is replaced, or said in a line.
+
+The clusters are real: `dask scheduler` and `dask worker` over TCP, and processes of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.claims import living
+from pipeline.cluster import Cluster
+from pipeline.commands import Run
+from pipeline.engine import Job, Part
+from pipeline.errors import AbsError, UnitsFailed
+from pipeline.progress import Meter, Reporter
+from pipeline.runner import Outcome, run_stage
+from pipeline.stage import Stage, row_units
+from tests import clusters
+from tests.clusters import meddled, once, started
+from tests.conftest import ROOT, Runner, digests, make_all, said
+
+ATTENTION = "stages.attention:AttentionWorker"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A scheduler and two workers, each a process of its own."""
+    with started(tmp_path_factory.mktemp("cluster")) as (found, _):
+        yield found
+
+
+@pytest.fixture
+def engine(address: str) -> Iterator[Cluster]:
+    with Cluster(None, address, None) as found:
+        yield found
+
+
+def again(run: Run, stage: Stage, engine: Cluster, reporter: Reporter | None = None) -> Outcome:
+    """Make one stage once more."""
+    run.store.artifact(stage).remove()
+    return run_stage(stage, run.store, reporter or Reporter(True), run.settings, engine)
+
+
+def aside(function: Callable[[], Any]) -> threading.Thread:
+    """Do something while a stage runs."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def worker_at(run: Run, stage: Stage) -> int:
+    """A process that is at a unit of a stage."""
+    folder = run.store.artifact(stage).path / "claims"
+    claims = once(lambda: [each for each in living(folder) if each.pid != os.getpid()])
+    return int(claims[0].pid)
+
+
+def test_workers_of_a_scheduler_make_the_same_bytes(
+    run_of: Runner, made: Run, tmp_path: Path, engine: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "other"))
+    run = run_of()
+    outcomes = run.execute(run.stages, [], quiet=True, engine=engine)
+    assert digests(run) == digests(made)
+    assert all(outcome.computed == outcome.units for outcome in outcomes)
+    makers = [run.store.open(s).ledger.receipts().values() for s in run.named("embeddings")]
+    pids = {receipt.maker["pid"] for receipts in makers for receipt in receipts}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def test_processes_of_this_machine_make_the_same_bytes_though_one_is_killed(
+    run_of: Runner, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "other"))
+    run = run_of()
+    raw = run.named("embeddings-raw")[0]
+    killer = aside(lambda: os.kill(worker_at(run, raw), signal.SIGKILL))
+    with Cluster(2, None, None) as engine:
+        run.execute(run.stages, [], quiet=True, engine=engine)
+    killer.join()
+    assert digests(run) == digests(made)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_units_go_elsewhere(
+    made: Run, address: str, engine: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, stage = digests(made), made.named("attention")[0]
+    with meddled(address, ATTENTION, seconds=0.5):
+        killer = aside(lambda: os.kill(worker_at(made, stage), signal.SIGKILL))
+        outcome = again(made, stage, engine, Reporter())
+        killer.join()
+    assert outcome.state == "computed"
+    assert digests(made) == before
+    assert "died; the" in capfd.readouterr().err
+    assert not list(made.store.artifact(stage).path.glob("failures/*"))
+
+
+def test_a_unit_that_always_fails_is_reported_and_the_others_finish(
+    made: Run, address: str, engine: Cluster
+) -> None:
+    before, stage = digests(made), made.named("attention")[0]
+    artifact = made.store.artifact(stage)
+    with (
+        meddled(address, ATTENTION, unit="00001", error="ValueError"),
+        pytest.raises(UnitsFailed, match="1 units failed, the first, 00001, with ValueError: a co"),
+    ):
+        again(made, stage, engine)
+    assert artifact.finished(stage.units(made.store)) == {"00000", "00002"}
+    told = (artifact.path / "failures" / "00001.txt").read_text()
+    assert "Traceback" in told
+    assert "a cosmic ray" in told
+    assert run_stage(stage, made.store, Reporter(True), made.settings, engine).computed == 1
+    assert digests(made) == before
+
+
+def test_a_worker_without_memory_is_replaced(made: Run, address: str, engine: Cluster) -> None:
+    before, stage = digests(made), made.named("attention")[0]
+    with meddled(address, ATTENTION, unit="00001", error="MemoryError") as client:
+        pids = set(client.run(os.getpid).values())
+        again(made, stage, engine)
+        assert once(lambda: set(client.run(os.getpid).values()) - pids)
+    assert digests(made) == before
+
+
+def test_a_worker_that_has_another_key_refuses(run_of: Runner, made: Run, engine: Cluster) -> None:
+    stage, other = made.named("crops-raw")[0], run_of("crops.k=7")
+    made.store.artifact(stage).remove()
+    with pytest.raises(AbsError, match=r"crops-raw: this worker sees other files, or runs another"):
+        run_stage(stage, made.store, Reporter(True), other.settings, engine)
+
+
+def test_an_error_that_stops_a_stage_is_one_line_and_its_exit_code(
+    made: Run, engine: Cluster
+) -> None:
+    stage = made.named("attention")[0]
+    image = next(Path(made.settings.dataset.root[0]).rglob("*.png"))
+    _ = [each.key for each in made.stages]
+    image.write_bytes(b"")
+    with pytest.raises(AbsError, match="attention: this worker sees other files") as error:
+        again(made, stage, engine)
+    assert error.value.exit_code == 1
+
+
+def test_without_a_scheduler_what_is_finished_is_kept_and_goes_on_here(
+    run_of: Runner, made: Run, tmp_path: Path
+) -> None:
+    before, stage = digests(made), made.named("attention")[0]
+    artifact = made.store.artifact(stage)
+    artifact.remove()
+    with started(tmp_path, workers=1) as (address, scheduler):
+
+        def kill() -> None:
+            once(lambda: artifact.ledger.units())
+            scheduler.kill()
+
+        with meddled(address, ATTENTION, seconds=0.5), Cluster(None, address, None) as engine:
+            killer = aside(kill)
+            with pytest.raises(AbsError, match=f"the scheduler at {address} is gone; finished"):
+                again(made, stage, engine)
+            killer.join()
+    assert artifact.finished(stage.units(made.store))
+    outcome = run_stage(stage, made.store, Reporter(True), made.settings)
+    assert outcome.computed < 3
+    assert digests(made) == before
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(
+    made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cluster.PATIENCE", 1)
+    nowhere = f"tcp://127.0.0.1:{clusters.free_port()}"
+    with Cluster(None, nowhere, None) as engine, pytest.raises(AbsError, match="no scheduler ans"):
+        again(made, made.named("crops-raw")[0], engine)
+
+
+def test_a_cluster_is_not_started_for_what_is_there(made: Run) -> None:
+    with Cluster(None, "tcp://nowhere:1", None) as engine:
+        outcomes = made.execute(made.stages, [], quiet=True, engine=engine)
+    assert {outcome.state for outcome in outcomes} == {"cached"}
+
+
+# --- Options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["", "3", "0/3", "4/3", "1/0", "-1/3", "1/3/5", "a/b", "1.0/3"])
+def test_a_part_that_is_none_is_refused(tiny: Path, part: str) -> None:
+    answer = said("run", "--dataset", tiny, f"--part={part}")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == f"abs: --part {part!r}: write the number of a part and how many: 3/16\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--scheduler", "tcp://a:1", "--workers", "2"],
+        ["--scheduler", "tcp://a:1", "--part", "1/2"],
+        ["--scheduler", ""],
+        ["--scheduler", "host:8786"],
+        ["--workers", "0"],
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(tiny: Path, words: list[str]) -> None:
+    for command in (["run"], ["scores"], ["embeddings", "raw"], ["sweep", "--over", "crops.k=5"]):
+        answer = said(*command, "--dataset", tiny, *words)
+        assert answer.returncode == 2
+        assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("count", "of"), [(10, 3), (3, 5), (1, 2), (0, 2), (7, 1)])
+def test_parts_share_units_and_each_comes_to_all_of_them(count: int, of: int) -> None:
+    units = row_units(count, 1)
+    shares = [Part(number, of).order(units) for number in range(1, of + 1)]
+    firsts = [name for i, share in enumerate(shares) for name in share[: len(units[i::of])]]
+    assert sorted(unit.name for unit in firsts) == [unit.name for unit in units]
+    assert all(sorted(share, key=lambda u: u.name) == units for share in shares)
+
+
+def test_progress_tells_units_and_workers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter("embeddings-raw", 40, "crops", units=4)
+    monkeypatch.setattr("pipeline.progress.time.perf_counter", lambda: meter.started + 2.0)
+    meter.add(10, "a")
+    meter.add(20, "b")
+    told = "2 of 4 units, 30 of 40 crops, 15.0/s (2 workers: 5.0, 10.0), 0:00:01 left"
+    assert meter.text() == told
+    for number in range(5):
+        meter.add(1, f"c{number}")
+    assert "(7 workers: 0.5 to 10.0 each)" in meter.text()
+
+
+def test_a_recipe_is_all_a_worker_needs(run_of: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.cluster import recipe_of
+
+    run = run_of("runtime.threads=0", "scores.methods=null")
+    monkeypatch.chdir("/")
+    for stage in run.stages:
+        found, store = recipe_of(Job(stage, run.store, run.settings)).prepared()
+        assert (found.key, store) == (stage.key, run.store)
+
+
+# --- Arrays of tasks ----------------------------------------------------------------------------
+
+
+def tasks(tiny: Path, numbers: list[int], **environment: str) -> list[subprocess.Popen[str]]:
+    """The script as Slurm runs it: a task each, all at once."""
+    words = ["bash", str(ROOT / "docs" / "abs-array.sbatch"), "--dataset", str(tiny)]
+    array = {"SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_CPUS_PER_TASK": "1"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    common = {**clusters.environment(), **array, "PATH": path, "SLURM_SUBMIT_DIR": str(ROOT)}
+    return [
+        subprocess.Popen(
+            [*words, "--set", "scores.n=4 layout.images=1"],
+            env={**common, "SLURM_ARRAY_TASK_ID": str(number), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in numbers
+    ]
+
+
+def test_an_array_of_tasks_makes_the_same_bytes_though_one_is_killed(
+    run_of: Runner, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("layout.images=1")
+    first, *others = tasks(tiny, [5, 6, 7])
+    once(lambda: list(run.store.folder.glob("attention/*/ledger/*.json")))
+    first.kill()
+    said_by = [task.communicate(timeout=300) for task in others]
+    assert [task.returncode for task in others] == [0, 0], said_by
+    assert all(": done, " in err for _, err in said_by)
+    shared = digests(run)
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "alone"))
+    alone = run_of("layout.images=1")
+    assert make_all(alone) == shared
+
+
+def test_the_script_says_how_it_is_submitted(tiny: Path) -> None:
+    (task,) = tasks(tiny, [1], SLURM_ARRAY_TASK_ID="")
+    assert "submit this as an array" in task.communicate(timeout=60)[1]
+    assert task.returncode == 1
