@@ -116,6 +116,11 @@ def checksum(path: Path) -> str:
     return _sha256(path)[:32]
 
 
+def checksum_of(content: bytes) -> str:
+    """The same of bytes that were read."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Alone among the processes of this machine, for as long as the block runs."""

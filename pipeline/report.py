@@ -259,7 +259,7 @@ def print_waste(rows: list[dict[str, Any]], deleted: bool) -> None:
 
 def print_sweep(planned: Mapping[str, Any]) -> None:
     """What the runs of a sweep share, and what is to do."""
-    from pipeline.sweeps import crops_of
+    from pipeline.sharing import told
 
     table = Table("stage", box=None, pad_edge=False)
     for name in ("artifacts", "there", "units to do", "crops to embed", "writes"):
@@ -272,7 +272,7 @@ def print_sweep(planned: Mapping[str, Any]) -> None:
         table.add_row(row["stage"], *cells, _known(row["writes"], size))
     print(f"{planned['experiment']}: {planned['runs']} runs")
     _print(table)
-    print(crops_of(planned))
+    print(told(*(planned[f"crops_{name}"] for name in ("asked", "to_embed", "at_most"))))
 
 
 def print_table(table: Any, path: Any) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pipeline import sharing
 from pipeline.commands import Run
 from pipeline.datasets import Dataset
 from pipeline.errors import AbsError, ConfigError, MissingInput
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from pipeline.engine import Engine
     from pipeline.progress import Reporter
-    from stages.embeddings import ViewEmbeddings
 
 CHEAP = ("index", "attention", "crops")
 """Stages that say which crops there are; next to nothing beside encoding them."""
@@ -82,17 +82,6 @@ class Sweep:
         """Where everything of the dataset lies."""
         return self.runs[0][1].store
 
-    @property
-    def stages(self) -> list[tuple[str, list[tuple[Run, Stage]]]]:
-        """Each distinct artifact once, by stage: of those that differ in N alone the largest."""
-        found: dict[str, dict[str, tuple[Run, Stage]]] = {}
-        for _, run in self.runs:
-            for stage in run.stages:
-                known = found.setdefault(stage.name, {}).get(stage.key)
-                if known is None or _views(stage) > _views(known[1]):
-                    found[stage.name][stage.key] = run, stage
-        return [(name, list(stages.values())) for name, stages in found.items()]
-
     def plan(self) -> dict[str, Any]:
         """What the runs share, and how much of it is still to do.
 
@@ -100,12 +89,13 @@ class Sweep:
         in no artifact yet, and at most, all of them. None where a stage before has to be run to
         know.
         """
-        rows = [_shared(name, stages) for name, stages in self.stages]
+        stages = sharing.distinct_stages(run for _, run in self.runs)
+        rows = [_shared(name, each) for name, each in stages.items()]
         return {
             "experiment": self.name,
             "runs": len(self.runs),
             "stages": rows,
-            "crops_asked": sum(map(_asked, (run for _, run in self.runs))),
+            "crops_asked": sum(sharing.crops_asked(run) for _, run in self.runs),
             "crops_to_embed": _sum(row["crops"] for row in rows),
             "crops_at_most": _sum(row["crops_at_most"] for row in rows),
             "failed": self.failures(),
@@ -123,9 +113,11 @@ class Sweep:
         """
         largest = sorted(self.runs, key=lambda pair: -pair[1].settings.scores.n)
         left = self._each(largest, f"{self.name}: crops", CHEAP, reporter, engine)
-        planned = self.plan()
-        if planned["crops_to_embed"]:
-            reporter.say(crops_of(planned))
+        stages = sharing.distinct_stages(run for _, run in left).values()
+        embed = sharing.crops_to_embed(self.store, [stage for each in stages for _, stage in each])
+        if embed:
+            asked = sum(sharing.crops_asked(run) for _, run in left)
+            reporter.say(sharing.told(asked, embed, None))
         self._each(left, self.name, (), reporter, engine)
 
     def _each(
@@ -197,32 +189,6 @@ def _number(sweep: Sweep, point: Point) -> int:
     return sweep.experiment.grids.index(point.grid)
 
 
-def _views(stage: Stage) -> int:
-    """Crops of each image that an artifact is asked for."""
-    views = getattr(stage, "views", stage)
-    return int(getattr(views, "count", 0))
-
-
-def _asked(run: Run) -> int:
-    """Crops that a run's methods read."""
-    index = run.named("index")[0]
-    images = len(index.dataset.samples)  # type: ignore[attr-defined]
-    counts = run.settings.views
-    return images * sum(count for name, count in counts.items() if name != "image")
-
-
-def crops_of(planned: Mapping[str, Any]) -> str:
-    """`Crops asked for: 21,000; to embed: 6,300 (30%)`"""
-    asked, embed, most = (planned[f"crops_{n}"] for n in ("asked", "to_embed", "at_most"))
-    if embed is not None:
-        told = f"{embed:,} ({embed / max(asked, 1):.0%})"
-    elif most is not None:
-        told = f"{most:,} at most, and fewer where settings draw alike"
-    else:
-        told = "not known before the stages above have run"
-    return f"Crops asked for: {asked:,}; to embed: {told}"
-
-
 def _sum(counts: Iterable[int | None]) -> int | None:
     found = list(counts)
     return None if None in found else sum(count or 0 for count in found)
@@ -250,35 +216,7 @@ def _shared(name: str, stages: list[tuple[Run, Stage]]) -> dict[str, Any]:
         "artifacts": len(stages),
         "there": len(there),
         "units": units if known else None,
-        "crops": _to_embed(run.store, left),
-        "crops_at_most": _at_most(run.store, left),
+        "crops": sharing.crops_to_embed(run.store, left),
+        "crops_at_most": sharing.crops_at_most(run.store, left),
         "writes": writes if known else None,
     }
-
-
-def _to_embed(store: Store, stages: list[Stage]) -> int | None:
-    """Distinct views; None before they are drawn."""
-    from pipeline.known_views import still_to_embed
-
-    try:
-        return still_to_embed(store, _of_views(stages))
-    except AbsError:
-        return None
-
-
-def _at_most(store: Store, stages: list[Stage]) -> int | None:
-    """All views of units that are not there; None before it is known how many these are."""
-    try:
-        return sum(
-            int(unit.rows.stop - unit.rows.start) * stage.views.shape(store)[1]
-            for stage in _of_views(stages)
-            for unit in store.artifact(stage).unfinished(stage.units(store))
-        )
-    except AbsError:
-        return None
-
-
-def _of_views(stages: list[Stage]) -> list[ViewEmbeddings]:
-    from stages.embeddings import ViewEmbeddings
-
-    return [stage for stage in stages if isinstance(stage, ViewEmbeddings)]

@@ -7,12 +7,13 @@ every image, and is embedded unit by unit.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config import MAX_SEED, RUNTIME, Section
+from pipeline.config import MAX_SEED, RUNTIME, Section, leaves
 from pipeline.stage import Stage
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ WINDOW = [f"window_{end}" for end in ENDS]
 @dataclass(frozen=True)
 class ViewSet(Stage):
     """A stage that writes a table of views."""
+
+    common: ClassVar[tuple[str, ...]] = ()
+    """Settings, by dotted name, in which two of a kind must agree to have views in common, unit by
+    unit."""
+
+    def alike(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """Their values in an identity."""
+        known = dict(leaves(identity.get("config", {}), ""))
+        return {name: known.get(name) for name in self.common}
 
     @abstractmethod
     def shape(self, store: Store) -> tuple[int, int]:

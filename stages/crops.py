@@ -81,6 +81,7 @@ class RawCrops(_Drawn):
 
     version: ClassVar[int] = 3
     variant = "raw"
+    common = ("crop_block", "config.seed")
 
     def worker(self, store: Store) -> Worker:
         """Open the maps."""
@@ -99,6 +100,7 @@ class FeatureCrops(_Drawn):
 
     version: ClassVar[int] = 3
     variant = "feature"
+    common = ("crop_block",)
 
     def worker(self, store: Store) -> Worker:
         """Open the maps."""
@@ -139,6 +141,7 @@ class SquareCrops(_Drawn):
     config: SquaresConfig
 
     variant = "squares"
+    common = ("crop_block", "config.seed")
 
     def worker(self, store: Store) -> Worker:
         """Nothing but the image sizes."""

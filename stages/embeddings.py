@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.models.clip import Clip
-    from pipeline.store import Artifact, Store
+    from pipeline.store import Store
 
 
 class RawConfig(Section):
@@ -132,13 +132,12 @@ class ViewEmbeddings(_Embeddings):
     def _each(self, store: Store) -> int:
         return self.views.shape(store)[1]
 
-    def _views(self, store: Store, maker: dict[str, Any]) -> Views:
+    def _known(self, store: Store) -> KnownViews:
         """What the units show, and where to look for what is embedded already."""
         from pipeline.code import code_of
 
         found = list(sources(store, self, self.views))
-        known = KnownViews(found, self.columns, {"code": code_of(self), **maker})
-        return Views(store.open(self.views), known)
+        return KnownViews(store.open(self.views), self.columns, found, code_of(self))
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class BoxEmbeddings(ViewEmbeddings):
         """Load CLIP and open the boxes."""
         clip, images = self._load(store)
         array = self._array(store, *self.views.shape(store))
-        return BoxWorker(clip, array, images, self._views(store, clip.facts), self.config)
+        return BoxWorker(clip, array, images, self._known(store), self.config)
 
 
 @dataclass(frozen=True)
@@ -189,20 +188,8 @@ class WindowEmbeddings(ViewEmbeddings):
         """Load CLIP and open the windows."""
         clip, images = self._load(store)
         array = self._array(store, *self.views.shape(store))
-        views, layer = self._views(store, clip.facts), self.config.layer % self.clip.layers
-        return WindowWorker(clip, array, images, views, self.config, layer)
-
-
-@dataclass(frozen=True)
-class Views:
-    """The views of a stage, and those that are embedded already."""
-
-    table: Artifact
-    known: KnownViews
-
-    def ask(self, unit: Unit, dim: int) -> Asked:
-        """The views of a unit, with the vectors that are known."""
-        return self.known.ask(unit, self.table.table("crops", unit), dim)
+        layer = self.config.layer % self.clip.layers
+        return WindowWorker(clip, array, images, self._known(store), self.config, layer)
 
 
 @dataclass
@@ -245,14 +232,14 @@ class ImageWorker(_ClipWorker):
 class _ViewWorker(_ClipWorker):
     """Embeds views that no other artifact has, each distinct one of an image once."""
 
-    views: Views
+    known: KnownViews
 
     def trust_nothing(self) -> None:
         """Look for no view elsewhere."""
-        self.views = replace(self.views, known=replace(self.views.known, sources=()))
+        self.known = replace(self.known, sources=())
 
     def _ask(self, unit: Unit) -> Asked:
-        return self.views.ask(unit, self.array.shape[-1])
+        return self.known.ask(unit, self.array.shape[-1], self.facts())
 
 
 @dataclass
@@ -262,12 +249,13 @@ class BoxWorker(_ViewWorker):
     config: RawConfig
 
     def read(self, unit: Unit) -> tuple[Asked, list[Tensor]]:
-        """What is missing of each image, shown and preprocessed: uint8 (n, 3, side, side)."""
+        """What is lacking of each image, shown and preprocessed: uint8 (n, 3, side, side)."""
         asked = self._ask(unit)
         if not asked.missing.any():
             return asked, []
-        boxes = ((image, asked.places(i)) for i, image in enumerate(self.images.block(unit.rows)))
-        return asked, [self._show(image, places) for image, places in boxes if len(places)]
+        rows, images = asked.lacking, enumerate(self.images.block(unit.rows))
+        boxes = ((image, rows[rows[:, 0] == i, 1:]) for i, image in images)
+        return asked, [self._show(image, of_image) for image, of_image in boxes if len(of_image)]
 
     def _show(self, image: Any, boxes: np.ndarray) -> Tensor:
         import torch
@@ -300,16 +288,19 @@ class WindowWorker(_ViewWorker):
     _tokens: dict[str, Any] = field(default_factory=dict)
 
     def read(self, unit: Unit) -> tuple[Asked, Tensor | None]:
-        """The images if anything of them is missing, preprocessed: uint8 (n, 3, side, side)."""
+        """The images if anything of them is lacking, preprocessed: uint8 (n, 3, side, side)."""
         asked = self._ask(unit)
         return asked, self._whole(unit.rows) if asked.missing.any() else None
 
     def compute(self, unit: Unit, inputs: tuple[Asked, Tensor | None]) -> dict[str, Any]:
         """The remaining blocks over each window."""
+        import torch
+
         asked, images = inputs
         if images is not None:
-            tokens = enumerate(self._tokens_of(unit, images))
-            asked.fill(np.concatenate([self._embed(each, asked.places(i)) for i, each in tokens]))
+            tokens, rows = self._tokens_of(unit, images), torch.from_numpy(asked.lacking)
+            more = self.layer, self.config.prompt, self.config.gain
+            asked.fill(half(self.clip.encode_windows(tokens, rows, *more)))
         return {"embeddings": asked.all()}
 
     def _tokens_of(self, unit: Unit, images: Tensor) -> Any:
@@ -318,15 +309,6 @@ class WindowWorker(_ViewWorker):
         if block not in self._tokens:
             self._tokens = {block: self.clip.tokens_before(images, self.layer)}
         return self._tokens[block]
-
-    def _embed(self, tokens: Tensor, windows: np.ndarray) -> np.ndarray:
-        import torch
-
-        if not len(windows):
-            return np.zeros((0, self.array.shape[-1]), np.float16)
-        chosen, config = torch.from_numpy(windows), self.config
-        found = self.clip.encode_windows(tokens, chosen, self.layer, config.prompt, config.gain)
-        return half(found)
 
 
 def half(vectors: Any) -> np.ndarray:

@@ -366,8 +366,9 @@ def encoders(case: Case, pairs: int) -> Iterator[Row]:
     last, generator = len(clip._blocks) - 1, np.random.default_rng(0)
     sides = generator.choice([7, 9, 11, 13], N)
     corners = (generator.random((2, N)) * (15 - sides)).astype(int)
-    windows = torch.from_numpy(np.stack([*corners, *(corners + sides)], axis=1))
-    tokens = clip.tokens_before(pixels[:1], last)[0]
+    ends = [np.zeros(N, int), *corners, *(corners + sides)]
+    windows = torch.from_numpy(np.stack(ends, axis=1))
+    tokens = clip.tokens_before(pixels[:1], last)
     row = compared(
         f"{N} feature crops beyond the blocks before, against one plain forward",
         lambda: clip.encode_windows(tokens, windows, last, "crop", 2.0),

@@ -13,8 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline.commands import Run
-from pipeline.known_views import Asked, still_to_embed
+from pipeline.experiments import Experiment, Grid
+from pipeline.known_views import Asked
 from pipeline.models.clip import Clip
+from pipeline.progress import Reporter
+from pipeline.sharing import crops_to_embed
+from pipeline.sweeps import Sweep
 from pipeline.views import BOX, WINDOW
 from tests.conftest import Runner, make_all
 
@@ -32,9 +36,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         counts["embeddings-raw"] += len(images) if full else 0
         return whole(self, images, full)
 
-    def encode_windows(self: Clip, tokens: Any, places: Any, *more: Any) -> Any:
-        counts["embeddings-feature"] += len(places)
-        return windows(self, tokens, places, *more)
+    def encode_windows(self: Clip, tokens: Any, rows: Any, *more: Any) -> Any:
+        counts["embeddings-feature"] += len(rows)
+        return windows(self, tokens, rows, *more)
 
     monkeypatch.setattr(Clip, "encode_images", encode_images)
     monkeypatch.setattr(Clip, "encode_windows", encode_windows)
@@ -48,6 +52,15 @@ def views_of(run: Run, name: str) -> pd.DataFrame:
     table = run.store.open(stage.views).table("crops")  # type: ignore[attr-defined]
     block = stage.views.shape(run.store)[1]  # type: ignore[attr-defined]
     return table.assign(block=table["crop"] // block)[["block", "image", *columns]]
+
+
+def draw(run: Run) -> None:
+    """As far as crops."""
+    run.execute([s for s in run.stages if s.kind in ("index", "attention", "crops")], [], True)
+
+
+def planned_of(runs: list[Run], name: str) -> int | None:
+    return crops_to_embed(runs[0].store, [run.named(name)[0] for run in runs])
 
 
 def distinct(tables: list[pd.DataFrame]) -> int:
@@ -68,30 +81,86 @@ def test_a_run_after_others_has_the_bytes_of_a_run_alone(
     runs = [run_of(*common, *each) for each in changes]
     digests = []
     for run in runs:
-        run.execute([s for s in run.stages if s.kind in ("index", "attention", "crops")], [], True)
-    planned = {n: still_to_embed(runs[0].store, [r.named(n)[0] for r in runs]) for n in EMBEDDED}  # type: ignore[misc]
+        draw(run)
+    planned = {name: planned_of(runs, name) for name in EMBEDDED}
     for run in runs:
         digests.append(make_all(run))
     assert encoded == planned
     for name in EMBEDDED:
         tables = [views_of(run, name) for run in runs]
         assert planned[name] == distinct(tables) < sum(map(len, tables))
-        left = still_to_embed(runs[0].store, [r.named(name)[0] for r in runs])  # type: ignore[misc]
-        assert left == 0
+        assert planned_of(runs, name) == 0
     for number, each in enumerate(changes):
         monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / f"alone-{number}"))
         assert make_all(run_of(*common, *each)) == digests[number]
 
 
 def test_what_is_half_finished_counts_for_what_it_has(
-    run_of: Runner, monkeypatch: pytest.MonkeyPatch
+    run_of: Runner, encoded: dict[str, int]
 ) -> None:
+    """Crops are drawn for more than was embedded, and for more than is asked."""
     make_all(run_of("scores.n=2"))
+    draw(run_of("scores.n=8"))
+    draw(run_of("scores.n=8", "crops.alpha=0.4"))
+    before, other = encoded["embeddings-raw"], run_of("scores.n=4", "crops.alpha=0.4")
+    planned = planned_of([other], "embeddings-raw")
+    make_all(other)
+    assert encoded["embeddings-raw"] - before == planned
     more = run_of("scores.n=4")
-    more.execute([stage for stage in more.stages if stage.kind == "crops"], [], True)
-    raw = more.named("embeddings-raw")[0]
     table = views_of(more, "embeddings-raw")
-    assert still_to_embed(more.store, [raw]) == distinct([table[table["block"] == 1]])  # type: ignore[list-item]
+    block = distinct([table[table["block"] == 1]])
+    taken = planned_of([more], "embeddings-raw")
+    assert taken is not None
+    assert 0 < taken < block
+
+
+def test_units_of_an_artifact_that_is_not_finished_are_lent_too(
+    run_of: Runner, encoded: dict[str, int]
+) -> None:
+    first, second = run_of("scores.n=4"), run_of("scores.n=4", "crops.alpha=0.4")
+    draw(second)
+    make_all(first)
+    artifact = first.store.artifact(first.named("embeddings-raw")[0])
+    (artifact.path / "manifest.json").unlink()
+    artifact.ledger.forget("00000-001")
+    before, planned = encoded["embeddings-raw"], planned_of([second], "embeddings-raw")
+    make_all(second)
+    assert encoded["embeddings-raw"] - before == planned
+    views = views_of(second, "embeddings-raw")
+    assert planned is not None
+    assert planned < distinct([views])
+
+
+@pytest.mark.parametrize("blocks", [(2, 4), (4, 2)])
+def test_blocks_of_another_size_are_not_mistaken(
+    run_of: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int]
+) -> None:
+    common = ("scores.n=12", "windows.encode=drawn")
+    for block in blocks:
+        made = make_all(run_of(*common, f"layout.crops={block}"))
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "alone"))
+    assert make_all(run_of(*common, f"layout.crops={blocks[1]}")) == made
+
+
+def test_looking_for_views_changes_nothing_of_another_artifact(run_of: Runner) -> None:
+    """Embeddings of four crops, whose table of crops has been made again for two."""
+    first = run_of("scores.n=4")
+    make_all(first)
+    crops = first.store.artifact(first.named("crops-raw")[0])
+    crops.remove()
+    draw(run_of("scores.n=2"))
+    before = {path: path.read_bytes() for path in crops.path.rglob("*.json")}
+    make_all(run_of("scores.n=4", "crops.alpha=0.4"))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_setting_that_failed_is_not_planned_for(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = {"over": {"crops.layer": [-1, -99]}}
+    sweep = Sweep.of("any", str(tiny), Experiment(set=["scores.n=4"], grids=[Grid(**grid)]))
+    sweep.execute(Reporter(False))
+    assert "Crops asked for: 64; to embed: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["seed", "batch size", "damage", "other images' prompt"])
@@ -137,24 +206,22 @@ def test_verifying_deeply_embeds_anew(run_of: Runner, encoded: dict[str, int]) -
         min_size=1,
         max_size=4,
     ),
-    known=st.sets(st.integers(0, 19)),
+    lent=st.lists(st.tuples(st.integers(0, 3), *[st.integers(0, 2)] * 4), max_size=30),
 )
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_every_view_gets_the_vector_of_its_own_place(
-    places: list[list[tuple[int, ...]]], known: set[int]
+    places: list[list[tuple[int, ...]]], lent: list[tuple[int, ...]]
 ) -> None:
-    """A vector that tells its image and place, some of them known before."""
+    """A vector that tells its image and place; some are lent, some of these more than once."""
 
-    def vector(row: Any) -> list[float]:
-        return [float(sum(int(x) * 3**i for i, x in enumerate(row)))]
+    def vectors(rows: np.ndarray) -> np.ndarray:
+        return rows @ 3 ** np.arange(5)[:, None].astype(float)
 
-    asked = Asked.of(np.array(places), dim=1)
-    rows = [tuple(row) for row in asked.distinct.tolist()]
-    assert len(rows) == len({(i, place) for i, each in enumerate(places) for place in each})
-    for i in known & set(range(len(rows))):
-        asked.vectors[i] = vector(rows[i])
-    made = [vector((i, *place)) for i in range(len(places)) for place in asked.places(i).tolist()]
-    if made:
-        asked.fill(np.array(made))
-    expected = [[vector((i, *place)) for place in each] for i, each in enumerate(places)]
-    assert np.array_equal(asked.all(), np.array(expected))
+    images, rows = len(places), [(i, *place) for i, each in enumerate(places) for place in each]
+    asked = Asked.of(np.array(rows), images, dim=1)
+    assert asked.distinct.tolist() == sorted(map(list, set(rows)))
+    theirs = np.array(lent).reshape(-1, 5)
+    asked.borrow(theirs, vectors(theirs))
+    assert set(map(tuple, asked.lacking.tolist())) == set(rows) - set(lent)
+    asked.fill(vectors(asked.lacking))
+    assert np.array_equal(asked.all().reshape(-1, 1), vectors(np.array(rows)))

@@ -42,7 +42,7 @@ def noise(count: int, side: int = 224) -> Tensor:
 def test_half_precision_stays_near_single(tmp_path: Path, name: str) -> None:
     """Whole images, windows of the last block and of one before it, and texts."""
     half, single = (loaded(tmp_path, each) for each in (name, "float32"))
-    images, windows = noise(3), torch.tensor([[0, 0, 7, 7], [1, 2, 5, 6]])
+    images, rows = noise(3), torch.tensor([[0, 0, 0, 7, 7], [0, 1, 2, 5, 6], [2, 1, 2, 5, 6]])
     assert half._blocks[0].attn.in_proj_weight.dtype == getattr(torch, name)
     assert half._blocks[-1].attn.in_proj_weight.dtype == torch.float32
     pairs = [
@@ -50,9 +50,9 @@ def test_half_precision_stays_near_single(tmp_path: Path, name: str) -> None:
         (half.encode_texts(["a bird", "wings"]), single.encode_texts(["a bird", "wings"])),
     ]
     for layer in (half._visual.transformer.layers - 1, 1):
-        tokens = [clip.tokens_before(images, layer)[0] for clip in (half, single)]
+        tokens = [clip.tokens_before(images, layer) for clip in (half, single)]
         cut = [
-            clip.encode_windows(own, windows, layer, "crop", 2.0)
+            clip.encode_windows(own, rows, layer, "crop", 2.0)
             for clip, own in zip((half, single), tokens, strict=True)
         ]
         pairs.append((cut[0], cut[1]))
@@ -131,6 +131,45 @@ def batches_of(size: int) -> Batches:
 def test_the_device_decides_how_many_images_a_batch_has() -> None:
     assert [Batches(Runtime(), torch.device(name)).size for name in ("cpu", "meta")] == [16, 256]
     assert batches_of(7).size == 7
+
+
+def test_full_batches_are_all_of_one_size_a_multiple_of_16_on_a_cpu() -> None:
+    sizes = []
+
+    def model(batch: Tensor) -> Tensor:
+        sizes.append(len(batch))
+        return batch * 2
+
+    values = torch.arange(40)
+    assert torch.equal(batches_of(7)(model, values, full=True), values * 2)
+    assert sizes == [16, 16, 16]
+    sizes.clear()
+    batches_of(7)(model, values)
+    assert sizes == [7, 7, 7, 7, 7, 5]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("size", [5, 16])
+def test_a_vector_does_not_depend_on_what_it_is_encoded_with(
+    tmp_path: Path, precision: str, size: int
+) -> None:
+    """To the bit: at another place, among others, and as one of fewer. Whole images, and windows
+    of the last block and of the one before it."""
+    clip = loaded(tmp_path, precision)
+    clip._in_batches.size = size
+    images = noise(20)
+    vectors = clip.encode_images(images, full=True)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(clip.encode_images(images[order], full=True), vectors[order])
+    assert torch.equal(clip.encode_images(images[3:10], full=True), vectors[3:10])
+    ends = [(i, j, k, m) for i in (0, 2) for j in (0, 1) for k in (4, 7) for m in (3, 6)]
+    rows = torch.tensor([(image, *end) for image in range(3) for end in ends])
+    for layer in (len(clip._blocks) - 1, len(clip._blocks) - 2):
+        tokens = clip.tokens_before(images[:3], layer)
+        all_of_them = clip.encode_windows(tokens, rows, layer, "crop", 2.0).half()
+        some = torch.arange(1, len(rows), 3)
+        few = clip.encode_windows(tokens, rows[some], layer, "crop", 2.0).half()
+        assert torch.equal(few, all_of_them[some])
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(

@@ -6,8 +6,10 @@ values are folded away.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
@@ -27,6 +29,13 @@ class Marks:
     def empty(self) -> bool:
         """Whether nothing is changed."""
         return self.gain is None and self.bias is None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Marks]) -> Marks:
+        """Those of several sequences; either all of them have one, or none."""
+        gains = [part.gain for part in parts if part.gain is not None]
+        biases = [part.bias for part in parts if part.bias is not None]
+        return cls(torch.cat(gains) if gains else None, torch.cat(biases) if biases else None)
 
 
 UNMARKED = Marks()

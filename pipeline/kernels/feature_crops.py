@@ -7,6 +7,7 @@ through the remaining blocks with the image's own class token in front.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -26,6 +27,12 @@ class Sequences:
 
     tokens: Tensor
     marks: Marks = UNMARKED
+
+    @classmethod
+    def joined(cls, parts: Sequence[Sequences]) -> Sequences:
+        """Several as one, marked alike."""
+        marks = Marks.joined([part.marks for part in parts])
+        return cls(torch.cat([part.tokens for part in parts]), marks)
 
 
 def encode_windows(

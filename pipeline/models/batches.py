@@ -28,33 +28,39 @@ class Batches:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The device and the batch size: other ones may round otherwise."""
-        found = {"device": name_of(self._device), "batch_size": self.size}
-        return found | ({"threads": torch.get_num_threads()} if self._device.type == "cpu" else {})
+        """The device, torch and the batch size: other ones may round otherwise."""
+        found: dict[str, Any] = {"device": name_of(self._device), "torch": torch.__version__}
+        found["batch_size"] = self.size
+        if self._device.type != "cpu":
+            return found
+        kind = torch.backends.cpu.get_cpu_capability()
+        return found | {"threads": torch.get_num_threads(), "instructions": kind}
 
     def __call__(
         self, function: Callable[[Tensor], Tensor], values: Tensor, full: bool = False
     ) -> Tensor:
         """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many.
 
-        full: the last batch is filled up with copies of its last row, so that what comes of a row
-        does not depend on how many there are. Of batches of one size it does not depend on the
-        others: sums are made in the same order for each row.
+        full: all batches are of one size, the last filled up with copies of its last row, so that
+        what comes of a row does not depend on how many there are. On a CPU the size is a multiple
+        of 16, with which it does not depend on its place in a batch either: threads share out
+        whole rows of products.
         """
         parts, start = [], 0
         while start < len(values):
-            batch = values[start : start + self.size]
-            part = self._try(function, self._filled(batch) if full else batch)
+            size = self._whole if full else self.size
+            batch = values[start : start + size]
+            part = self._try(function, _filled(batch, size) if full else batch)
             if part is None:
                 self._halve()  # out here, where nothing holds what the failed batch had
             else:
                 parts.append(part[: len(batch)])
-                start += self.size
+                start += size
         return torch.cat(parts)
 
-    def _filled(self, batch: Tensor) -> Tensor:
-        lacking = self.size - len(batch)
-        return torch.cat([batch, batch[-1:].expand(lacking, *batch.shape[1:])])
+    @property
+    def _whole(self) -> int:
+        return -(-self.size // 16) * 16 if self._device.type == "cpu" else self.size
 
     @staticmethod
     def _try(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
@@ -69,6 +75,10 @@ class Batches:
         self.size //= 2
         torch.cuda.empty_cache()
         Reporter().say(f"out of memory on the device: going on with runtime.batch_size={self.size}")
+
+
+def _filled(batch: Tensor, size: int) -> Tensor:
+    return torch.cat([batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])])
 
 
 class Normalise:

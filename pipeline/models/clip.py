@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,12 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from pipeline.errors import AbsError
 from pipeline.kernels.blocks import all_tokens_after
-from pipeline.kernels.feature_crops import Sequences, encode_windows, finish
+from pipeline.kernels.feature_crops import (
+    Sequences,
+    encode_windows,
+    finish,
+    prompt_windows,
+)
 from pipeline.kernels.prompt_names import FeaturePrompt
 from pipeline.kernels.resize import Resizer
 from pipeline.models import weights
@@ -96,20 +102,28 @@ class Clip:
 
     @torch.inference_mode()
     def encode_windows(
-        self, tokens: Tensor, windows: Tensor, layer: int, prompt: FeaturePrompt, gain: float
+        self, tokens: Tensor, rows: Tensor, layer: int, prompt: FeaturePrompt, gain: float
     ) -> Tensor:
-        """Windows (n, 4) of an image's tokens that enter block `layer`: (n, dim)
+        """Windows of images' tokens that enter block `layer`: (images, ...) and (n, 5) to (n, dim).
 
-        A vector does not depend on the other windows: of the last block, where they share almost
-        all that is to be done, because it is worked out in float64 and rounded.
+        rows: the image, then the window; by image. A vector does not depend on the other windows:
+        of the last block, where those of an image share almost all that is to be done, because it
+        is worked out in float64 and rounded; before, because batches are full.
         """
         if prompt == "crop" and layer in (-1, len(self._blocks) - 1):
-            return _unit(encode_windows(self._exact_end, tokens, windows, layer))
+            found = [
+                encode_windows(self._exact_end, tokens[i], windows, layer)
+                for i, windows in _by_image(rows)
+            ]
+            return _unit(torch.cat(found))
 
         def vectors(batch: Tensor) -> Tensor:
-            return encode_windows(self._visual, tokens, batch, layer, prompt, gain)
+            parts = [
+                prompt_windows(tokens[i], windows, prompt, gain) for i, windows in _by_image(batch)
+            ]
+            return finish(self._visual, Sequences.joined(parts), layer)
 
-        return _unit(self._in_batches(vectors, windows, full=True))
+        return _unit(self._in_batches(vectors, rows, full=True))
 
     @torch.inference_mode()
     def cls_attention(self, images: Tensor) -> np.ndarray:
@@ -145,6 +159,12 @@ class Clip:
     def _embed(self, batch: Tensor) -> Tensor:
         tokens: Tensor = self._visual._embeds(self._normalise(batch))
         return tokens
+
+
+def _by_image(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Each image of (n, 5) with its windows, (m, 4)."""
+    for image in rows[:, 0].unique_consecutive().tolist():
+        yield image, rows[rows[:, 0] == image, 1:]
 
 
 def _plain_vit(model: Any) -> VisionTransformer:
