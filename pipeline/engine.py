@@ -91,8 +91,9 @@ class Part:
 
     def order(self, units: list[Unit]) -> list[Unit]:
         """This part's units first; then, from the end, what the others may not come to."""
-        mine = units[self.number - 1 :: self.of]
-        return mine + [unit for unit in reversed(units) if unit not in mine]
+        mine = range(self.number - 1, len(units), self.of)
+        others = (i for i in reversed(range(len(units))) if i not in mine)
+        return [units[i] for i in (*mine, *others)]
 
 
 class Engine(ABC):
