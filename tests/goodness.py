@@ -24,7 +24,7 @@ def uniform_rows(stream: str, count: int = DRAWS) -> Tensor:
     return sampling.uniforms(0, stream, "0" * 64, 0, count)
 
 
-def layered_rows(stream: str, count: int = DRAWS) -> Tensor:
+def layered_rows(stream: str, count: int = DRAWS // 2) -> Tensor:
     """The same in layers: float64 (count, layers, 8)."""
     return sampling.layers(0, stream, "0" * 64, 0, count)
 
