@@ -46,11 +46,12 @@ CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    "distributed.worker.profile.enabled": False,  # a hundred looks a second at every thread
     # A nanny starts its worker again however long that takes; it is not to be closed meanwhile.
     "distributed.deploy.lost-worker-timeout": "1 day",
-    # As many threads as a process of its own would have, for the same bytes; idle ones sleep.
+    # Nothing of Dask's own: memory that every free gives back, and threads that are one whatever is
+    # asked for. These are as many as in a process of its own, for the same bytes; idle ones sleep.
     "distributed.nanny.pre-spawn-environ": {
-        "MALLOC_TRIM_THRESHOLD_": "65536",
         "OMP_WAIT_POLICY": "PASSIVE",
         "TTY_COMPATIBLE": "0",
     },

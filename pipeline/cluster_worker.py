@@ -78,7 +78,7 @@ class StagePlugin(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """On a worker, before any unit."""
-        self._loading, self._computing = threading.Lock(), threading.Lock()
+        self._loading, self._reading, self._computing = (threading.Lock() for _ in range(3))
         self._slots = threading.Semaphore(THREADS)
         self._held = ExitStack()
         self._work: Work | None = None
@@ -119,7 +119,8 @@ class StagePlugin(WorkerPlugin):
     def _through(self, work: Work, unit: Unit) -> Answer:
         answers: list[Answer] = []
         with work.errors(unit, lambda error: answers.append(_failed(error))):
-            inputs, seconds = work.read(unit)
+            with self._reading:
+                inputs, seconds = work.read(unit)
             with self._computing:
                 outputs = work.compute(unit, inputs, seconds)
             work.write(unit, outputs, seconds)
