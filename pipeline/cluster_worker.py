@@ -12,8 +12,8 @@ import time
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin, get_worker
 
@@ -21,6 +21,9 @@ from pipeline.errors import AbsError
 from pipeline.stage import Stage, Unit
 from pipeline.store import Store
 from pipeline.work import Seconds, Work, told
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 THREADS = 3
 """Units that a process has on their way: one is read, one computed, one written."""
@@ -36,20 +39,30 @@ class Recipe:
     stage: str
     key: str
     code: str
+    run: str
+    """Any name, another one for every command: files may have changed between two of them."""
 
     def prepared(self) -> tuple[Stage, Store]:
         """The stage as it is here; AbsError if it is another one."""
         from pipeline.code import code_of
-        from pipeline.run import build
-        from pipeline.settings import validate
 
-        settings = validate(json.loads(self.settings))
-        stage = next((each for each in build(settings) if each.name == self.stage), None)
+        settings, stages = _planned(self.settings, self.run)
+        stage = next((each for each in stages if each.name == self.stage), None)
         if stage is None or stage.key != self.key:
             raise AbsError(f"{self.stage}: this worker sees other files, or runs another version")
         if code_of(stage) != self.code:
             raise AbsError(f"{self.stage}: this worker runs other code than what asks it")
         return stage, Store(settings.paths.store, settings.dataset.name, self.options)
+
+
+@lru_cache(maxsize=1)
+def _planned(settings: str, run: str) -> tuple[Settings, list[Stage]]:
+    """The stages of a run. Files are looked at once, as in a process of its own."""
+    from pipeline.run import build
+    from pipeline.settings import validate
+
+    validated = validate(json.loads(settings))
+    return validated, build(validated)
 
 
 @dataclass

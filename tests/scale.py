@@ -166,7 +166,7 @@ def many(folder: Path, rows: int) -> str:
     stage, lines = Stub(rows, 128, 512), []
     for name, engine in (("alone", Inline()), ("4 workers", Cluster(4, None, None))):
         store = Store(folder / name.replace(" ", "-"), "scale")
-        cluster.recipe_of = lambda job: StubRecipe(job.stage, str(job.store.root))  # type: ignore
+        cluster.recipe_of = lambda job, run: StubRecipe(job.stage, str(job.store.root))  # type: ignore
         with engine:
             _warm(stage, store, engine)
             before, own, start = _processors(), _own(), time.perf_counter()
