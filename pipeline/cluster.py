@@ -46,11 +46,12 @@ CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    "distributed.worker.profile.enabled": False,  # a hundred looks a second at every thread
     # A nanny starts its worker again however long that takes; it is not to be closed meanwhile.
     "distributed.deploy.lost-worker-timeout": "1 day",
-    # As many threads as a process of its own would have, for the same bytes; idle ones sleep.
+    # Nothing of Dask's own: memory that every free gives back, and threads that are one whatever is
+    # asked for. These are as many as in a process of its own, for the same bytes; idle ones sleep.
     "distributed.nanny.pre-spawn-environ": {
-        "MALLOC_TRIM_THRESHOLD_": "65536",
         "OMP_WAIT_POLICY": "PASSIVE",
         "TTY_COMPATIBLE": "0",
     },
@@ -65,7 +66,7 @@ class Cluster(Engine):
         super().__init__(part)
         self._workers, self._scheduler = workers, scheduler
         self._client: Client | None = None
-        self._held = ExitStack()
+        self._held, self._run = ExitStack(), uuid.uuid4().hex
 
     def __exit__(self, *error: object) -> None:
         self._held.close()
@@ -78,7 +79,7 @@ class Cluster(Engine):
         client = self._client = self._client or self._connected(job, reporter)
         name = f"{job.stage.name}-{job.stage.key}-{uuid.uuid4().hex[:8]}"
         with self._lost():
-            _announced(client, StagePlugin(recipe_of(job)), name)
+            _announced(client, StagePlugin(recipe_of(job, self._run)), name)
         try:
             yield Turns(client, job, name, self._lost)
         finally:
@@ -218,7 +219,7 @@ class Turns(Session):
         return False
 
 
-def recipe_of(job: Job) -> Recipe:
+def recipe_of(job: Job, run: str) -> Recipe:
     """What workers rebuild a stage from.
 
     They compute with as many threads as this process would, since another number may round
@@ -233,7 +234,7 @@ def recipe_of(job: Job) -> Recipe:
     settled = s.model_copy(update={"runtime": runtime, "paths": s.paths.absolute()})
     stage = job.stage
     return Recipe(
-        settled.model_dump_json(), job.store.options, stage.name, stage.key, code_of(stage)
+        settled.model_dump_json(), job.store.options, stage.name, stage.key, code_of(stage), run
     )
 
 

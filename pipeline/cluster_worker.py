@@ -12,8 +12,8 @@ import time
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin, get_worker
 
@@ -21,6 +21,9 @@ from pipeline.errors import AbsError
 from pipeline.stage import Stage, Unit
 from pipeline.store import Store
 from pipeline.work import Seconds, Work, told
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 THREADS = 3
 """Units that a process has on their way: one is read, one computed, one written."""
@@ -36,20 +39,30 @@ class Recipe:
     stage: str
     key: str
     code: str
+    run: str
+    """Any name, another one for every command: files may have changed between two of them."""
 
     def prepared(self) -> tuple[Stage, Store]:
         """The stage as it is here; AbsError if it is another one."""
         from pipeline.code import code_of
-        from pipeline.run import build
-        from pipeline.settings import validate
 
-        settings = validate(json.loads(self.settings))
-        stage = next((each for each in build(settings) if each.name == self.stage), None)
+        settings, stages = _planned(self.settings, self.run)
+        stage = next((each for each in stages if each.name == self.stage), None)
         if stage is None or stage.key != self.key:
             raise AbsError(f"{self.stage}: this worker sees other files, or runs another version")
         if code_of(stage) != self.code:
             raise AbsError(f"{self.stage}: this worker runs other code than what asks it")
         return stage, Store(settings.paths.store, settings.dataset.name, self.options)
+
+
+@lru_cache(maxsize=1)
+def _planned(settings: str, run: str) -> tuple[Settings, list[Stage]]:
+    """The stages of a run. Files are looked at once, as in a process of its own."""
+    from pipeline.run import build
+    from pipeline.settings import validate
+
+    validated = validate(json.loads(settings))
+    return validated, build(validated)
 
 
 @dataclass
@@ -78,7 +91,7 @@ class StagePlugin(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """On a worker, before any unit."""
-        self._loading, self._computing = threading.Lock(), threading.Lock()
+        self._loading, self._reading, self._computing = (threading.Lock() for _ in range(3))
         self._slots = threading.Semaphore(THREADS)
         self._held = ExitStack()
         self._work: Work | None = None
@@ -119,7 +132,8 @@ class StagePlugin(WorkerPlugin):
     def _through(self, work: Work, unit: Unit) -> Answer:
         answers: list[Answer] = []
         with work.errors(unit, lambda error: answers.append(_failed(error))):
-            inputs, seconds = work.read(unit)
+            with self._reading:
+                inputs, seconds = work.read(unit)
             with self._computing:
                 outputs = work.compute(unit, inputs, seconds)
             work.write(unit, outputs, seconds)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import yaml
 
 from pipeline import cluster
 from pipeline.claims import living
@@ -32,7 +33,7 @@ from pipeline.progress import Reporter
 from pipeline.runner import Outcome, run_stage
 from pipeline.store import Store
 from tests.conftest import digests, make_all, write_dataset
-from tests.stub import Stub, StubRecipe
+from tests.stub import Stub, StubRecipe, without_encoders
 
 ROWS = 221_482
 """Images of the ten test sets of the paper together."""
@@ -97,6 +98,31 @@ def overhead(folder: Path, turns: int) -> str:
     return "\n  ".join(["", *lines])
 
 
+def scores(folder: Path, turns: int) -> str:
+    """The scores stage over forty demos, whose vectors are drawn at random."""
+    os.environ["ABS_ARTIFACTS"] = str(folder / "store")
+    dataset = _forty_demos(folder)
+    run = Run.of(str(dataset), "official", ["runtime.threads=1", "scores.n=20"])
+    with without_encoders():
+        run.execute([stage for stage in run.stages if stage.kind != "metrics"], [], quiet=True)
+    with Cluster(2, None, None) as engine:
+        _again(run, "scores", engine)
+        pairs = [(_again(run, "scores", None), _again(run, "scores", engine)) for _ in range(turns)]
+    return _compared(pairs)
+
+
+def _forty_demos(folder: Path) -> Path:
+    path = write_dataset(folder, classes=24, images=20)
+    config = yaml.safe_load(path.read_text())
+    config |= {"layout": {"images": 128, "crops": 20}, "methods": {}}
+    config["scores"]["methods"] = None
+    path.write_text(yaml.safe_dump(config))
+    for image in sorted((folder / "images").rglob("*.png")):
+        for copy in range(39):
+            os.link(image, image.with_stem(f"{image.stem}-{copy}"))
+    return path
+
+
 def _again(run: Run, name: str, engine: Engine | None) -> tuple[float, float, float]:
     """Seconds of one stage made once more: on the clock, of processors, of its own work."""
     (stage,) = run.named(name)
@@ -140,7 +166,7 @@ def many(folder: Path, rows: int) -> str:
     stage, lines = Stub(rows, 128, 512), []
     for name, engine in (("alone", Inline()), ("4 workers", Cluster(4, None, None))):
         store = Store(folder / name.replace(" ", "-"), "scale")
-        cluster.recipe_of = lambda job: StubRecipe(job.stage, str(job.store.root))  # type: ignore
+        cluster.recipe_of = lambda job, run: StubRecipe(job.stage, str(job.store.root))  # type: ignore
         with engine:
             _warm(stage, store, engine)
             before, own, start = _processors(), _own(), time.perf_counter()
@@ -169,6 +195,7 @@ def _warm(stage: Stub, store: Store, engine: Engine) -> None:
 PARTS: dict[str, tuple[Callable[[Path, int], str], int]] = {
     "kills": (kills, 20),
     "overhead": (overhead, 3),
+    "scores": (scores, 3),
     "many": (many, ROWS),
 }
 

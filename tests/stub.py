@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
 from pipeline.store import Store
+from stages.attention import AttentionWorker
+from stages.embeddings import BoxWorker, ImageWorker, WindowWorker
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,23 @@ class StubRecipe:
 
     def prepared(self) -> tuple[Stage, Store]:
         return self.stage, Store(Path(self.root), "scale")
+
+
+def drawn(self: Any, unit: Unit, inputs: Any) -> dict[str, Any]:
+    """What a worker would write of a unit, but for its values."""
+    (spec,) = self.arrays()
+    rows = unit.rows.stop - unit.rows.start
+    views = unit.crops.stop - unit.crops.start if unit.crops else spec.shape[1]
+    values = np.random.default_rng(unit.rows.start).random((rows, views, *spec.shape[2:])) + 0.1
+    values /= np.linalg.norm(values, axis=-1, keepdims=True)
+    return {spec.name: values.astype(spec.dtype)}
+
+
+@contextmanager
+def without_encoders() -> Iterator[None]:
+    """In this process, images are not read, and what models would make of them is drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (AttentionWorker, ImageWorker, BoxWorker, WindowWorker):
+            patch.setattr(kind, "read", lambda self, unit: None)
+            patch.setattr(kind, "compute", drawn)
+        yield

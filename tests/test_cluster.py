@@ -243,7 +243,7 @@ def test_a_recipe_is_all_a_worker_needs(run_of: Runner, monkeypatch: pytest.Monk
     run = run_of("runtime.threads=0", "scores.methods=null")
     monkeypatch.chdir("/")
     for stage in run.stages:
-        found, store = recipe_of(Job(stage, run.store, run.settings)).prepared()
+        found, store = recipe_of(Job(stage, run.store, run.settings), "a").prepared()
         assert (found.key, store) == (stage.key, run.store)
 
 
