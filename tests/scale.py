@@ -91,7 +91,7 @@ def overhead(folder: Path, turns: int) -> str:
     make_all(run)
     lines = []
     with Cluster(2, None, None) as engine:
-        for name in ("attention", "embeddings-raw", "scores"):
+        for name in ("attention", "embeddings-raw"):
             _again(run, name, engine)  # workers import what the stage needs
             pairs = [(_again(run, name, None), _again(run, name, engine)) for _ in range(turns)]
             lines.append(f"{name}: {_compared(pairs)}")
