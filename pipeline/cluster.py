@@ -7,10 +7,7 @@ it or the scheduler. Claims keep the workers apart, also from those of other run
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import uuid
-import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.claims import living
 from pipeline.code import code_of
 from pipeline.engine import Done, Engine, Failed, Job, Part, Session
-from pipeline.errors import AbsError, ConfigError
+from pipeline.errors import AbsError
+from pipeline.local_cluster import SILENT, started
 from pipeline.progress import Reporter
 from pipeline.stage import Unit
 
@@ -32,31 +30,8 @@ ATTEMPTS = 3
 """Times that a unit is tried before it is given up: until it raises, or has cost as many workers as
 Dask allows."""
 
-MOST = 8
-"""Workers for a core, beyond which a number is a slip."""
-
 PATIENCE = 20
 """Seconds for a scheduler to answer."""
-
-SILENT = logging.CRITICAL + 1
-
-CONFIG = {
-    # A unit is small beside its model, which cannot be spilled: a worker that waited for memory
-    # would wait for ever, one that has none left is replaced.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.profile.enabled": False,  # a hundred looks a second at every thread
-    # A nanny starts its worker again however long that takes; it is not to be closed meanwhile.
-    "distributed.deploy.lost-worker-timeout": "1 day",
-    # Nothing of Dask's own: memory that every free gives back, and threads that are one whatever is
-    # asked for. These are as many as in a process of its own, for the same bytes; idle ones sleep.
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TTY_COMPATIBLE": "0",
-    },
-}
-"""Of workers that are started here."""
 
 
 class Cluster(Engine):
@@ -92,7 +67,9 @@ class Cluster(Engine):
         from distributed import Client
 
         _silence()
-        address: Any = self._scheduler or self._started(job)
+        address: Any = self._scheduler or self._held.enter_context(
+            started(self._workers or 1, job.settings.runtime.device)
+        )
         with self._lost(f"no scheduler answers at {self._scheduler}"):
             client = Client(address, timeout=PATIENCE, set_as_default=False)
         self._held.callback(_close, client)
@@ -101,24 +78,6 @@ class Cluster(Engine):
         if not client.ncores():
             reporter.say(f"no worker has joined {self._scheduler} yet: waiting for one")
         return client
-
-    def _started(self, job: Job) -> Any:
-        """A cluster on this machine."""
-        import dask
-
-        workers = self._workers or 1
-        kind = _kind(workers, job.settings.runtime.device)
-        # If this process is stopped at once, what it leaves is tidied up, and not worth a warning.
-        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-        self._held.enter_context(dask.config.set(CONFIG))
-        with warnings.catch_warnings(action="ignore"):  # that the usual port is taken
-            cluster = kind(
-                n_workers=workers,
-                threads_per_worker=_threads(),
-                dashboard_address="localhost:8787",
-                silence_logs=SILENT,
-            )
-        return self._held.enter_context(cluster)
 
     @contextmanager
     def _lost(self, what: str = "") -> Iterator[None]:
@@ -236,33 +195,6 @@ def recipe_of(job: Job, run: str) -> Recipe:
     return Recipe(
         settled.model_dump_json(), job.store.options, stage.name, stage.key, code_of(stage), run
     )
-
-
-def _kind(workers: int, device: str) -> Any:
-    """What starts workers here: where there are several GPUs, one for each."""
-    import torch
-    from distributed import LocalCluster
-
-    if workers > MOST * (cores := os.cpu_count() or 1):
-        raise ConfigError(f"--workers {workers}: this machine has {cores} cores")
-    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    if gpus < 2 or workers < 2:
-        return LocalCluster
-    if workers > gpus:
-        raise ConfigError(f"--workers {workers}: there are {gpus} GPUs, and one worker for each")
-    try:
-        from dask_cuda import LocalCUDACluster
-    except ImportError:
-        raise ConfigError(
-            f"--workers {workers} on {gpus} GPUs needs dask-cuda: pip install 'abs-pipeline[cuda]'"
-        ) from None
-    return LocalCUDACluster
-
-
-def _threads() -> int:
-    from pipeline.cluster_worker import THREADS
-
-    return THREADS
 
 
 def _stop(answer: Answer) -> AbsError:
