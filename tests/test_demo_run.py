@@ -114,7 +114,13 @@ def test_the_python_of_the_readme_runs(store: Path) -> None:
     assert "abs" in done.stdout
 
 
-ELSEWHERE = ("abs doctor", "abs init", "abs check", "abs compare abs abs@")
+ELSEWHERE = (
+    "abs doctor",
+    "abs init",
+    "abs check",
+    "abs compare abs abs@",
+    "abs run --dataset imagenet",
+)
 """Commands about data or runs that are not here."""
 
 

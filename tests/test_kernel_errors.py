@@ -45,7 +45,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "unknown rule 'near'": lambda: geometry.token_places(
         torch.tensor([0]), 2, 2, geometry.whole_view(2), "near"
     ),
-    "unknown rule 'whole'": lambda: draws.crop_shares(torch.rand(1, 2), 5, 5, 0.5, 0.9, "whole"),  # type: ignore[arg-type]
+    "unknown rule 'whole'": lambda: draws.share_range(5, 0.5, 0.9, "whole"),  # type: ignore[arg-type]
     "temperature 0.0": lambda: soft_match(CROPS, TEXTS, 0.0),
     "features of shape (4, 4)": lambda: soft_match(CROPS[0], TEXTS, 1.0),
     "features of shape (1, 4, 3)": lambda: soft_match(CROPS[..., :3], TEXTS, 1.0),
