@@ -232,7 +232,7 @@ def test_what_a_living_process_is_at_is_not_removed(run_of: Runner, made: Run) -
 def test_an_interrupted_run_gives_its_claims_back(
     tiny: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    words = ["run", "--dataset", str(tiny), "--set", "scores.n=400 layout.images=1"]
+    words = ["run", "--dataset", str(tiny), "--set", "scores.n=120 layout.images=1"]
     process = subprocess.Popen([ABS, *words], stderr=subprocess.PIPE, cwd=ROOT)
     store, until = tmp_path / "store" / "tiny", time.time() + 120
     while not list(store.glob("embeddings-raw/*/claims/*.json")) and time.time() < until:

@@ -22,7 +22,7 @@ from pipeline.sweeps import Sweep
 from pipeline.views import BOX, WINDOW
 from tests.conftest import Runner, make_all
 
-SETTINGS = ("crops.alpha=0.3", "crops.k=5", "crops.temperature=0.1")
+SETTINGS = ("crops.alpha=0.3", "crops.k=5")
 EMBEDDED = ("embeddings-raw", "embeddings-feature")
 
 
@@ -90,9 +90,8 @@ def test_a_run_after_others_has_the_bytes_of_a_run_alone(
         tables = [views_of(run, name) for run in runs]
         assert planned[name] == distinct(tables) < sum(map(len, tables))
         assert planned_of(runs, name) == 0
-    for number, each in enumerate(changes):
-        monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / f"alone-{number}"))
-        assert make_all(run_of(*common, *each)) == digests[number]
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "alone"))
+    assert make_all(run_of(*common, *changes[-1])) == digests[-1]
 
 
 def test_what_is_half_finished_counts_for_what_it_has(
@@ -135,7 +134,7 @@ def test_units_of_an_artifact_that_is_not_finished_are_lent_too(
 def test_blocks_of_another_size_are_not_mistaken(
     run_of: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int]
 ) -> None:
-    common = ("scores.n=12", "windows.encode=drawn")
+    common = ("scores.n=8", "windows.encode=drawn")
     for block in blocks:
         made = make_all(run_of(*common, f"layout.crops={block}"))
     monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "alone"))
