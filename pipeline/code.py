@@ -14,17 +14,17 @@ import tokenize
 from functools import cache
 from pathlib import Path
 
+from pipeline.artifact import Artifact
 from pipeline.locations import PROJECT
 from pipeline.stage import Stage
-from pipeline.store import Artifact
 
 PACKAGES = ("pipeline", "stages")
 CARRIERS = {
     f"pipeline.{name}"
     for name in (
-        "addresses", "arrays", "claims", "cli", "code", "commands", "config", "errors", "files",
-        "flow", "identity", "ledger", "locations", "options", "progress", "run", "runner",
-        "runtime", "settings", "stage", "store",
+        "addresses", "arrays", "artifact", "claims", "cli", "code", "commands", "config",
+        "errors", "files", "flow", "identity", "ledger", "locations", "options", "progress", "run",
+        "runner", "runtime", "settings", "stage", "store",
     )
 } | {"pipeline", "pipeline.datasets", "pipeline.models.hub"}  # fmt: skip
 """Modules and packages that bring a stage its inputs, and take its outputs, as they are."""

@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pipeline.artifact import Artifact
 from pipeline.errors import ConfigError
 from pipeline.progress import Reporter
 from pipeline.stage import Stage, Unit
-from pipeline.store import Artifact, Store
+from pipeline.store import Store
 
 MAX_FAILURES = 3
 """A stage stops after so many failed units: what they share is unlikely to mend itself."""

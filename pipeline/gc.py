@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
+from pipeline.artifact import IDENTITY, MANIFEST, TRASH, Artifact, put_aside
 from pipeline.claims import living
 from pipeline.runs import records
-from pipeline.store import IDENTITY, MANIFEST, TRASH, Artifact, Store, put_aside
+from pipeline.store import Store
 
 DAY = 86400
 KILLED = DAY

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.store import Artifact
+from pipeline.artifact import Artifact
 
 if TYPE_CHECKING:
     from pipeline.ledger import Receipt

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.addresses import opened, zarr_options
+from pipeline.artifact import Artifact
 from pipeline.config import leaves
 from pipeline.errors import AbsError, ConfigError, MissingInput, closest
 from pipeline.runs import Record, records
 from pipeline.settings import load as load_settings
-from pipeline.store import Artifact, Store
+from pipeline.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.artifact import Artifact
 from pipeline.claims import claimed
 from pipeline.engine import Engine, Job, Session
 from pipeline.errors import UnitsFailed
@@ -19,7 +20,7 @@ from pipeline.inline import Inline
 from pipeline.progress import Advance, Reporter, clock
 from pipeline.provenance import provenance
 from pipeline.stage import Stage, Unit
-from pipeline.store import Artifact, Store
+from pipeline.store import Store
 from pipeline.work import refuse_changed
 
 POLL = 0.2

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from pipeline.store import Artifact, Store
+    from pipeline.artifact import Artifact
+    from pipeline.store import Store
 
     Output = pd.DataFrame | np.ndarray
 

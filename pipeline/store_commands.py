@@ -165,8 +165,9 @@ def _stores(
     weights_dir: str | None = None,
 ) -> list[Store]:
     """The part of the store that is one dataset's, by its settings or else its folder; or all."""
+    from pipeline.artifact import TRASH
     from pipeline.settings import load
-    from pipeline.store import RUNS, TRASH, Store
+    from pipeline.store import RUNS, Store
 
     if dataset is None:
         root = load(None, profile, changes or ()).paths.store

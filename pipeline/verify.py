@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import arrays, files
+from pipeline.artifact import IDENTITY, MANIFEST, Artifact
 from pipeline.claims import living
 from pipeline.errors import AbsError, Damaged, MissingInput
 from pipeline.flow import READERS, ahead, readers
 from pipeline.identity import SCHEMA
 from pipeline.ledger import Receipt
 from pipeline.stage import Stage, Unit
-from pipeline.store import IDENTITY, MANIFEST, RUNS, Artifact, Store
+from pipeline.store import RUNS, Store
 
 if TYPE_CHECKING:
     from pipeline.commands import Run

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.artifact import IDENTITY, Artifact
 from pipeline.config import leaves
 from pipeline.errors import MissingInput
 from pipeline.identity import SCHEMA, canonical
 from pipeline.stage import Stage
-from pipeline.store import IDENTITY, Artifact, Store
+from pipeline.store import Store
 
 MISSING = "unset"
 """Stands for a value that one of two identities lacks."""

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifact import Artifact
 from pipeline.claims import Claims
 from pipeline.code import code_of
 from pipeline.errors import AbsError
 from pipeline.identity import digest
 from pipeline.stage import Stage, Unit, Worker
-from pipeline.store import Artifact, Store
+from pipeline.store import Store
 
 if TYPE_CHECKING:
     from pipeline.stage import Output

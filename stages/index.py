@@ -21,8 +21,9 @@ from pipeline.options import stage_command
 from pipeline.stage import Stage, Unit, Worker, row_units
 
 if TYPE_CHECKING:
+    from pipeline.artifact import Artifact
     from pipeline.datasets.contents import Contents
-    from pipeline.store import Artifact, Store
+    from pipeline.store import Store
 
 
 BLOCK = 512

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from pipeline.artifact import Artifact
     from pipeline.kernels.matching import Descriptions
-    from pipeline.store import Artifact, Store
+    from pipeline.store import Store
 
 
 class ScoresConfig(Section):

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 import yaml
 
 from pipeline import files
+from pipeline.artifact import Artifact
 from pipeline.commands import Run
 from pipeline.errors import AbsError
 from pipeline.images import Images, decode
@@ -38,7 +39,6 @@ from pipeline.kernels.resize import Resizer, planes
 from pipeline.models.precision import best
 from pipeline.progress import Reporter
 from pipeline.stage import ArraySpec, row_units
-from pipeline.store import Artifact
 from pipeline.views import BOX, WINDOW
 from tests import plain
 

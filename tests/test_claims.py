@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline import claims
+from pipeline.artifact import Artifact
 from pipeline.claims import BEAT, STALE, Claims, living
 from pipeline.commands import Run
 from pipeline.errors import AbsError
-from pipeline.store import Artifact
 from tests.conftest import ROOT, Runner, abs_command, digests, make_all
 
 ABS = Path(sys.executable).with_name("abs")

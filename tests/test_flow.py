@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifact import Artifact
 from pipeline.engine import MAX_FAILURES
 from pipeline.errors import AbsError, UnitsFailed
 from pipeline.flow import ahead
 from pipeline.progress import Reporter
 from pipeline.runner import run_stage
 from pipeline.stage import Stage, Unit, Worker
-from pipeline.store import Artifact, Store
+from pipeline.store import Store
 from tests.conftest import Runner, digests, make_all
 
 

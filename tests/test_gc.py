@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artifact import put_aside
 from pipeline.commands import Run
 from pipeline.gc import Waste, delete, waste
 from pipeline.runs import Record, on_record, records
-from pipeline.store import put_aside
 from tests.conftest import Runner, digests, said
 from tests.test_claims import HERE, claim_of
 

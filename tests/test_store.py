@@ -18,13 +18,13 @@ import pytest
 import zarr
 
 from pipeline import files
+from pipeline.artifact import Artifact
 from pipeline.commands import Run
 from pipeline.errors import AbsError, Damaged, MissingInput, UnitsFailed
 from pipeline.inline import Pass
 from pipeline.progress import Reporter
 from pipeline.runner import run_stage
 from pipeline.stage import ArraySpec, Unit
-from pipeline.store import Artifact
 from tests.conftest import DEMO, ROOT, Runner, digests, make_all
 
 STAGES = [

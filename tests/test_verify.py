@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from pipeline import files
+from pipeline.artifact import Artifact
 from pipeline.commands import Run
 from pipeline.errors import AbsError, Damaged
 from pipeline.identity import digest
 from pipeline.progress import Reporter
-from pipeline.store import Artifact
 from pipeline.verify import Checkup, Damage, mark
 from tests.conftest import Runner, abs_command, digests, make_all, said
 from tests.test_claims import claim_of

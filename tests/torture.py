@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.artifact import MANIFEST
 from pipeline.commands import Run
-from pipeline.store import MANIFEST
 from pipeline.verify import mark
 from tests.conftest import ROOT, digests, make_all, write_dataset
 from tests.fuzz import command_line, fault

@@ -1,7 +1,7 @@
 """The crops of one image, from its attention and its own stream of uniforms.
 
-A row of uniforms decides one crop: one column the patch, one each the width and the height. What a
-setting can draw is a part of [0, 1), the same for all settings, so that they draw alike.
+A row of uniforms decides one crop: one column the patch, one each the width and the height. All
+that can be drawn lies on one [0, 1), of which a setting allows a part, so that settings draw alike.
 """
 
 from __future__ import annotations

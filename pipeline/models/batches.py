@@ -43,8 +43,7 @@ class Batches:
 
         full: all batches are of one size, the last filled up with copies of its last row, so that
         what comes of a row does not depend on how many there are. On a CPU the size is a multiple
-        of 16, with which it does not depend on its place in a batch either: threads share out
-        whole rows of products.
+        of 16: with 5 or 7 it was seen to depend on the row's place in a batch, by rounding.
         """
         parts, start = [], 0
         while start < len(values):
@@ -78,6 +77,8 @@ class Batches:
 
 
 def _filled(batch: Tensor, size: int) -> Tensor:
+    if len(batch) == size:
+        return batch
     return torch.cat([batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])])
 
 
