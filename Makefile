@@ -66,7 +66,7 @@ status: $(VENV)/installed ## what is stored for these settings
 	@$(RUN) status $(ARGS)
 
 test: $(VENV)/developer ## the test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/developer ## linter, formatter, types
 	@$(BIN)/ruff check .
