@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 BEAT = 5.0
@@ -58,7 +58,7 @@ class Claims:
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
-        for path in self._own:
+        for path in list(self._own):
             _drop(path)
 
     def take(self, unit: str) -> bool:
@@ -79,6 +79,9 @@ class Claims:
                 if _living(path):
                     return False
                 _take_away(path)
+            except BaseException:  # a full disk, say: it may be there, and empty
+                self.release(unit)
+                raise
         return False
 
     def release(self, unit: str) -> None:
@@ -122,7 +125,8 @@ def _living(path: Path) -> Claim | None:
         content, stat = path.read_bytes(), path.stat()
     except OSError:
         return None
-    if abs(_clock(path.parent) - stat.st_mtime) > STALE:
+    now = time.time() + _ahead(path.parent, time.monotonic() // STALE)
+    if abs(now - stat.st_mtime) > STALE:
         return None
     try:
         claim = Claim(**json.loads(content))
@@ -142,26 +146,29 @@ def _system() -> str:
         return f"{os.uname().nodename} {sys.platform}"
 
 
-def _clock(folder: Path) -> float:
-    """The time, by the clock that stamps files: on a network another machine's."""
+@lru_cache(maxsize=16)
+def _ahead(folder: Path, when: float) -> float:
+    """Seconds that the clock which stamps files is ahead: on a network it is another machine's."""
     probe = folder / f".clock-{uuid.uuid4().hex[:8]}"
     try:
         probe.touch()
-        stamp = probe.stat().st_mtime
+        found = probe.stat().st_mtime - time.time()
         probe.unlink()
     except OSError:
-        return time.time()  # a folder that can only be read
-    return stamp
+        return 0.0  # a folder that can only be read
+    return found
 
 
 def _runs(pid: int) -> bool:
+    """Whether there is such a process, and not only what its parent has not looked at yet."""
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):
+    except (OSError, OverflowError, IndexError):
         return True
-    return True
+    return state != "Z"
 
 
 def _take_away(path: Path) -> None:

@@ -6,16 +6,18 @@ another key refuses. Of a unit only a few words come back; arrays go to the stor
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import StrEnum, auto
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from distributed import WorkerPlugin, get_worker
+from distributed import get_worker
 
 from pipeline.errors import AbsError
 from pipeline.stage import Stage, Unit
@@ -24,6 +26,12 @@ from pipeline.work import Seconds, Work, told
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors of the store that are the same from everywhere."""
+
+IDLE = 60.0
+"""Seconds after which a stage that nobody asks for makes room for another."""
 
 THREADS = 3
 """Units that a process has on their way: one is read, one computed, one written."""
@@ -58,20 +66,34 @@ class Recipe:
 @lru_cache(maxsize=1)
 def _planned(settings: str, run: str) -> tuple[Settings, list[Stage]]:
     """The stages of a run. Files are looked at once, as in a process of its own."""
+    from pipeline.code import code_of
     from pipeline.run import build
     from pipeline.settings import validate
 
     validated = validate(json.loads(settings))
-    return validated, build(validated)
+    stages = build(validated)
+    for stage in stages:
+        code_of(stage)  # now that it is imported, whatever its files become while this process runs
+    return validated, stages
+
+
+class State(StrEnum):
+    """What became of a unit on a worker."""
+
+    DONE = auto()
+    ELSEWHERE = auto()
+    """Another process is at it, has finished it, or is to do it."""
+    FAILED = auto()
+    """This worker cannot do it; another one may."""
+    STOP = auto()
+    """No unit can go on."""
 
 
 @dataclass
 class Answer:
-    """What became of a unit on a worker."""
+    """What a worker has to say of a unit."""
 
-    state: str
-    """`done`; `elsewhere`, as another process is at it or has finished it; `failed`; or `stop`, as
-    no unit can go on."""
+    state: State
     error: str = ""
     exit_code: int = 1
     traceback: str = ""
@@ -82,41 +104,58 @@ class Answer:
     who: str = ""
     """The worker's address."""
 
+    @classmethod
+    def failed(cls, error: Exception | str, traceback: str = "", who: str = "") -> Answer:
+        """Without a traceback an error in words is its own."""
+        spent = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+        if isinstance(error, str):
+            return cls(State.FAILED, error, traceback=traceback or error, who=who)
+        return cls(State.FAILED, told(error), traceback=traceback, spent=spent, who=who)
 
-class StagePlugin(WorkerPlugin):
-    """The stage that is being made: loaded once per process, by the first unit that needs it."""
+
+class Loaded:
+    """A stage that this process has loaded: its units are read, computed and written, one each."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-
-    def setup(self, worker: Any) -> None:
-        """On a worker, before any unit."""
+        self.recipe = recipe
         self._loading, self._reading, self._computing = (threading.Lock() for _ in range(3))
         self._slots = threading.Semaphore(THREADS)
         self._held = ExitStack()
         self._work: Work | None = None
+        self._under_way, self._last = 0, time.monotonic()
 
-    def teardown(self, worker: Any) -> None:
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has asked for a unit for long: its driver may be gone."""
+        return not self._under_way and time.monotonic() - self._last > IDLE
+
+    def close(self) -> None:
         """Let go of models and claims."""
         self._work = None
         self._held.close()
 
     def do(self, unit: Unit) -> Answer:
         """Do a unit, unless another process is at it."""
+        self._under_way += 1
         try:
             with self._slots:
                 return self._begin(unit)
         except AbsError as error:
-            return Answer("stop", str(error), error.exit_code)
+            if _of_this_machine(error.__cause__):
+                return Answer.failed(str(error))
+            return Answer(State.STOP, str(error), error.exit_code)
         except OSError as error:
-            return Answer("stop", f"{error.strerror or error}: {error.filename or ''}")
+            return Answer.failed(error, traceback.format_exc())
         except Exception as error:  # of loading: another worker may fare better
-            return _failed(error, traceback.format_exc())
+            return Answer.failed(error, traceback.format_exc())
+        finally:
+            self._under_way -= 1
+            self._last = time.monotonic()
 
     def _begin(self, unit: Unit) -> Answer:
         seconds: Seconds = {}
         work = self._loaded(seconds)
-        answer = self._through(work, unit) if work.take(unit) else Answer("elsewhere")
+        answer = self._through(work, unit) if work.take(unit) else Answer(State.ELSEWHERE)
         answer.seconds |= seconds
         return answer
 
@@ -124,34 +163,62 @@ class StagePlugin(WorkerPlugin):
         with self._loading:
             if self._work is None:
                 start = time.perf_counter()
-                stage, store = self._recipe.prepared()
+                stage, store = self.recipe.prepared()
                 self._work = self._held.enter_context(Work.on(stage, store))
                 seconds["load"] = time.perf_counter() - start
             return self._work
 
     def _through(self, work: Work, unit: Unit) -> Answer:
         answers: list[Answer] = []
-        with work.errors(unit, lambda error: answers.append(_failed(error))):
+        with work.errors(unit, lambda error: answers.append(Answer.failed(error))):
             with self._reading:
                 inputs, seconds = work.read(unit)
             with self._computing:
                 outputs = work.compute(unit, inputs, seconds)
             work.write(unit, outputs, seconds)
-            answers.append(Answer("done", seconds=seconds))
+            answers.append(Answer(State.DONE, seconds=seconds))
         return answers[0]
 
 
-def do(plugin: str, unit: Unit) -> Answer:
+_all: dict[str, Loaded] = {}
+"""The stage that each run is at, by the run."""
+_choosing = threading.Lock()
+_spent = threading.Event()
+"""Set once this process is to be replaced."""
+
+
+def do(recipe: Recipe, unit: Unit) -> Answer:
     """The task of a unit."""
     worker = get_worker()
-    stage: Any = worker.plugins[plugin]
-    answer: Answer = stage.do(unit)
+    if _spent.is_set():
+        return Answer(State.ELSEWHERE, who=worker.address)
+    answer = _loaded(recipe).do(unit)
     answer.who = worker.address
-    if answer.spent:  # its nanny starts another process, once units that go well are through
-        worker.loop.add_callback(partial(worker.close_gracefully, restart=True))
+    if answer.spent and not _spent.is_set():
+        _spent.set()
+        close = partial(worker.close_gracefully, restart=True)  # its nanny starts another one
+        later = worker.loop.call_later, 0.2, close  # when this answer is on its way
+        worker.loop.add_callback(*later)
     return answer
 
 
-def _failed(error: Exception, traceback: str = "") -> Answer:
-    spent = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-    return Answer("failed", told(error), traceback=traceback, spent=spent)
+def forget(run: str) -> None:
+    """A run is through with its stage."""
+    with _choosing:
+        if run in _all:
+            _all.pop(run).close()
+
+
+def _loaded(recipe: Recipe) -> Loaded:
+    """A stage of a run, in place of its last one, and of those that nobody asks for."""
+    with _choosing:
+        if recipe.run not in _all or _all[recipe.run].recipe != recipe:
+            for run in [run for run, each in _all.items() if run == recipe.run or each.idle]:
+                _all.pop(run).close()
+            _all[recipe.run] = Loaded(recipe)
+        return _all[recipe.run]
+
+
+def _of_this_machine(error: BaseException | None) -> bool:
+    """Whether an error may be another one's luck."""
+    return isinstance(error, OSError) and error.errno not in FULL

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 from pipeline.artifact import Artifact
 from pipeline.errors import ConfigError
-from pipeline.progress import Reporter
 from pipeline.stage import Stage, Unit
 from pipeline.store import Store
 
 MAX_FAILURES = 3
-"""A stage stops after so many failed units: what they share is unlikely to mend itself."""
+"""So many failed units stop a stage of which none goes through: it will not mend itself."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,13 @@ class Session(ABC):
         self.clocks = dict.fromkeys(("load", "read", "compute", "write", "wait"), 0.0)
         """Seconds, of all workers together."""
         self.failed: list[Failed] = []
+        self.any_done = False
+        """Whether any unit could be computed."""
 
     @property
     def hopeless(self) -> bool:
-        """Whether too many units have failed."""
-        return len(self.failed) >= MAX_FAILURES
+        """Whether it is no use to try the other units."""
+        return len(self.failed) >= MAX_FAILURES and not self.any_done
 
     @abstractmethod
     def turn(self, todo: list[Unit]) -> Generator[Done, None, None]:
@@ -110,5 +111,5 @@ class Engine(ABC):
         return
 
     @abstractmethod
-    def open(self, job: Job, reporter: Reporter) -> AbstractContextManager[Session]:
+    def open(self, job: Job) -> AbstractContextManager[Session]:
         """What the units of a stage need, for as long as the block runs."""

@@ -26,6 +26,10 @@ class Damaged(AbsError):
     """A file of the store is not what was written."""
 
 
+class Unreachable(AbsError):
+    """Where units were to be done: no run can go on there."""
+
+
 class UnitsFailed(AbsError):
     """Some units of a stage raised; what the others computed is kept."""
 

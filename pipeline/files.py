@@ -123,7 +123,7 @@ def checksum_of(content: bytes) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Alone among the processes of this machine, for as long as the block runs."""
+    """Alone among all processes that lock this file, for as long as the block runs."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import Done, Engine, Failed, Job, Session
 from pipeline.flow import Result, ahead
-from pipeline.progress import Reporter
 from pipeline.stage import Unit
 from pipeline.work import Seconds, Work, told
 
@@ -27,7 +26,7 @@ class Inline(Engine):
     """Everything in this process."""
 
     @contextmanager
-    def open(self, job: Job, reporter: Reporter) -> Iterator[Session]:
+    def open(self, job: Job) -> Iterator[Session]:
         """Load the stage here."""
         start = time.perf_counter()
         with Work.on(job.stage, job.store) as work:
@@ -70,6 +69,7 @@ class Pass(Session):
                 inputs, seconds = self._wait(future)
                 done = self.work.compute(unit, inputs, seconds), seconds
             if done:
+                self.any_done = True
                 yield unit, *done
             if self.hopeless:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
 
 Result = TypeVar("Result")
+ADDRESS = r"(tcp|tls|wss?|ucxx?)://[^/\s]+:\d{1,5}"
 PANEL: dict[str, Any] = {"rich_help_panel": "Where units are done; in this process without these"}
 
 DatasetOption = Annotated[
@@ -76,7 +77,9 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
 
     @wraps(command)
     def chosen(*words: Any, **options: Any) -> Result:
-        with _engine(*(options.pop(name) for name in WHERE)) as engine:
+        quiet = bool(options.get("quiet") or options.get("as_json"))
+        where = {name: options.pop(name) for name in WHERE}
+        with _engine(**where, quiet=quiet) as engine:
             return command(*words, engine=engine, **options)
 
     hints = get_type_hints(command, localns={"Engine": Any}, include_extras=True)
@@ -94,19 +97,25 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
     return chosen
 
 
-def _engine(workers: int | None, scheduler: str | None, part: str | None) -> Engine:
+def _engine(workers: int | None, scheduler: str | None, part: str | None, quiet: bool) -> Engine:
     """Where units are done; ConfigError for what cannot be meant together."""
     from pipeline.cluster import Cluster
     from pipeline.engine import Part
     from pipeline.inline import Inline
+    from pipeline.local_cluster import workers_here
+    from pipeline.progress import Reporter
 
     share = Part.parse(part) if part is not None else None
-    if scheduler is not None and not re.fullmatch(r"[a-z]+://\S+", scheduler):
+    if scheduler is not None and not re.fullmatch(ADDRESS, scheduler):
         raise ConfigError(f"--scheduler {scheduler!r}: write an address: tcp://host:8786")
     if scheduler and (workers or part):
         raise ConfigError("--scheduler: its workers share all units; leave --workers and --part")
-    if workers or scheduler:
-        return Cluster(workers, scheduler, share)
+    if workers:
+        return Cluster(partial(workers_here, workers, Reporter(quiet)), share)
+    if scheduler:
+        from pipeline.link import scheduler_at
+
+        return Cluster(partial(scheduler_at, scheduler, Reporter(quiet)))
     return Inline(share)
 
 

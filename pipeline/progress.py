@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from rich.console import Console
@@ -79,11 +80,17 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+@cache
+def _console(quiet: bool) -> Console:
+    """One for all reporters, so that lines of one do not fall into the bar of another."""
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+
 class Reporter:
     """Says what happens on standard error, so that standard output stays for results."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = _console(quiet)
 
     def say(self, text: str) -> None:
         """One line, without markup."""

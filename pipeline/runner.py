@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.artifact import Artifact
-from pipeline.claims import claimed
+from pipeline.claims import claimed, living
 from pipeline.engine import Engine, Job, Session
 from pipeline.errors import UnitsFailed
 from pipeline.inline import Inline
@@ -23,8 +23,10 @@ from pipeline.stage import Stage, Unit
 from pipeline.store import Store
 from pipeline.work import refuse_changed
 
-POLL = 0.2
-"""Seconds between two looks at units that other processes have."""
+POLL, SELDOM = 0.2, 2.0
+"""Seconds between two looks at units that other processes have: at first, and after a while."""
+TELL_AFTER = 10.0
+"""Seconds of waiting for other processes after which it is said."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +89,24 @@ def _compute(
     Without units the arrays are still made what they must be, as a manifest is to describe them.
     """
     stage, size = job.stage, sum(unit.size for unit in todo)
-    with engine.open(job, reporter) as session:
+    with engine.open(job) as session:
         reporter.say(_start(stage, todo, of))
         with reporter.stage(stage.name, size, stage.counts, len(todo)) as advance:
-            written = _bring(session, job.artifact, todo, advance)
+            written = _bring(session, job.artifact, todo, advance, reporter)
     if session.failed:
         raise _failure(job, session)
     return session.clocks, written
 
 
-def _bring(session: Session, artifact: Artifact, todo: list[Unit], advance: Advance) -> list[Unit]:
+def _bring(
+    session: Session, artifact: Artifact, todo: list[Unit], advance: Advance, reporter: Reporter
+) -> list[Unit]:
     """Bring all of `todo` to receipts, whoever writes them, but for what fails.
 
     Those that were written here. `advance` is told the size of each, and by whom it was written.
     """
     written: list[Unit] = []
-    left = todo
+    left, others = todo, Others(artifact, reporter)
     while left and not session.hopeless:
         before = len(left)
         with closing(session.turn(left)) as finished:
@@ -116,11 +120,32 @@ def _bring(session: Session, artifact: Artifact, todo: list[Unit], advance: Adva
             if unit.name in elsewhere:
                 advance(unit.size, "")
         left = [unit for unit in left if unit.name not in elsewhere]
-        if len(left) == before:
-            start = time.perf_counter()
-            time.sleep(POLL)
-            session.count({"wait": time.perf_counter() - start})
+        if len(left) < before:
+            others = Others(artifact, reporter)
+        else:
+            session.count({"wait": others.wait(left)})
     return written
+
+
+class Others:
+    """Waiting for other processes, longer each time; who they are is said once it takes a while."""
+
+    def __init__(self, artifact: Artifact, reporter: Reporter) -> None:
+        self._artifact, self._reporter = artifact, reporter
+        self._pause, self._waited = POLL, 0.0
+
+    def wait(self, left: list[Unit]) -> float:
+        """A while, as nothing was done since. The seconds waited."""
+        time.sleep(pause := self._pause)
+        self._pause = min(SELDOM, 1.5 * pause)
+        if self._waited < TELL_AFTER <= self._waited + pause:
+            names = {unit.name for unit in left}
+            who = {
+                each.who for each in living(self._artifact.path / "claims") if each.unit in names
+            }
+            self._reporter.say(f"waiting for {len(left)} units that {' '.join(sorted(who))} has")
+        self._waited += pause
+        return pause
 
 
 def _failure(job: Job, session: Session) -> UnitsFailed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pipeline import sharing
 from pipeline.commands import Run
 from pipeline.datasets import Dataset
-from pipeline.errors import AbsError, ConfigError, MissingInput
+from pipeline.errors import AbsError, ConfigError, MissingInput, Unreachable
 from pipeline.experiments import Experiment, Point
 from pipeline.files import Digests
 from pipeline.run import build, read
@@ -136,6 +137,8 @@ class Sweep:
                 try:
                     run.execute(stages, [], quiet=True, engine=engine)
                     passed.append((point, run))
+                except Unreachable:
+                    raise
                 except AbsError as error:
                     self.failed.append((point, str(error)))
                     reporter.say(f"{point.title}: {error}")
@@ -179,7 +182,7 @@ class Sweep:
         """Store the table; where it lies."""
         path = self.store.folder / "sweeps" / f"{self.name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
+        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")  # parts end together
         self.table().to_parquet(temporary, index=False)
         temporary.replace(path)
         return path

@@ -50,7 +50,7 @@ class Work:
 
     def take(self, unit: Unit) -> bool:
         """Claim a unit, unless another process is at it or has finished it."""
-        if not self.claims.take(unit.name):
+        if self.artifact.finished([unit]) or not self.claims.take(unit.name):
             return False
         if self.artifact.finished([unit]):
             self.claims.release(unit.name)  # another process was faster
@@ -85,14 +85,14 @@ class Work:
         """Errors of one unit: those that stop the stage go through, others are recorded."""
         try:
             yield
-        except AbsError:
-            raise
-        except OSError as error:
-            raise store_error(error, self.artifact) from error
         except Exception as error:
+            self.claims.release(unit.name)
+            if isinstance(error, AbsError):
+                raise
+            if isinstance(error, OSError):
+                raise store_error(error, self.artifact) from error
             self.artifact.fail(unit, traceback.format_exc())
             failed(error)
-            self.claims.release(unit.name)
 
 
 @contextmanager

@@ -10,14 +10,30 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from distributed import Client
 
+from pipeline.cluster import Cluster
+from pipeline.link import scheduler_at
+from pipeline.local_cluster import workers_here
+from pipeline.progress import Reporter
 from pipeline.stage import Unit
 from tests.conftest import ROOT
+
+
+def here(workers: int) -> Cluster:
+    """The engine of `--workers`."""
+    return Cluster(partial(workers_here, workers, Reporter()))
+
+
+def there(address: str) -> Cluster:
+    """That of `--scheduler`."""
+    return Cluster(partial(scheduler_at, address, Reporter()))
+
 
 DASK = Path(sys.executable).with_name("dask")
 
@@ -71,6 +87,13 @@ def started(folder: Path, workers: int = 2) -> Iterator[tuple[str, subprocess.Po
         with Client(address, timeout=60, set_as_default=False) as client:
             client.wait_for_workers(workers, timeout=60)
         yield address, of_scheduler
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at `tcp://host:port`."""
+    host, _, port = address.removeprefix("tcp://").partition(":")
+    with socket.socket() as found:
+        return found.connect_ex((host, int(port))) == 0
 
 
 def meddle(where: str, seconds: float = 0.0, unit: str = "", error: str = "") -> None:

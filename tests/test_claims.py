@@ -7,17 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import claims
+from pipeline import claims, runner
 from pipeline.artifact import Artifact
 from pipeline.claims import BEAT, STALE, Claims, living
 from pipeline.commands import Run
 from pipeline.errors import AbsError
+from pipeline.progress import Reporter
+from pipeline.runner import run_stage
 from tests.conftest import ROOT, Runner, abs_command, digests, make_all
 
 ABS = Path(sys.executable).with_name("abs")
@@ -25,7 +28,7 @@ ABS = Path(sys.executable).with_name("abs")
 
 def claim_of(folder: Path, unit: str, host: str, pid: int, age: float = 0.0) -> Path:
     """A claim as another process would have left it `age` seconds ago."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{unit}.json"
     system = claims._system() if host == HERE else "another kernel"
     told = {"unit": unit, "host": host, "pid": pid, "system": system}
@@ -76,6 +79,17 @@ def test_the_claim_of_a_process_that_ended_is_taken_over(tmp_path: Path) -> None
         assert {claim.pid for claim in living(tmp_path)} == {os.getpid()}
 
 
+def test_a_process_that_nobody_has_buried_is_gone(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    claim_of(tmp_path, "a", HERE, process.pid)
+    until = time.monotonic() + 60
+    while living(tmp_path) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not living(tmp_path)
+    assert process.returncode is None
+    process.wait()
+
+
 ODD = [
     "",
     "[]",
@@ -102,6 +116,22 @@ def test_a_process_number_of_another_kernel_says_nothing(tmp_path: Path) -> None
     assert [claim.unit for claim in living(tmp_path)] == ["a"]
     os.utime(path, (time.time() + 2 * STALE,) * 2)  # its clock was set back since
     assert not living(tmp_path)
+
+
+def test_a_claim_that_could_not_be_written_can_be_taken_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Claims(tmp_path) as ours:
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", lambda *words: _raise(OSError(28, "No space left")))
+            with pytest.raises(OSError, match="No space"):
+                ours.take("a")
+        assert not living(tmp_path)
+        assert ours.take("a")
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def test_what_another_process_took_over_is_not_given_back(tmp_path: Path) -> None:
@@ -245,3 +275,25 @@ def test_an_interrupted_run_gives_its_claims_back(
     assert not list(store.glob("*/*/claims/*.json"))
     running = {row["stage"]: row.get("running") for row in json.loads(states.stdout)}
     assert running["embeddings-raw"] == [f"{HERE}:{process.pid}"]
+
+
+def test_whom_a_stage_waits_for_is_said(
+    made: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "TELL_AFTER", 0.3)
+    before, stage = digests(made), made.named("attention")[0]
+    artifact = made.store.artifact(stage)
+    artifact.remove()
+    claim = claim_of(artifact.path / "claims", "00001", "another-host", 7)
+    words = stage, made.store, Reporter(), made.settings
+    waiting = threading.Thread(target=lambda: run_stage(*words))
+    waiting.start()
+    heard: list[str] = []
+    told = "waiting for 1 units that another-host:7 has"
+    while waiting.is_alive() and told not in "".join(heard):
+        heard.append(capfd.readouterr().err)
+        time.sleep(0.05)
+    claim.unlink()
+    waiting.join()
+    assert "".join(heard).count(told) == 1
+    assert digests(made) == before

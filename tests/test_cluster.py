@@ -14,18 +14,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from pipeline import local_cluster
 from pipeline.claims import living
 from pipeline.cluster import Cluster
 from pipeline.commands import Run
 from pipeline.engine import Job, Part
-from pipeline.errors import AbsError, UnitsFailed
+from pipeline.errors import AbsError, ConfigError, UnitsFailed, Unreachable
+from pipeline.local_cluster import workers_here
 from pipeline.progress import Meter, Reporter
 from pipeline.runner import Outcome, run_stage
+from pipeline.runtime import Runtime
 from pipeline.stage import Stage, row_units
 from tests import clusters
-from tests.clusters import meddled, once, started
+from tests.clusters import here, meddled, once, started, there
 from tests.conftest import ROOT, Runner, digests, make_all, said
 
 ATTENTION = "stages.attention:AttentionWorker"
@@ -40,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def engine(address: str) -> Iterator[Cluster]:
-    with Cluster(None, address, None) as found:
+    with there(address) as found:
         yield found
 
 
@@ -60,7 +64,8 @@ def aside(function: Callable[[], Any]) -> threading.Thread:
 def worker_at(run: Run, stage: Stage) -> int:
     """A process that is at a unit of a stage."""
     folder = run.store.artifact(stage).path / "claims"
-    claims = once(lambda: [each for each in living(folder) if each.pid != os.getpid()])
+    here = 0, os.getpid()  # 0: a claim that is being written
+    claims = once(lambda: [each for each in living(folder) if each.pid not in here])
     return int(claims[0].pid)
 
 
@@ -78,17 +83,36 @@ def test_workers_of_a_scheduler_make_the_same_bytes(
     assert os.getpid() not in pids
 
 
-def test_processes_of_this_machine_make_the_same_bytes_though_one_is_killed(
-    run_of: Runner, made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "other"))
-    run = run_of()
-    raw = run.named("embeddings-raw")[0]
-    killer = aside(lambda: os.kill(worker_at(run, raw), signal.SIGKILL))
-    with Cluster(2, None, None) as engine:
-        run.execute(run.stages, [], quiet=True, engine=engine)
+def test_processes_of_this_machine_make_the_same_bytes_though_one_is_killed(made: Run) -> None:
+    before = digests(made)
+    stages = [made.named(name)[0] for name in ("attention", "embeddings-raw", "scores")]
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(worker_at(made, stages[1]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = aside(kill)
+    with here(2) as engine:
+        for stage in stages:
+            again(made, stage, engine)
     killer.join()
-    assert digests(run) == digests(made)
+    assert digests(made) == before
+    assert killed
+
+
+def test_of_several_gpus_each_worker_sees_one(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    with pytest.raises(ConfigError, match="--workers 4: there are 3 GPUs, and one worker for each"):
+        again(made, made.named("crops-raw")[0], here(4))
+    for visible, expected in ((None, {"0", "1"}), ("GPU-a,5,7", {"GPU-a", "5"})):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with workers_here(2, Reporter(True), Runtime(device="cuda")) as link:
+            once(lambda: len(link.workers()) == 2)
+            found = link.client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
+        assert set(found.values()) == expected
 
 
 def test_a_worker_that_dies_is_replaced_and_its_units_go_elsewhere(
@@ -133,6 +157,73 @@ def test_a_worker_without_memory_is_replaced(made: Run, address: str, engine: Cl
     assert digests(made) == before
 
 
+def test_a_unit_that_ends_every_process_is_reported_and_the_others_finish(
+    run_of: Runner, made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, stage = digests(made), made.named("attention")[0]
+    artifact = made.store.artifact(stage)
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", '["tests.deadly"]')
+    monkeypatch.setitem(local_cluster.CONFIG, "distributed.worker.preload", ["tests.deadly"])
+    monkeypatch.setitem(local_cluster.CONFIG, "distributed.scheduler.allowed-failures", 0)
+    with (
+        here(2) as engine,
+        pytest.raises(UnitsFailed, match="1 units failed, the first, 00001, with the processes th"),
+    ):
+        again(made, stage, engine)
+    assert artifact.finished(stage.units(made.store)) == {"00000", "00002"}
+    assert "killed, or out of memory" in (artifact.path / "failures" / "00001.txt").read_text()
+    assert run_stage(stage, made.store, Reporter(True), made.settings).computed == 1
+    assert digests(made) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_command_that_started_them(tiny: Path, number: int) -> None:
+    words = ["run", "--dataset", str(tiny), "--workers", "2", "--set", "layout.images=1"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *words],
+        env=clusters.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    ledgers = tiny.parent / "store" / "tiny"
+    once(lambda: list(ledgers.glob("descriptions-*/*/ledger/*.json")))
+    workers = [each.pid for each in psutil.Process(command.pid).children(recursive=True)]
+    assert len(workers) >= 2
+    if number == signal.SIGINT:
+        os.killpg(command.pid, number)  # as a terminal does
+    else:
+        command.kill()
+    _, told = command.communicate(timeout=60)
+    assert once(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+    assert "Traceback" not in told
+    if number == signal.SIGINT:
+        assert command.returncode == 130
+        assert told.endswith(
+            "abs: stopped; finished units are kept, the same command goes on from there\n"
+        )
+    assert not [each for folder in ledgers.glob("*/*/claims") for each in living(folder)]
+
+
+def test_that_no_worker_is_there_is_said(tiny: Path, tmp_path: Path) -> None:
+    with clusters.scheduler(tmp_path) as (address, _):
+        once(lambda: clusters.answers(address))
+        words = ["sweep", "--over", "crops.k=5", "--dataset", str(tiny), "--scheduler", address]
+        command = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *words],
+            env=clusters.environment(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        told = [line for _, line in zip(range(2), command.stderr or [], strict=False)]
+        command.terminate()
+        told.append(command.communicate(timeout=60)[1])
+    assert told[0].startswith("dashboard: http://")
+    assert told[1] == "no worker is there: waiting for one\n"
+    assert told[2].startswith("abs: stopped")
+
+
 def test_a_worker_that_has_another_key_refuses(run_of: Runner, made: Run, engine: Cluster) -> None:
     stage, other = made.named("crops-raw")[0], run_of("crops.k=7")
     made.store.artifact(stage).remove()
@@ -164,7 +255,7 @@ def test_without_a_scheduler_what_is_finished_is_kept_and_goes_on_here(
             once(lambda: artifact.ledger.units())
             scheduler.kill()
 
-        with meddled(address, ATTENTION, seconds=0.5), Cluster(None, address, None) as engine:
+        with meddled(address, ATTENTION, seconds=0.5), there(address) as engine:
             killer = aside(kill)
             with pytest.raises(AbsError, match=f"the scheduler at {address} is gone; finished"):
                 again(made, stage, engine)
@@ -178,14 +269,15 @@ def test_without_a_scheduler_what_is_finished_is_kept_and_goes_on_here(
 def test_a_scheduler_that_is_not_there_is_one_line(
     made: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cluster.PATIENCE", 1)
-    nowhere = f"tcp://127.0.0.1:{clusters.free_port()}"
-    with Cluster(None, nowhere, None) as engine, pytest.raises(AbsError, match="no scheduler ans"):
-        again(made, made.named("crops-raw")[0], engine)
+    monkeypatch.setattr("pipeline.link.PATIENCE", 1)
+    nowhere = f"127.0.0.1:{clusters.free_port()}"
+    for address, why in ((f"tcp://{nowhere}", "no scheduler ans"), (f"tls://{nowhere}", "TypeErr")):
+        with there(address) as engine, pytest.raises(Unreachable, match=why):
+            again(made, made.named("crops-raw")[0], engine)
 
 
 def test_a_cluster_is_not_started_for_what_is_there(made: Run) -> None:
-    with Cluster(None, "tcp://nowhere:1", None) as engine:
+    with there("tcp://nowhere:1") as engine:
         outcomes = made.execute(made.stages, [], quiet=True, engine=engine)
     assert {outcome.state for outcome in outcomes} == {"cached"}
 
@@ -207,11 +299,15 @@ def test_a_part_that_is_none_is_refused(tiny: Path, part: str) -> None:
         ["--scheduler", "tcp://a:1", "--part", "1/2"],
         ["--scheduler", ""],
         ["--scheduler", "host:8786"],
+        ["--scheduler", "tcp://host"],
+        ["--scheduler", "tcp://host:1/x"],
+        ["--scheduler", "tcp://host:abc"],
+        ["--scheduler", "http://host:8786"],
         ["--workers", "0"],
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(tiny: Path, words: list[str]) -> None:
-    for command in (["run"], ["scores"], ["embeddings", "raw"], ["sweep", "--over", "crops.k=5"]):
+    for command in (["run"], ["embeddings", "raw"], ["sweep", "--over", "crops.k=5"]):
         answer = said(*command, "--dataset", tiny, *words)
         assert answer.returncode == 2
         assert answer.stderr.count("\n") == 1
@@ -273,7 +369,7 @@ def test_an_array_of_tasks_makes_the_same_bytes_though_one_is_killed(
     run_of: Runner, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of("layout.images=1")
-    first, *others = tasks(tiny, [5, 6, 7])
+    first, *others = tasks(tiny, [5, 7, 12])  # as --array=5,7,12 numbers them
     once(lambda: list(run.store.folder.glob("attention/*/ledger/*.json")))
     first.kill()
     said_by = [task.communicate(timeout=300) for task in others]

@@ -136,6 +136,27 @@ def test_what_the_writing_thread_meets_stops_the_stage_in_one_line(
     assert digests(made) == before
 
 
+def test_units_that_fail_do_not_keep_others_from_being_done(
+    run_of: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = run_of("layout.images=1")
+    make_all(replace(many, stages=many.named("index")))
+    stage = many.named("attention")[0]
+    kind = type(stage.worker(many.store))
+    real = kind.compute
+
+    def broken(self: Worker, unit: Unit, inputs: Any) -> Any:
+        if unit.name in ("00001", "00002", "00003", "00005"):
+            raise ValueError("no")
+        return real(self, unit, inputs)
+
+    monkeypatch.setattr(kind, "compute", broken)
+    with pytest.raises(UnitsFailed, match="4 units failed"):
+        run(stage, many.store, many.settings)
+    done = many.store.artifact(stage).finished(stage.units(many.store))
+    assert done == {"00000", "00004", "00006", "00007"}
+
+
 def test_a_stage_whose_units_all_fail_stops_soon(
     run_of: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
