@@ -7,9 +7,11 @@ time is told beside them; nothing here is a test.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,13 +27,13 @@ import yaml
 
 from pipeline import cluster
 from pipeline.claims import living
-from pipeline.cluster import Cluster
 from pipeline.commands import Run
 from pipeline.engine import Engine
 from pipeline.inline import Inline
 from pipeline.progress import Reporter
 from pipeline.runner import Outcome, run_stage
 from pipeline.store import Store
+from tests.clusters import here
 from tests.conftest import digests, make_all, write_dataset
 from tests.stub import Stub, StubRecipe, without_encoders
 
@@ -53,7 +55,7 @@ def kills(folder: Path, count: int) -> str:
         words = run, rng, over, found, count - done
         killer = threading.Thread(target=_kill, args=words, daemon=True)
         killer.start()
-        with Cluster(2, None, None) as engine:
+        with here(2) as engine:
             run.execute(run.stages, [], quiet=True, engine=engine)
         over.set()
         killer.join()
@@ -75,7 +77,7 @@ def _kill(run: Run, rng: random.Random, over: threading.Event, found: list[int],
     while not over.wait(rng.uniform(1.0, 6.0)) and len(found) < most:
         folders = {path.parent for path in run.store.folder.glob("*/*/claims/0*.json")}
         claims = [claim for folder in folders for claim in living(folder)]
-        if at_it := [claim.pid for claim in claims if claim.pid != os.getpid()]:
+        if at_it := [each.pid for each in claims if each.pid not in (0, os.getpid())]:
             found.append(rng.choice(at_it))
             os.kill(found[-1], signal.SIGKILL)
 
@@ -90,7 +92,7 @@ def overhead(folder: Path, turns: int) -> str:
     run = Run.of("demo", "official", changes)
     make_all(run)
     lines = []
-    with Cluster(2, None, None) as engine:
+    with here(2) as engine:
         for name in ("attention", "embeddings-raw"):
             _again(run, name, engine)  # workers import what the stage needs
             pairs = [(_again(run, name, None), _again(run, name, engine)) for _ in range(turns)]
@@ -99,27 +101,54 @@ def overhead(folder: Path, turns: int) -> str:
 
 
 def scores(folder: Path, turns: int) -> str:
-    """The scores stage over forty demos, whose vectors are drawn at random."""
-    os.environ["ABS_ARTIFACTS"] = str(folder / "store")
-    dataset = _forty_demos(folder)
-    run = Run.of(str(dataset), "official", ["runtime.threads=1", "scores.n=20"])
-    with without_encoders():
-        run.execute([stage for stage in run.stages if stage.kind != "metrics"], [], quiet=True)
-    with Cluster(2, None, None) as engine:
-        _again(run, "scores", engine)
-        pairs = [(_again(run, "scores", None), _again(run, "scores", engine)) for _ in range(turns)]
-    return _compared(pairs)
+    """The scores stage, over vectors drawn at random: forty demos, and one as large as CUB."""
+    lines = []
+    for name, dataset in (("forty demos", _forty_demos), ("like CUB", _like_cub)):
+        os.environ["ABS_ARTIFACTS"] = str(folder / name / "store")
+        run = Run.of(str(dataset(folder / name)), "official", ["runtime.threads=1"])
+        with without_encoders():
+            run.execute([stage for stage in run.stages if stage.kind != "metrics"], [], quiet=True)
+        with here(2) as engine:
+            _again(run, "scores", engine)
+            pairs = [
+                (_again(run, "scores", None), _again(run, "scores", engine)) for _ in range(turns)
+            ]
+        lines.append(f"{name}: {_compared(pairs)}")
+    return "\n  ".join(["", *lines])
 
 
 def _forty_demos(folder: Path) -> Path:
+    """24 classes, 19,200 images, N = 20: units of 40 ms."""
     path = write_dataset(folder, classes=24, images=20)
-    config = yaml.safe_load(path.read_text())
-    config |= {"layout": {"images": 128, "crops": 20}, "methods": {}}
-    config["scores"]["methods"] = None
-    path.write_text(yaml.safe_dump(config))
     for image in sorted((folder / "images").rglob("*.png")):
         for copy in range(39):
             os.link(image, image.with_stem(f"{image.stem}-{copy}"))
+    return _rewritten(path, scores={"methods": None, "n": 20, "logit_scale": 26.66})
+
+
+def _like_cub(folder: Path) -> Path:
+    """200 classes of 30 descriptions, 2,000 images, N = 60, a ViT-B/32: units of seconds."""
+    path, names = write_dataset(folder, classes=1, images=1), [f"bird {i:03}" for i in range(200)]
+    (image,) = (folder / "images").rglob("*.png")
+    for name in names:
+        (folder / "images" / name).mkdir()
+        for copy in range(10):
+            os.link(image, folder / "images" / name / f"{copy}.png")
+    shutil.rmtree(image.parent)
+    texts = {name: [f"a {name} with {i} spots" for i in range(30)] for name in names}
+    (folder / "cupl.json").write_text(json.dumps(texts))
+    return _rewritten(
+        path,
+        scores={"methods": ["clip", "cupl", "abs"]},
+        clip={"model": "ViT-B-32", "weights": "random:0"},
+        descriptions={"cupl": {"file": str(folder / "cupl.json")}},
+    )
+
+
+def _rewritten(path: Path, **sections: Any) -> Path:
+    """The YAML of a dataset with other sections, in units of the default size."""
+    config = yaml.safe_load(path.read_text()) | {"layout": {}, "methods": {}} | sections
+    path.write_text(yaml.safe_dump(config))
     return path
 
 
@@ -164,7 +193,7 @@ def _compared(pairs: list[tuple[Any, Any]]) -> str:
 def many(folder: Path, rows: int) -> str:
     """Units without an encoder: what the engine and the store take for each."""
     stage, lines = Stub(rows, 128, 512), []
-    for name, engine in (("alone", Inline()), ("4 workers", Cluster(4, None, None))):
+    for name, engine in (("alone", Inline()), ("4 workers", here(4))):
         store = Store(folder / name.replace(" ", "-"), "scale")
         cluster.recipe_of = lambda job, run: StubRecipe(job.stage, str(job.store.root))  # type: ignore
         with engine:

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
+from pipeline.models.clip import Clip
 from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
 from pipeline.store import Store
 from stages.attention import AttentionWorker
@@ -76,6 +78,15 @@ def drawn(self: Any, unit: Unit, inputs: Any) -> dict[str, Any]:
     return {spec.name: values.astype(spec.dtype)}
 
 
+def drawn_texts(self: Any, texts: list[str]) -> torch.Tensor:
+    """Unit vectors of texts, but for their values."""
+    values = np.random.default_rng(len(texts)).standard_normal(
+        (len(texts), self._visual.output_dim)
+    )
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return torch.from_numpy(values.astype(np.float32))
+
+
 @contextmanager
 def without_encoders() -> Iterator[None]:
     """In this process, images are not read, and what models would make of them is drawn."""
@@ -83,4 +94,5 @@ def without_encoders() -> Iterator[None]:
         for kind in (AttentionWorker, ImageWorker, BoxWorker, WindowWorker):
             patch.setattr(kind, "read", lambda self, unit: None)
             patch.setattr(kind, "compute", drawn)
+        patch.setattr(Clip, "encode_texts", drawn_texts)
         yield
