@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -28,7 +28,7 @@ import yaml
 from pipeline import cluster
 from pipeline.claims import living
 from pipeline.commands import Run
-from pipeline.engine import Engine
+from pipeline.engine import Engine, Job
 from pipeline.inline import Inline
 from pipeline.progress import Reporter
 from pipeline.runner import Outcome, run_stage
@@ -195,7 +195,7 @@ def many(folder: Path, rows: int) -> str:
     stage, lines = Stub(rows, 128, 512), []
     for name, engine in (("alone", Inline()), ("4 workers", here(4))):
         store = Store(folder / name.replace(" ", "-"), "scale")
-        cluster.recipe_of = lambda job, run: StubRecipe(job.stage, str(job.store.root))  # type: ignore
+        cluster.recipe_of = _recipe_of  # type: ignore[assignment]
         with engine:
             _warm(stage, store, engine)
             before, own, start = _processors(), _own(), time.perf_counter()
@@ -209,6 +209,11 @@ def many(folder: Path, rows: int) -> str:
             f"{1000 * own / units:.1f} of them in the process that asks, with the scheduler)"
         )
     return "\n  ".join(["", *lines])
+
+
+def _recipe_of(job: Job, run: str) -> StubRecipe:
+    settings = job.settings.model_dump_json()
+    return StubRecipe(cast(Stub, job.stage), str(job.store.root), settings, run)
 
 
 def _made(stage: Stub, store: Store, engine: Engine) -> Outcome:

@@ -59,10 +59,12 @@ class StubWorker(Worker):
 
 @dataclass(frozen=True)
 class StubRecipe:
-    """Stands for settings that a stub has none of."""
+    """Carries a stub, beside settings that it has no use for: as many bytes as of any stage."""
 
     stage: Stub
     root: str
+    settings: str
+    run: str
 
     def prepared(self) -> tuple[Stage, Store]:
         return self.stage, Store(Path(self.root), "scale")
