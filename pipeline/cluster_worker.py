@@ -122,7 +122,9 @@ class Loaded:
         self._slots = threading.Semaphore(THREADS)
         self._held = ExitStack()
         self._work: Work | None = None
-        self._under_way, self._last = 0, time.monotonic()
+        self._over = False
+        self._under_way: set[str] = set()
+        self._last = time.monotonic()
 
     @property
     def idle(self) -> bool:
@@ -130,13 +132,13 @@ class Loaded:
         return not self._under_way and time.monotonic() - self._last > IDLE
 
     def close(self) -> None:
-        """Let go of models and claims."""
-        self._work = None
+        """Let go of models and claims; nothing is begun any more."""
+        self._over, self._work = True, None
         self._held.close()
 
     def do(self, unit: Unit) -> Answer:
         """Do a unit, unless another process is at it."""
-        self._under_way += 1
+        self._under_way.add(unit.name)
         try:
             with self._slots:
                 return self._begin(unit)
@@ -144,28 +146,30 @@ class Loaded:
             if _of_this_machine(error.__cause__):
                 return Answer.failed(str(error))
             return Answer(State.STOP, str(error), error.exit_code)
-        except OSError as error:
-            return Answer.failed(error, traceback.format_exc())
         except Exception as error:  # of loading: another worker may fare better
             return Answer.failed(error, traceback.format_exc())
         finally:
-            self._under_way -= 1
+            self._under_way.discard(unit.name)
             self._last = time.monotonic()
 
     def _begin(self, unit: Unit) -> Answer:
         seconds: Seconds = {}
         work = self._loaded(seconds)
-        answer = self._through(work, unit) if work.take(unit) else Answer(State.ELSEWHERE)
+        taken = work is not None and work.take(unit)
+        answer = self._through(work, unit) if work and taken else Answer(State.ELSEWHERE)
         answer.seconds |= seconds
         return answer
 
-    def _loaded(self, seconds: Seconds) -> Work:
+    def _loaded(self, seconds: Seconds) -> Work | None:
+        """None: it is let go of."""
         with self._loading:
-            if self._work is None:
+            if self._work is None and not self._over:
                 start = time.perf_counter()
                 stage, store = self.recipe.prepared()
                 self._work = self._held.enter_context(Work.on(stage, store))
                 seconds["load"] = time.perf_counter() - start
+            if self._over:  # meanwhile
+                self.close()
             return self._work
 
     def _through(self, work: Work, unit: Unit) -> Answer:

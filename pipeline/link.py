@@ -6,6 +6,7 @@ What goes wrong with the connection itself is Unreachable, in one line.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 from collections.abc import Iterator
@@ -61,21 +62,25 @@ class Link:
         """The results of futures that have finished."""
         return list(self._came(self.client.gather(futures, asynchronous=True)))
 
-    def _came(self, request: Any) -> Any:
-        """What comes of a request, unless the connection breaks before."""
-        loop: Any = self.client.loop
-        future = asyncio.run_coroutine_threadsafe(request, loop.asyncio_loop)
-        while not wait([future], timeout=0.2).done:
-            if self.client.status != "running":
-                future.cancel()
-                raise CancelledError
-        return future.result()
-
     def forget(self, run: str) -> None:
         """Have all workers let go of a run's stage, as far as they can be reached."""
         with suppress(Exception):
             if self.client.status == "running":
-                self.client.run(forget, run, on_error="ignore")
+                request = self.client.run(forget, run, on_error="ignore", asynchronous=True)
+                wait([self._begun(request)], timeout=5)
+
+    def _came(self, request: Any) -> Any:
+        """What comes of a request, unless the connection breaks before."""
+        begun = self._begun(request)
+        while not wait([begun], timeout=0.2).done:
+            if self.client.status != "running":
+                begun.cancel()
+                raise CancelledError
+        return begun.result()
+
+    def _begun(self, request: Any) -> concurrent.futures.Future[Any]:
+        loop: Any = self.client.loop
+        return asyncio.run_coroutine_threadsafe(request, loop.asyncio_loop)
 
 
 class Asked:

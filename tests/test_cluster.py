@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import local_cluster
+from pipeline import cluster_worker, local_cluster
 from pipeline.claims import living
-from pipeline.cluster import Cluster
+from pipeline.cluster import Cluster, recipe_of
+from pipeline.cluster_worker import State
 from pipeline.commands import Run
 from pipeline.engine import Job, Part
 from pipeline.errors import AbsError, ConfigError, UnitsFailed, Unreachable
@@ -335,13 +336,31 @@ def test_progress_tells_units_and_workers_apart(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_recipe_is_all_a_worker_needs(run_of: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.cluster import recipe_of
-
     run = run_of("runtime.threads=0", "scores.methods=null")
     monkeypatch.chdir("/")
     for stage in run.stages:
         found, store = recipe_of(Job(stage, run.store, run.settings), "a").prepared()
         assert (found.key, store) == (stage.key, run.store)
+
+
+def test_a_stage_that_nobody_asks_for_makes_room(
+    made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(made.named("crops-raw")[0], made.store, made.settings)
+    unit = job.stage.units(made.store)[0]
+    first = cluster_worker._loaded(recipe_of(job, "a"))
+    assert first is cluster_worker._loaded(recipe_of(job, "a"))
+    assert first.do(unit).state == State.ELSEWHERE  # it is finished
+    assert first._work
+    cluster_worker._loaded(recipe_of(job, "b"))
+    assert set(cluster_worker._all) == {"a", "b"}
+    monkeypatch.setattr(cluster_worker, "IDLE", -1.0)
+    cluster_worker._loaded(recipe_of(job, "c"))
+    assert set(cluster_worker._all) == {"c"}
+    assert first.do(unit).state == State.ELSEWHERE
+    assert first._work is None
+    cluster_worker.forget("c")
+    assert not cluster_worker._all
 
 
 # --- Arrays of tasks ----------------------------------------------------------------------------
