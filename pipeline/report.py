@@ -100,7 +100,7 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
     todo = [row["stage"] for row in rows if row["state"] != "done"]
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
-        print("Memory is for units on their way and open images, beside a model and its batch.")
+        print("Memory: of each process, for units under way and open images, beside a model and batch.")
 
 
 def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
