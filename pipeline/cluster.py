@@ -132,9 +132,16 @@ def recipe_of(job: Job, run: str) -> Recipe:
     from pipeline.cluster_worker import Recipe
 
     s = job.settings
-    runtime = s.runtime.model_copy(update={"threads": s.runtime.threads or torch.get_num_threads()})
+    threads = s.runtime.threads or torch.get_num_threads()
+    runtime = s.runtime.model_copy(update={"threads": threads})
     settled = s.model_copy(update={"runtime": runtime, "paths": s.paths.absolute()})
     stage = job.stage
     return Recipe(
-        settled.model_dump_json(), job.store.options, stage.name, stage.key, code_of(stage), run
+        settings=settled.model_dump_json(),
+        threads=threads,
+        options=job.store.options,
+        stage=stage.name,
+        key=stage.key,
+        code=code_of(stage),
+        run=run,
     )

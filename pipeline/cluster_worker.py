@@ -11,7 +11,8 @@ import json
 import threading
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from functools import lru_cache, partial
@@ -43,6 +44,7 @@ class Recipe:
 
     settings: str
     """As JSON, with the number of threads and the places of files settled."""
+    threads: int
     options: str
     stage: str
     key: str
@@ -118,7 +120,7 @@ class Loaded:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self._loading, self._reading, self._computing = (threading.Lock() for _ in range(3))
+        self._loading, self._reading = threading.Lock(), threading.Lock()
         self._slots = threading.Semaphore(THREADS)
         self._held = ExitStack()
         self._work: Work | None = None
@@ -177,11 +179,25 @@ class Loaded:
         with work.errors(unit, lambda error: answers.append(Answer.failed(error))):
             with self._reading:
                 inputs, seconds = work.read(unit)
-            with self._computing:
+            with _computing(self.recipe.threads):
                 outputs = work.compute(unit, inputs, seconds)
             work.write(unit, outputs, seconds)
             answers.append(Answer(State.DONE, seconds=seconds))
         return answers[0]
+
+
+_one = threading.Lock()
+
+
+@contextmanager
+def _computing(threads: int) -> Iterator[None]:
+    """Alone in this process, as torch's number of threads is in part of the process, and in part
+    of the thread of Dask that asks torch for anything."""
+    import torch
+
+    with _one:
+        torch.set_num_threads(threads)
+        yield
 
 
 _all: dict[str, Loaded] = {}

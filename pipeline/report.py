@@ -100,7 +100,7 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
     todo = [row["stage"] for row in rows if row["state"] != "done"]
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
-        print("Memory: of each process, for units under way and open images, beside a model and batch.")
+        print("Memory is each process's for units and open images, beside a model and its batch.")
 
 
 def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:

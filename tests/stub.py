@@ -65,6 +65,7 @@ class StubRecipe:
     root: str
     settings: str
     run: str
+    threads: int = 1
 
     def prepared(self) -> tuple[Stage, Store]:
         return self.stage, Store(Path(self.root), "scale")

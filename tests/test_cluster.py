@@ -102,6 +102,23 @@ def test_processes_of_this_machine_make_the_same_bytes_though_one_is_killed(made
     assert killed
 
 
+def test_workers_compute_with_the_threads_that_are_asked_for_whatever_they_did_before(
+    run_of: Runner, made: Run, engine: Cluster
+) -> None:
+    before, other = digests(made), run_of("runtime.threads=2")
+    stages = [made.named(name)[0] for name in ("crops-raw", "attention", "embeddings-image")]
+    for run, threads in ((other, 2), (made, 1)):
+        for stage in stages:
+            again(run, stage, engine)
+        receipts = [
+            receipt
+            for stage in stages[1:]
+            for receipt in run.store.open(stage).ledger.receipts().values()
+        ]
+        assert {receipt.maker["threads"] for receipt in receipts} == {threads}
+    assert digests(made) == before
+
+
 def test_of_several_gpus_each_worker_sees_one(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     with pytest.raises(ConfigError, match="--workers 4: there are 3 GPUs, and one worker for each"):
