@@ -31,8 +31,9 @@ def opened(place: str | Path) -> Path:
         found.exists()
     except ImportError as error:  # a package for this kind of address
         raise ConfigError(f"{text}: {error}") from None
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{text} cannot be read: {error}") from None
+    except Exception as error:  # each kind of address has its own
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{text} cannot be read: {told}") from None
     return cast(Path, found)
 
 

@@ -86,7 +86,7 @@ class Part:
     @classmethod
     def parse(cls, text: str) -> Part:
         """`3/16`; ConfigError for anything else."""
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise ConfigError(f"--part {text!r}: write the number of a part and how many: 3/16")
         return cls(int(found[1]), int(found[2]))

@@ -14,7 +14,8 @@ from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from distributed import CancelledError, Client, Future, KilledWorker, as_completed
+from distributed import CancelledError, Client, Future, KilledWorker, Security, as_completed
+from distributed.core import rpc
 
 from pipeline.cluster_worker import Answer, Recipe, do, forget
 from pipeline.errors import Unreachable
@@ -146,6 +147,8 @@ def linked(there: Any, option: str, name: str, reporter: Reporter) -> Iterator[L
     for each in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(each).setLevel(SILENT)  # Dask's own account of what is said here
     try:
+        if isinstance(there, str):
+            asyncio.run(_greeted(there))
         client = Client(there, timeout=PATIENCE, set_as_default=False)
     except OSError as error:
         raise Unreachable(
@@ -175,6 +178,14 @@ def scheduler_at(address: str, reporter: Reporter, runtime: Runtime) -> Iterator
     name = f"the scheduler at {address}"
     with linked(address, "--scheduler", name, reporter) as link:
         yield link
+
+
+async def _greeted(address: str) -> None:
+    """A scheduler is there; else any of many errors. A client would wait for ever for what else
+    may listen."""
+    known = Security().get_connection_args("client")
+    async with rpc(address, connection_args=known) as there:
+        await asyncio.wait_for(there.identity(), PATIENCE)
 
 
 def _tell_of_death(event: dict[str, Any], reporter: Reporter) -> None:

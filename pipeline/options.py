@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
 
 Result = TypeVar("Result")
-ADDRESS = r"(tcp|tls|wss?|ucxx?)://[^/\s]+:\d{1,5}"
+ADDRESS = re.compile(r"(tcp|tls|wss?|ucxx?)://([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", re.ASCII)
 PANEL: dict[str, Any] = {"rich_help_panel": "Where units are done; in this process without these"}
 
 DatasetOption = Annotated[
@@ -106,7 +106,8 @@ def _engine(workers: int | None, scheduler: str | None, part: str | None, quiet:
     from pipeline.progress import Reporter
 
     share = Part.parse(part) if part is not None else None
-    if scheduler is not None and not re.fullmatch(ADDRESS, scheduler):
+    found = ADDRESS.fullmatch(scheduler) if scheduler is not None else None
+    if scheduler is not None and not (found and 0 < int(found[3]) < 2**16):
         raise ConfigError(f"--scheduler {scheduler!r}: write an address: tcp://host:8786")
     if scheduler and (workers or part):
         raise ConfigError("--scheduler: its workers share all units; leave --workers and --part")

@@ -21,7 +21,7 @@ from pipeline.progress import Advance, Reporter, clock
 from pipeline.provenance import provenance
 from pipeline.stage import Stage, Unit
 from pipeline.store import Store
-from pipeline.work import refuse_changed
+from pipeline.work import refuse_changed, store_error
 
 POLL, SELDOM = 0.2, 2.0
 """Seconds between two looks at units that other processes have: at first, and after a while."""
@@ -68,15 +68,18 @@ def run_stage(
     done = artifact.finished(units)
     todo = [unit for unit in engine.part.order(units) if unit.name not in done]
     started = time.perf_counter()
-    artifact.begin(stage.identity())
-    with claimed(artifact.path / "claims"):  # until there is a manifest
-        job = Job(stage, store, settings)
-        where = engine if todo else Inline()
-        clocks, written = _compute(where, job, todo, len(units), reporter)
-        stage.verify(artifact)
-        refuse_changed(stage)
-        took = {name: round(value, 3) for name, value in clocks.items()}
-        artifact.finalise(units, {**provenance(stage, store, settings), "last_pass": took})
+    try:
+        artifact.begin(stage.identity())
+        with claimed(artifact.path / "claims"):  # until there is a manifest
+            job = Job(stage, store, settings)
+            where = engine if todo else Inline()
+            clocks, written = _compute(where, job, todo, len(units), reporter)
+            stage.verify(artifact)
+            refuse_changed(stage)
+            took = {name: round(value, 3) for name, value in clocks.items()}
+            artifact.finalise(units, {**provenance(stage, store, settings), "last_pass": took})
+    except OSError as error:
+        raise store_error(error, artifact) from error
     reporter.say(_summary(stage, written, len(units), time.perf_counter() - started, took))
     return Outcome(*base, state="computed", units=len(units), computed=len(written), seconds=took)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -294,6 +295,16 @@ def test_a_scheduler_that_is_not_there_is_one_line(
             again(made, made.named("crops-raw")[0], engine)
 
 
+def test_what_listens_and_is_no_scheduler_is_one_line(
+    made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.link.PATIENCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        with there(address) as engine, pytest.raises(Unreachable, match="no scheduler answers at"):
+            again(made, made.named("crops-raw")[0], engine)
+
+
 def test_a_cluster_is_not_started_for_what_is_there(made: Run) -> None:
     with there("tcp://nowhere:1") as engine:
         outcomes = made.execute(made.stages, [], quiet=True, engine=engine)
@@ -303,7 +314,7 @@ def test_a_cluster_is_not_started_for_what_is_there(made: Run) -> None:
 # --- Options ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["", "3", "0/3", "4/3", "1/0", "-1/3", "1/3/5", "a/b", "1.0/3"])
+@pytest.mark.parametrize("part", ["", "3", "0/3", "4/3", "1/0", "-1/3", "1/3/5", "a/b", "\uff11/3"])
 def test_a_part_that_is_none_is_refused(tiny: Path, part: str) -> None:
     answer = said("run", "--dataset", tiny, f"--part={part}")
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -320,6 +331,10 @@ def test_a_part_that_is_none_is_refused(tiny: Path, part: str) -> None:
         ["--scheduler", "tcp://host"],
         ["--scheduler", "tcp://host:1/x"],
         ["--scheduler", "tcp://host:abc"],
+        ["--scheduler", "tcp://a:b@host:8786"],
+        ["--scheduler", "tcp://host:0"],
+        ["--scheduler", "tcp://host:65536"],
+        ["--scheduler", "tcp://host:\uff11"],
         ["--scheduler", "http://host:8786"],
         ["--workers", "0"],
     ],
