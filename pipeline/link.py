@@ -101,6 +101,8 @@ class Asked:
         self._count += 1
         client, where = self._link.client, {}
         with self._link.lost():
+            if client.status != "running":
+                raise CancelledError
             others = [each for each in self._link.workers() if each not in avoid] if avoid else []
             if others:
                 where = {"workers": others, "allow_other_workers": True}
