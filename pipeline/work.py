@@ -115,7 +115,8 @@ def store_error(error: OSError, artifact: Artifact) -> AbsError:
     """An error of the store itself, in one line."""
     where = error.filename or artifact.path
     return AbsError(
-        f"{error.strerror or error}: {where}; finished units are kept, mend it and rerun"
+        f"{error.strerror or error}: {where}; finished units are kept; check path, permissions, "
+        "space left, and run the same command again"
     )
 
 
