@@ -1,4 +1,4 @@
-# The menu. Nothing here knows what is stale: artifacts are found by their keys.
+# Shortcuts for common commands. Make does not track what is out of date: abs does, by keys.
 #
 #   make all DATASET=cub DATA=/data
 #   make scores DATASET=cub SET="scores.temperature=0.01 scores.n=20"
@@ -17,79 +17,89 @@ PYTHON  ?= python3
 
 VENV := .venv
 BIN  := $(VENV)/bin
-# One shell word, whatever is in it.
+# Quote a value as one shell word.
 quoted = '$(subst ','\'',$(1))'
 RUN  := $(if $(DATA),ABS_DATA=$(call quoted,$(DATA))) \
         $(if $(WEIGHTS),ABS_WEIGHTS=$(call quoted,$(WEIGHTS))) $(BIN)/abs
 ARGS := --dataset $(call quoted,$(DATASET)) --profile $(call quoted,$(PROFILE)) \
         $(if $(SET),--set $(call quoted,$(SET)))
+XDIST := -n auto --maxprocesses 4 --dist worksteal
 WHERE := $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) \
          $(if $(SCHEDULER),--scheduler $(call quoted,$(SCHEDULER))) \
          $(if $(PART),--part $(call quoted,$(PART)))
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \
-        test check format bench torture demo-models demo-table clean
+        test quick check format docs bench torture demo-models demo-table picture clean
 
-help: ## this list
+help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  DATASET=demo  PROFILE=official  SET="section.field=value ..."'
 	@echo '  DATA=/folder/of/datasets  WEIGHTS=/folder/of/weights'
 	@echo '  WORKERS=4, or SCHEDULER=tcp://host:8786, or PART=3/16 (docs/cluster.md)'
 
-all: $(VENV)/installed ## every stage that is missing, then the table of results
+all: $(VENV)/installed ## run every missing stage, then print the table of results
 	@$(RUN) run $(ARGS) $(WHERE)
 
-index: $(VENV)/installed ## which images there are
+index: $(VENV)/installed ## list the images of the dataset
 	@$(RUN) run --to index $(ARGS) $(WHERE)
 
-descriptions: $(VENV)/installed ## the texts of each class, encoded
+descriptions: $(VENV)/installed ## encode the texts of each class
 	@$(RUN) run --to descriptions $(ARGS) $(WHERE)
 
-attention: $(VENV)/installed ## where a self-supervised ViT looks
+attention: $(VENV)/installed ## compute the attention maps of a self-supervised ViT
 	@$(RUN) run --to attention $(ARGS) $(WHERE)
 
-crops: $(VENV)/installed ## where to crop images and token grids
+crops: $(VENV)/installed ## draw the crops of images and of token grids
 	@$(RUN) run --to crops $(ARGS) $(WHERE)
 
-embeddings: $(VENV)/installed ## whole images, raw crops, feature crops as vectors
+embeddings: $(VENV)/installed ## encode whole images, raw crops and feature crops
 	@$(RUN) run --to embeddings $(ARGS) $(WHERE)
 
-scores: $(VENV)/installed ## every image against every class, then the table of results
+scores: $(VENV)/installed ## score every image against every class, then print the table of results
 	@$(RUN) run --to metrics $(ARGS) $(WHERE)
 
-metrics: $(VENV)/installed ## accuracy of each method
+metrics: $(VENV)/installed ## compute the accuracy of each method
 	@$(RUN) run --to metrics $(ARGS) $(WHERE)
 
-status: $(VENV)/installed ## what is stored for these settings
+status: $(VENV)/installed ## print the state of every stage for these settings
 	@$(RUN) status $(ARGS)
 
-test: $(VENV)/developer ## the test suite
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+test: $(VENV)/developer ## run all tests
+	@$(BIN)/pytest $(XDIST)
 
-check: $(VENV)/developer ## linter, formatter, types
+quick: $(VENV)/developer ## run the quick tests: none that is slow or starts processes or clusters
+	@$(BIN)/pytest $(XDIST) -m "not slow and not subprocess and not cluster"
+
+check: $(VENV)/developer ## run linter, format check and type checker
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(VENV)/developer ## let the formatter write
+docs: $(VENV)/documenter ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+format: $(VENV)/developer ## fix lint errors and format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: $(VENV)/installed ## this machine, every stage beside the plain way (IMAGES=/photographs)
+bench: $(VENV)/installed ## time every stage against a plain implementation (IMAGES=/photographs)
 	@$(BIN)/abs bench $(if $(IMAGES),--images $(call quoted,$(IMAGES)))
 
-torture: $(VENV)/developer ## kills, several processes, flipped bytes, odd commands (half an hour)
-	@$(BIN)/python -m tests.torture
+torture: $(VENV)/developer ## stress tests: kills, damaged files, random commands (half an hour)
+	@$(BIN)/python -m pipeline.bench.torture
 
-demo-models: $(VENV)/installed ## train the demo's two models again, from seeds
+demo-models: $(VENV)/installed ## rebuild the demo's images and models from seeds (over an hour)
 	@$(BIN)/python -m pipeline.demo.build all
 
-demo-table: $(VENV)/installed ## all methods, components and profiles on the demo, over five seeds
+demo-table: $(VENV)/installed ## print the demo's results: all methods and profiles, over five seeds
 	@$(BIN)/python -m pipeline.demo.table
 
-clean: ## remove the virtual environment and caches; artifacts stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+picture: $(VENV)/installed ## draw docs/images/demo.svg from the demo's artifacts
+	@$(BIN)/python -m pipeline.demo.picture
+
+clean: ## remove the virtual environment and caches, but no artifacts
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -103,4 +113,8 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/developer: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/documenter: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@

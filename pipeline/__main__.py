@@ -15,7 +15,7 @@ from typing import NoReturn
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     """Leave at once, without what libraries still have under way; the unit at hand is dropped."""
-    if claims := sys.modules.get("pipeline.claims"):
+    if claims := sys.modules.get("pipeline.store.claims"):
         claims.drop_all()
     told = "abs: stopped; finished units are kept, the same command goes on from there\n"
     screen = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # clear the bar, show the cursor
@@ -27,7 +27,7 @@ def main() -> None:
     """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    from pipeline.cli import run_app
+    from pipeline.cli.app import run_app
 
     sys.exit(run_app())
 

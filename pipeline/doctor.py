@@ -9,15 +9,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands import Run
-from pipeline.datasets import Dataset
-from pipeline.datasets.prompt_files import published
-from pipeline.errors import AbsError, MissingInput
-from pipeline.methods import METHODS
-from pipeline.run import read
+from pipeline.core.errors import AbsError, MissingInput
+from pipeline.datasets.dataset import Dataset
+from pipeline.methods.registry import METHODS
+from pipeline.plan import read
+from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.stage import Stage
-from stages.descriptions import Prompts
+from pipeline.texts.class_texts import ClassTexts
+from pipeline.texts.published import published
 from stages.index import Index
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Examination:
+class DoctorReport:
     """Facts by section, and what speaks against a run."""
 
     facts: dict[str, dict[str, Any]]
@@ -46,7 +46,7 @@ def only_index(settings: Settings) -> list[Stage]:
     return [Index(settings.index, read(settings)[1])]
 
 
-def examine(run: Run, quiet: bool) -> Examination:
+def examine(run: Run, quiet: bool) -> DoctorReport:
     """Index the dataset of a run if need be, and say what is there."""
     (index,) = run.named("index")
     assert isinstance(index, Index)
@@ -73,12 +73,12 @@ def examine(run: Run, quiet: bool) -> Examination:
         "texts": texts,
         "methods": methods,
     }
-    return Examination(facts, problems)
+    return DoctorReport(facts, problems)
 
 
-def _prompts(run: Run, dataset: Dataset) -> dict[str, Prompts]:
+def _prompts(run: Run, dataset: Dataset) -> dict[str, ClassTexts]:
     paths, sets = run.settings.paths, run.settings.descriptions
-    return {n: Prompts(n, c, dataset.classes, paths, dataset.digests) for n, c in sets.items()}
+    return {n: ClassTexts(n, c, dataset.classes, paths, dataset.digests) for n, c in sets.items()}
 
 
 def _methods(settings: Settings) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _found(dataset: Dataset) -> dict[str, Any]:
         "name": dataset.config.name,
         "root": str(dataset.root),
         "layout": dataset.listing.layout,
-        "also there": [str(path) for path in dataset.others],
+        "also there": [str(path) for path in dataset.other_roots],
     }
 
 
@@ -125,8 +125,8 @@ def _classes(dataset: Dataset, images: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _text_set(prompts: Prompts) -> dict[str, Any]:
-    if lacking := prompts.config.lacking(prompts.paths):
+def _text_set(prompts: ClassTexts) -> dict[str, Any]:
+    if lacking := prompts.config.missing_input(prompts.paths):
         return {"not given": lacking}
     try:
         return _text_facts(prompts)
@@ -134,13 +134,13 @@ def _text_set(prompts: Prompts) -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-def _text_facts(prompts: Prompts) -> dict[str, Any]:
+def _text_facts(prompts: ClassTexts) -> dict[str, Any]:
     counts = [len(told) for told in prompts.texts]
     facts: dict[str, Any] = {"per class": {"fewest": min(counts), "most": max(counts)}}
-    for field in prompts.files:
+    for field in prompts.file_fields:
         path = prompts.path(field)
         sha256 = prompts.digests.sha256(path)
         facts[field] = {"path": str(path), "sha256": sha256, "published as": published(sha256)}
-    facts["without a class"] = prompts.unused
+    facts["without a class"] = prompts.unused_classes
     facts["empty"] = sum(not text.strip() for told in prompts.texts for text in told)
     return facts

@@ -17,13 +17,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.addresses import opened, zarr_options
-from pipeline.artifact import Artifact
-from pipeline.config import leaves
-from pipeline.errors import AbsError, ConfigError, MissingInput, closest
-from pipeline.runs import Record, records
-from pipeline.settings import load as load_settings
-from pipeline.store import Store
+from pipeline.core.addresses import opened, zarr_options
+from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
+from pipeline.core.layers import layered, paths_of
+from pipeline.core.section import flatten
+from pipeline.store.artifact import Artifact
+from pipeline.store.runs import Record, records
+from pipeline.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def scores(
         return found
     if method not in set(found["method"]):
         raise ConfigError(
-            f"method {method!r} is not scored; {closest(method, set(found['method']))}"
+            f"method {method!r} is not scored; {did_you_mean(method, set(found['method']))}"
         )
     return found[found["method"] == method].reset_index(drop=True)
 
@@ -117,7 +117,7 @@ def attention(dataset: str, store: str | Path | None = None, **filters: Any) -> 
 
 
 def _root(store: str | Path | None) -> Path:
-    return opened(load_settings(None).paths.place if store is None else store)
+    return opened(paths_of(layered(None)).place if store is None else store)
 
 
 def _matching(
@@ -128,13 +128,15 @@ def _matching(
     folders = [path for path in root.iterdir() if path.name[:1] != "."] if root.is_dir() else []
     known = sorted(path.name for path in folders if (path / "runs").is_dir())
     if dataset is not None and dataset not in known:
-        raise ConfigError(f"no run of dataset {dataset!r} in {root}; {closest(dataset, known)}")
+        raise ConfigError(
+            f"no run of dataset {dataset!r} in {root}; {did_you_mean(dataset, known)}"
+        )
     stores = [Store(root, name) for name in known if dataset in (None, name)]
     found = [(each, record) for each in stores for record in records(each)]
     for name in filters:
         names = {other for _, record in found for other in _settings(record)}
         if name not in names:
-            raise ConfigError(f"unknown setting {name!r}; {closest(name, names)}")
+            raise ConfigError(f"unknown setting {name!r}; {did_you_mean(name, names)}")
     return [
         (each, record)
         for each, record in found
@@ -145,7 +147,7 @@ def _matching(
 def _settings(record: Record) -> dict[str, Any]:
     """By dotted name."""
     chosen = {name: value for name, value in record.settings.items() if name not in APART}
-    return dict(leaves(chosen, ""))
+    return dict(flatten(chosen, ""))
 
 
 def _tables(

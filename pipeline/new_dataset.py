@@ -7,17 +7,18 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import files
-from pipeline.datasets import NAME, DatasetConfig, reader_of
-from pipeline.datasets.classes import settle
-from pipeline.datasets.huggingface import is_huggingface
-from pipeline.datasets.listing import Listing, folders, images_in
-from pipeline.datasets.manifest import tables_at
-from pipeline.errors import AbsError, ConfigError, MissingInput
-from pipeline.settings import CFGS
-from pipeline.texts import read_texts
+from pipeline.core import files
+from pipeline.core.errors import AbsError, ConfigError, MissingInput
+from pipeline.core.layers import own_cfgs
+from pipeline.datasets.classes import resolve_classes
+from pipeline.datasets.config import NAME, DatasetConfig
+from pipeline.datasets.listing import Listing, images_in, subfolders
+from pipeline.datasets.readers.huggingface import is_huggingface
+from pipeline.datasets.readers.manifest import tables_at
+from pipeline.datasets.readers.registry import reader_of
+from pipeline.texts.readers import read_texts
 
-HEADER = "# Written by `abs init`. README.md says what else can be set.\n\n"
+HEADER = "# Written by `abs init`. docs/datasets.md says what else can be set.\n\n"
 
 
 def write_dataset(
@@ -37,7 +38,7 @@ def write_dataset(
     """
     if not re.fullmatch(NAME, name) or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"{name!r} cannot be a dataset's name: letters, digits, dots and hyphens")
-    path = CFGS / "datasets" / f"{name}.yaml"
+    path = own_cfgs() / "datasets" / f"{name}.yaml"
     if path.exists() and not force:
         raise AbsError(f"{path} is there already; choose another name or give --force")
     if not images.exists():
@@ -46,7 +47,7 @@ def write_dataset(
     chosen = {field: value for field, value in given.items() if value is not None}
     dataset = {"name": name, "root": str(images.absolute()), "reader": _reader(images), **chosen}
     found = reader_of(DatasetConfig.model_validate(dataset))(images)
-    settle(found, names, None, unique=False)
+    resolve_classes(found, names, None, unique=False)
     content: dict[str, object] = {"dataset": dataset}
     if descriptions is not None:
         read_texts(descriptions, "descriptions", empty=True)
@@ -62,6 +63,6 @@ def _reader(images: Path) -> str:
         return "huggingface"
     if tables_at(images):
         return "manifest"
-    if images.is_dir() and any(any(images_in(folder)) for folder in folders(images)):
+    if images.is_dir() and any(any(images_in(folder)) for folder in subfolders(images)):
         return "folder"  # an archive beside the images is not what is meant
     return "webdataset" if any(images.rglob("*.tar")) else "folder"

@@ -1,27 +1,34 @@
-"""The options that all commands share, and the commands of single stages.
+"""Options that all commands share, and the commands of single stages.
 
-A command gets its run from the context: the program puts there what makes one, so that a stage
-need not know how runs are made.
+A command gets what makes runs and engines from its context (`Program`), so that a stage file holds
+its own command and still imports neither.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
+import json
 from collections.abc import Callable
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from pipeline.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pipeline.engine import Engine
-
 Result = TypeVar("Result")
-ADDRESS = re.compile(r"(tcp|tls|wss?|ucxx?)://([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})", re.ASCII)
-PANEL: dict[str, Any] = {"rich_help_panel": "Where units are done; in this process without these"}
+PANEL: dict[str, Any] = {"rich_help_panel": "Execution (default: this process)"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Makers of runs and engines; the program puts one into the context of its commands."""
+
+    run: Callable[..., Any]
+    """`pipeline.run.Run.of`: dataset, profile, overrides and folder of weights to a run."""
+    engine: Callable[..., AbstractContextManager[Any]]
+    """Options of execution (workers, scheduler, part, quiet) to an engine."""
+
 
 DatasetOption = Annotated[
     str, typer.Option("--dataset", "-d", help="A name in cfgs/datasets, or a YAML file.")
@@ -73,16 +80,19 @@ WHERE = {"workers": WorkersOption, "scheduler": SchedulerOption, "part": PartOpt
 
 
 def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
-    """A command that takes an `engine`, with the options that choose one in its place."""
+    """Replace a command's parameter `engine` by the options that choose one.
+
+    The command must take `context`, whose `obj` is the `Program`.
+    """
 
     @wraps(command)
-    def chosen(*words: Any, **options: Any) -> Result:
+    def chosen(context: typer.Context, **options: Any) -> Result:
         quiet = bool(options.get("quiet") or options.get("as_json"))
         where = {name: options.pop(name) for name in WHERE}
-        with _engine(**where, quiet=quiet) as engine:
-            return command(*words, engine=engine, **options)
+        with context.obj.engine(**where, quiet=quiet) as engine:
+            return command(context, engine=engine, **options)
 
-    hints = get_type_hints(command, localns={"Engine": Any}, include_extras=True)
+    hints = get_type_hints(command, include_extras=True)
     own = [
         each.replace(annotation=hints[each.name])
         for each in inspect.signature(command).parameters.values()
@@ -97,29 +107,6 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
     return chosen
 
 
-def _engine(workers: int | None, scheduler: str | None, part: str | None, quiet: bool) -> Engine:
-    """Where units are done; ConfigError for what cannot be meant together."""
-    from pipeline.cluster import Cluster
-    from pipeline.engine import Part
-    from pipeline.inline import Inline
-    from pipeline.local_cluster import workers_here
-    from pipeline.progress import Reporter
-
-    share = Part.parse(part) if part is not None else None
-    found = ADDRESS.fullmatch(scheduler) if scheduler is not None else None
-    if scheduler is not None and not (found and 0 < int(found[3]) < 2**16):
-        raise ConfigError(f"--scheduler {scheduler!r}: write an address: tcp://host:8786")
-    if scheduler and (workers or part):
-        raise ConfigError("--scheduler: its workers share all units; leave --workers and --part")
-    if workers:
-        return Cluster(partial(workers_here, workers, Reporter(quiet)), share)
-    if scheduler:
-        from pipeline.link import scheduler_at
-
-        return Cluster(partial(scheduler_at, scheduler, Reporter(quiet)))
-    return Inline(share)
-
-
 def stage_command(kind: str) -> Callable[..., None]:
     """The command that makes one stage alone, from inputs that are there."""
 
@@ -128,16 +115,17 @@ def stage_command(kind: str) -> Callable[..., None]:
         context: typer.Context,
         dataset: DatasetOption,
         profile: ProfileOption = "official",
-        set_: SetOption = None,
+        overrides: SetOption = None,
         weights_dir: WeightsOption = None,
         force: ForceOption = False,
         strict_code: StrictOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
-        engine: Engine | None = None,
+        engine: Any = None,
     ) -> None:
-        chosen = context.obj(dataset, profile, set_, weights_dir)
-        chosen.make_alone(kind, force, quiet, as_json, strict_code, engine)
+        chosen = context.obj.run(dataset, profile, overrides, weights_dir)
+        outcomes = chosen.make_alone(kind, force, quiet or as_json, strict_code, engine)
+        print_json([each.as_dict() for each in outcomes]) if as_json else None
 
     return command
 
@@ -151,16 +139,22 @@ def variants_command(kind: str) -> Callable[..., None]:
         dataset: DatasetOption,
         which: WhichArgument = "",
         profile: ProfileOption = "official",
-        set_: SetOption = None,
+        overrides: SetOption = None,
         weights_dir: WeightsOption = None,
         force: ForceOption = False,
         strict_code: StrictOption = False,
         quiet: QuietOption = False,
         as_json: JsonOption = False,
-        engine: Engine | None = None,
+        engine: Any = None,
     ) -> None:
-        chosen = context.obj(dataset, profile, set_, weights_dir)
+        chosen = context.obj.run(dataset, profile, overrides, weights_dir)
         name = f"{kind}-{which}" if which else kind
-        chosen.make_alone(name, force, quiet, as_json, strict_code, engine)
+        outcomes = chosen.make_alone(name, force, quiet or as_json, strict_code, engine)
+        print_json([each.as_dict() for each in outcomes]) if as_json else None
 
     return command
+
+
+def print_json(value: Any) -> None:
+    """Print JSON on standard output."""
+    print(json.dumps(value, indent=1))

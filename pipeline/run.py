@@ -1,79 +1,118 @@
-"""The main path: which stages there are, in which order, reading what.
-
-Every stage is a value made of its settings and of the stages it reads. Its key follows from
-these, so the whole plan is known before anything runs.
-"""
+"""A run as the command line describes it: settings, stages, store."""
 
 from __future__ import annotations
 
-from pipeline.datasets import Dataset
-from pipeline.files import Digests
-from pipeline.models.attention_sources import attention_source
-from pipeline.models.sources import ClipSource
-from pipeline.settings import Settings
+import json
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.core.errors import AbsError, ConfigError, did_you_mean
+from pipeline.core.progress import Reporter
+from pipeline.engine.base import Engine
+from pipeline.engine.runner import Outcome, run_stage
+from pipeline.inspect.status import drifted
+from pipeline.plan import build
+from pipeline.settings import Settings, load, resolve_precision, validate
 from pipeline.stage import Stage
-from pipeline.views import VIEWS, TokenGrid, WindowSpace
-from stages.attention import Attention
-from stages.crops import FeatureCrops, RawCrops, SquareCrops, Windows
-from stages.descriptions import Descriptions, Prompts
-from stages.embeddings import BoxEmbeddings, ImageEmbeddings, RawConfig, WindowEmbeddings
-from stages.index import Index
-from stages.metrics import Metrics
-from stages.scores import Scores
+from pipeline.store.claims import living
+from pipeline.store.runs import on_record, users
+from pipeline.store.store import Store
 
 
-def read(s: Settings) -> tuple[Digests, Dataset]:
-    """The dataset of settings `s`, and the memory of digests of files."""
-    digests = Digests(s.paths.memory(s.dataset.name))
-    return digests, Dataset(s.dataset, s.paths, digests)
+@dataclass(frozen=True)
+class Run:
+    """Settings with their stages and store."""
+
+    settings: Settings
+    stages: list[Stage]
+    store: Store
+    notes: Sequence[str] = ()
+    """What was chosen for the user, and why."""
+
+    @classmethod
+    def of(
+        cls,
+        dataset: str,
+        profile: str,
+        overrides: Iterable[str] | None,
+        weights_dir: str | None = None,
+        plan: Callable[[Settings], list[Stage]] | None = None,
+    ) -> Run:
+        """The run that the common options describe; `plan` makes its stages, all without it."""
+        overrides = list(overrides or ())
+        loaded, notes = resolve_precision(load(dataset, profile, overrides, weights_dir))
+        words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
+        words += [word for text in overrides for word in ("--set", text)]
+        words += ["--weights-dir", weights_dir] if weights_dir else []
+        store = Store(loaded.paths.store, loaded.dataset.name, shlex.join(words))
+        return cls(loaded, (plan or build)(loaded), store, notes)
+
+    def named(self, name: str) -> list[Stage]:
+        """The stages of that name or kind: `raw` crops are `embeddings-raw`, or `embeddings`."""
+        found = [stage for stage in self.stages if name in (stage.name, stage.kind)]
+        if not found:
+            names = {n for stage in self.stages for n in (stage.name, stage.kind)}
+            raise ConfigError(f"unknown stage {name!r}; {did_you_mean(name, names)}")
+        return found
+
+    def execute(
+        self,
+        stages: list[Stage],
+        force: list[Stage],
+        quiet: bool,
+        strict_code: bool = False,
+        engine: Engine | None = None,
+    ) -> list[Outcome]:
+        """Bring each of `stages` to its finished state, in order; check all before the first.
+
+        An engine stays open for further runs; without one units are computed in this process.
+        """
+        for stage in stages:
+            _ = stage.key
+            stage.check()
+        if strict_code:
+            self._refuse_other_code([stage for stage in stages if stage not in force])
+        for stage in force:
+            self._refuse_to_remove_what_is_in_use(stage)
+        for stage in force:
+            self.store.artifact(stage).remove()
+        reporter = Reporter(quiet)
+        for note in self.notes:
+            reporter.say(note)
+        with on_record(self.store, self.stages, self.settings):
+            common = self.store, reporter, self.settings, engine
+            return [run_stage(stage, *common) for stage in stages]
+
+    def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:
+        artifact = self.store.artifact(stage)
+        if at_it := [*living(artifact.path / "claims"), *users(self.store, stage)]:
+            raise AbsError(
+                f"--force: {at_it[0].who} is at {stage.name}, or reads it; stop it, or wait for it"
+            )
+
+    def _refuse_other_code(self, stages: list[Stage]) -> None:
+        names = [stage.name for stage in stages if drifted(self.store.artifact(stage), stage)]
+        if names:
+            raise AbsError(
+                f"--strict-code: {', '.join(names)}: made by other code than this; to make it "
+                f"again: abs run {self.store.options} --force {' --force '.join(names)}"
+            )
+
+    def make_alone(
+        self,
+        name: str,
+        force: bool,
+        quiet: bool,
+        strict_code: bool = False,
+        engine: Engine | None = None,
+    ) -> list[Outcome]:
+        """Bring the stages of a name to their finished state, from inputs that are there."""
+        stages = self.named(name)
+        return self.execute(stages, stages if force else [], quiet, strict_code, engine)
 
 
-def build(s: Settings, opened: tuple[Digests, Dataset] | None = None) -> list[Stage]:
-    """The stages that the chosen methods need under settings `s`, each after those it reads."""
-    digests, dataset = opened or read(s)
-    clip = ClipSource(s.clip, s.paths, digests)
-    maps = attention_source(s.attention, clip, s.paths, digests)
-    methods, views = s.chosen, s.views
-    index = Index(s.index, dataset)
-
-    texts = {}
-    for name in s.texts:
-        prompts = Prompts(name, s.descriptions[name], dataset.classes, s.paths, digests)
-        texts[name] = Descriptions(prompts.config, prompts, dataset.classes, clip, s.runtime)
-
-    attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
-
-    grid = TokenGrid.of(clip, s.windows.view)
-    counts = {name: views.get(name, 0) for name in VIEWS}
-    blocks = index, s.layout.images, s.layout.crops
-    raw = RawCrops(*blocks, counts["raw"], s.crops, attention)
-    feature = FeatureCrops(*blocks, counts["feature"], s.crops, s.windows, attention, grid)
-    windows = [Windows(*blocks[:2], space, attention, grid) for space in WindowSpace.of(s)]
-    squares = SquareCrops(*blocks, counts["squares"], s.squares)
-
-    common = clip, index, s.layout.images, dataset, s.runtime
-    embeddings = {
-        "image": ImageEmbeddings(*common),
-        "raw": BoxEmbeddings(*common, raw, s.raw),
-        "feature": WindowEmbeddings(*common, windows[0] if windows else feature, s.feature),
-        "squares": BoxEmbeddings(*common, squares, RawConfig()),
-    }
-
-    viewed = {name: embeddings[name] for name in views}
-    drawn = {"feature": feature} if windows and "feature" in views else {}
-    config = s.scores.naming(methods)
-    scores = Scores(
-        config, methods, index, dataset.classes, viewed, drawn, texts, s.layout.images, s.runtime
-    )
-    metrics = Metrics(scores, index, s.dataset.name)
-
-    encoded = [*texts.values(), attention, raw, feature, *windows, squares, *embeddings.values()]
-    return needed([metrics], [index, *encoded, scores, metrics])
-
-
-def needed(targets: list[Stage], stages: list[Stage]) -> list[Stage]:
-    """Those of `stages` that `targets` are made from, themselves included, in order."""
-    wanted = list(targets)
-    for stage in wanted:
-        wanted += [up for up in stage.upstream if up not in wanted]
-    return [stage for stage in stages if stage in wanted]
+def rebuild(settings: str) -> tuple[Store, list[Stage]]:
+    """The store and the stages of settings as JSON, in a process that was sent nothing else."""
+    validated = validate(json.loads(settings))
+    return Store(validated.paths.store, validated.dataset.name), build(validated)

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
 
-from pipeline.addresses import LOCAL, is_address
-from pipeline.config import Section, leaves
-from pipeline.datasets import DatasetConfig
-from pipeline.errors import ConfigError, closest
-from pipeline.locations import PROJECT, Paths, expand
-from pipeline.methods import METHODS, method_of, views_read
+from pipeline.core.errors import ConfigError, did_you_mean
+from pipeline.core.layers import CFGS, NO_DATASET, layered, merge, read_yaml
+from pipeline.core.paths import Paths
+from pipeline.core.runtime import Layout, Runtime
+from pipeline.core.section import Section, flatten
+from pipeline.datasets.config import DatasetConfig
 from pipeline.methods.base import Method
-from pipeline.models.sources import ClipConfig, VitConfig
-from pipeline.runtime import Layout, Runtime
-from pipeline.views import CropsConfig, SquaresConfig, WindowsConfig
-from stages.descriptions import RULES, TextSet
-from stages.embeddings import FeatureConfig, RawConfig
+from pipeline.methods.config import ScoresConfig
+from pipeline.methods.registry import METHODS, method_of, views_read
+from pipeline.models.config import ClipConfig, VitConfig
+from pipeline.models.precision import best
+from pipeline.texts.sets import RULES, TextSet
+from pipeline.views.config import (
+    CropsConfig,
+    FeatureConfig,
+    RawConfig,
+    SquaresConfig,
+    WindowsConfig,
+)
 from stages.index import IndexConfig
-from stages.scores import ScoresConfig
 
-CFGS = PROJECT / "cfgs"
-NONE = {"dataset": {"name": "none", "root": "none"}}
-"""Stands in for a dataset where none is given."""
 OPEN: dict[str, Mapping[str, type[Section]]] = {"descriptions": RULES, "methods": METHODS}
 """Sections of any name, and what can lie under one: by its rule, or by its own name."""
-ENVIRONMENT = {"ABS_ARTIFACTS": "artifacts", "ABS_DATA": "data", "ABS_WEIGHTS": "weights"}
 
 
 def _of_methods(given: Any) -> Any:
@@ -71,6 +69,13 @@ class Settings(Section):
     runtime: Runtime = Runtime()
     paths: Paths = Paths()
 
+    @field_validator("scores")
+    @classmethod
+    def _known_methods(cls, scores: ScoresConfig) -> ScoresConfig:
+        for name in scores.methods or ():
+            method_of(name)
+        return scores
+
     @property
     def chosen(self) -> dict[str, Method]:
         """The methods to score, with their settings: those asked for, or all that have texts."""
@@ -86,7 +91,7 @@ class Settings(Section):
         """What keeps a method from having its texts: a setting, and what is the matter with it."""
         sets = {name: self.descriptions.get(name) for name in METHODS[method].texts}
         why = {
-            name: "rule is not given" if found is None else found.lacking(self.paths)
+            name: "rule is not given" if found is None else found.missing_input(self.paths)
             for name, found in sets.items()
         }
         return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
@@ -94,7 +99,7 @@ class Settings(Section):
     @property
     def views(self) -> dict[str, int]:
         """The views that the methods read, and how many of each."""
-        return views_read(self.chosen.values(), self.scores.matching)
+        return views_read(self.chosen.values(), self.scores)
 
     @property
     def texts(self) -> list[str]:
@@ -105,56 +110,14 @@ class Settings(Section):
 def load(
     dataset: str | None,
     profile: str = "official",
-    changes: Iterable[str] = (),
+    overrides: Iterable[str] = (),
     weights: str | None = None,
 ) -> Settings:
-    """The settings of a dataset (a name in `cfgs/datasets`, or a YAML file) under a profile.
+    """The settings of a dataset under a profile; arguments as of `pipeline.core.layers.layered`.
 
-    Without a dataset: what would hold for any, to look at and not to run.
-    `changes` are `section.field=value`, the value written as in YAML; one text may hold several,
-    as make passes them. `weights` is the folder of weights, whatever the environment says.
-    Raises ConfigError.
+    Without a dataset: what would hold for any, to look at and not to run. Raises ConfigError.
     """
-    values = _read(CFGS / "default.yaml")
-    of_dataset = NONE if dataset is None else layer("datasets", dataset)
-    for each in (of_dataset, layer("profiles", profile)):
-        values = merge(values, each)
-    for change in changes:
-        for part in re.split(r"\s+(?=[a-z_]+(?:\.[A-Za-z0-9_-]+)+=)", change.strip()):
-            values = merge(values, parse_change(part))
-    places = {
-        field: os.environ[name] for name, field in ENVIRONMENT.items() if os.environ.get(name)
-    }
-    places |= {"weights": weights} if weights else {}
-    places = {
-        field: place if is_address(place) else str(expand(place.removeprefix(LOCAL)).absolute())
-        for field, place in places.items()
-    }
-    return validate(merge(values, {"paths": places}))
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with what `above` says instead, mapping by mapping."""
-    merged = dict(below)
-    for name, value in above.items():
-        old = merged.get(name)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def parse_change(change: str) -> dict[str, Any]:
-    """`a.b=c` as nested mappings."""
-    path, equals, text = change.partition("=")
-    if not equals or not all(path.split(".")):
-        raise ConfigError(f"--set {change!r}: write section.field=value")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"--set {change!r}: the value is not valid YAML") from None
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return dict(value)
+    return validate(layered(dataset, profile, overrides, weights))
 
 
 def validate(values: Mapping[str, Any]) -> Settings:
@@ -174,7 +137,7 @@ def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigErro
         path, known = (*path[:2], *path[3:]), (path[0], *path[2:])
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
-        hint = closest(known[-1], fields_at(known[:-1]))
+        hint = did_you_mean(known[-1], fields_at(known[:-1]))
         return ConfigError(f"unknown setting {where!r}; {hint}")
     if first["type"].startswith("union_tag"):
         return ConfigError(f"{where}.rule: give one of {', '.join(RULES)}")
@@ -189,13 +152,13 @@ def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigErro
 
 def changed(settings: Settings) -> dict[str, Any]:
     """The settings that are not as in `default.yaml`."""
-    default = validate(merge(_read(CFGS / "default.yaml"), NONE))
+    default = validate(merge(read_yaml(CFGS / "default.yaml"), NO_DATASET))
     return _unlike(settings.model_dump(mode="json"), default.model_dump(mode="json"))
 
 
 def forget_dataset(values: dict[str, Any]) -> None:
     """Take out what stood in for a dataset."""
-    for name in NONE["dataset"]:
+    for name in NO_DATASET["dataset"]:
         values.get("dataset", {}).pop(name, None)
 
 
@@ -212,7 +175,7 @@ def _unlike(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
 
 def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
     """The settings by dotted name in which two runs differ, and what each of them has."""
-    left, right = (dict(leaves(each.model_dump(mode="json"), "")) for each in (a, b))
+    left, right = (dict(flatten(each.model_dump(mode="json"), "")) for each in (a, b))
     names = dict.fromkeys([*left, *right])
     pairs = {name: (left.get(name), right.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -231,31 +194,15 @@ def fields_at(path: Iterable[str]) -> list[str]:
     return list(section if isinstance(section, Mapping) else section.model_fields)
 
 
-def known(folder: str) -> list[str]:
-    """Names of the YAML files in a folder of `cfgs`."""
-    return sorted(path.stem for path in (CFGS / folder).glob("*.yaml"))
-
-
-def layer(folder: str, name: str) -> dict[str, Any]:
-    """What a file says: one in a folder of `cfgs`, or a YAML file anywhere. Raises ConfigError."""
-    if name.endswith((".yaml", ".yml")):
-        return _read(Path(name))
-    path = CFGS / folder / f"{name}.yaml"
-    if name not in known(folder):
-        hint = closest(name, known(folder))
-        raise ConfigError(f"unknown {folder.removesuffix('s')} {name!r}; {hint} (in {path.parent})")
-    return _read(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML") from None
-    if not isinstance(content, dict | None):
-        raise ConfigError(f"{path}: expected sections, found {type(content).__name__}")
-    return content or {}
+def resolve_precision(settings: Settings) -> tuple[Settings, list[str]]:
+    """The settings with `auto` replaced by what serves this device best, and what was chosen."""
+    precisions = {"clip": settings.clip.precision, "attention": settings.attention.precision}
+    sections = [name for name, precision in precisions.items() if precision == "auto"]
+    if not sections:
+        return settings, []
+    chosen, reason = best(settings.runtime.device)
+    update = {
+        name: getattr(settings, name).model_copy(update={"precision": chosen}) for name in sections
+    }
+    notes = [f"{name}.precision: {chosen}, since {reason}" for name in sections]
+    return settings.model_copy(update=update), notes

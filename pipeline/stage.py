@@ -10,89 +10,28 @@ from __future__ import annotations
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from pipeline.config import RUNTIME, Section
-from pipeline.identity import SCHEMA, digest
+from pipeline.core.errors import AbsError
+from pipeline.core.hashing import SCHEMA, digest
+from pipeline.core.section import NOT_IN_KEY, Section
+from pipeline.store.artifact import Artifact
+from pipeline.store.store import Store
+from pipeline.store.units import ArraySpec, Footprint, Unit
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-    from pipeline.artifact import Artifact
-    from pipeline.store import Store
-
-    Output = pd.DataFrame | np.ndarray
+    from pipeline.store.units import Output
 
 
 @runtime_checkable
-class Outside(Protocol):
+class ExternalInput(Protocol):
     """An input from outside the store (weights, prompt files, a dataset), known by its digest."""
 
     def identity(self) -> dict[str, Any]:
         """What the key takes of this input, as JSON types."""
         ...
-
-
-@dataclass(frozen=True)
-class Unit:
-    """The smallest piece of work that is committed: a block of rows, perhaps of crops too."""
-
-    name: str
-    rows: slice
-    crops: slice | None = None
-
-    @property
-    def size(self) -> int:
-        """Rows in the unit, or crops where it has them."""
-        rows = int(self.rows.stop - self.rows.start)
-        return rows * (self.crops.stop - self.crops.start) if self.crops else rows
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a unit takes, in bytes; None where that is known only once a model is loaded."""
-
-    held: int | None
-    """Memory for what is read, made and written of it, beside the model and its batch."""
-    written: int | None
-    """Room in the store, for arrays: a whole chunk, also where it is not full."""
-    open: int = 0
-    """Memory for open images, however many units are on their way."""
-
-
-WHOLE = Unit("all", slice(0, 1))
-"""The only unit of a stage that is not divided."""
-
-
-def row_units(count: int, block: int) -> list[Unit]:
-    """`count` rows in blocks of `block`; the last may be shorter."""
-    starts = range(0, count, block)
-    return [Unit(f"{i:05d}", slice(s, min(s + block, count))) for i, s in enumerate(starts)]
-
-
-def crop_units(count: int, block: int, crops: int, crop_block: int) -> list[Unit]:
-    """Blocks of rows times whole blocks of crops, as many as hold the first `crops` crops."""
-    return [
-        Unit(f"{unit.name}-{c:03d}", unit.rows, slice(c * crop_block, (c + 1) * crop_block))
-        for unit in row_units(count, block)
-        for c in range(-(-crops // crop_block))
-    ]
-
-
-@dataclass(frozen=True)
-class ArraySpec:
-    """An array of an artifact: one chunk per unit along `image` (and `crop`), raw, NaN-filled."""
-
-    name: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: str
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Stored beside the array, such as the names along an axis."""
 
 
 class Worker(ABC):
@@ -102,11 +41,11 @@ class Worker(ABC):
         """The arrays that the outputs of `compute` are written to."""
         return []
 
-    def facts(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, Any]:
         """What values may depend on by float rounding and is in no key: device, batch size."""
         return {}
 
-    def trust_nothing(self) -> None:
+    def disable_reuse(self) -> None:
         """From now on make anew also what equals something that is stored already."""
         return
 
@@ -189,8 +128,16 @@ class Stage(ABC):
     def _hashed_fields(self) -> Iterator[tuple[str, Any]]:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for each in fields(self):
-            if RUNTIME not in getattr(hints[each.name], "__metadata__", ()):
+            if NOT_IN_KEY not in getattr(hints[each.name], "__metadata__", ()):
                 yield each.name, getattr(self, each.name)
+
+
+def needed(targets: list[Stage], stages: list[Stage]) -> list[Stage]:
+    """Those of `stages` that `targets` are made from, themselves included, in order."""
+    wanted = list(targets)
+    for stage in wanted:
+        wanted += [up for up in stage.upstream if up not in wanted]
+    return [stage for stage in stages if stage in wanted]
 
 
 def _identify(where: str, value: Any) -> tuple[str, Any]:
@@ -204,6 +151,15 @@ def _identify(where: str, value: Any) -> tuple[str, Any]:
         return "config", {name: section.hashed() for name, section in value.items()}
     if isinstance(value, int | str):
         return "config", value
-    if isinstance(value, Outside):
+    if isinstance(value, ExternalInput):
         return "outside", value.identity()
     raise TypeError(f"{where}: {type(value).__name__} cannot be part of a key")
+
+
+def refuse_changed(stage: Stage) -> None:
+    """AbsError if a file from outside is another one than when the key was made."""
+    if digest(stage.identity()) != stage.key:
+        raise AbsError(
+            f"{stage.name}: a file that it reads (weights, texts, images) changed while it ran; "
+            "run the same command again"
+        )

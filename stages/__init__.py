@@ -1,1 +1,1 @@
-"""One file per stage: its config, what it reads, what it computes for one unit, its command."""
+"""Stages of the pipeline, one file each: settings it reads, units, outputs, worker, command."""

@@ -1,8 +1,15 @@
-"""attention: where a self-supervised ViT looks in each image.
+"""attention: compute attention maps that guide the crops, one per image and layer.
 
-Reads the images. Writes `attention.zarr` (image, layer, row, col), float32: the head-mean
-attention of the class token to each patch, in every layer (Eq. 3), so that the layer is a choice
-of the next stage. CLIP or chance may stand in for the ViT.
+Reads the images. A unit is a block of `layout.images` images, for each of which the class token's
+attention to every patch is averaged over heads, in every layer (Eq. 3). So the choice of a layer is
+left to the stage `crops`.
+
+Writes one array:
+
+    attention.zarr    (image, layer, row, col) float32
+
+Settings: section `attention`. The model is a self-supervised ViT by default; CLIP's own attention
+or random maps may take its place.
 """
 
 from __future__ import annotations
@@ -10,37 +17,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pipeline.config import RUNTIME
-from pipeline.datasets import Dataset
-from pipeline.images import Images
-from pipeline.models.attention_sources import AttentionMaps, AttentionSource
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import NOT_IN_KEY
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.images import Images
+from pipeline.models.attention.sources import AttentionMaps, AttentionSource
 from pipeline.options import stage_command
-from pipeline.runtime import Runtime
-from pipeline.stage import ArraySpec, Stage, Unit, Worker, row_units
+from pipeline.stage import Stage, Worker
+from pipeline.store.units import ArraySpec, Unit, row_units
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)
 class Attention(Stage):
-    """The attention maps of one source."""
+    """The attention maps of one model."""
 
     model: AttentionSource
     index: Stage
     image_block: int
-    dataset: Annotated[Dataset, RUNTIME]
-    runtime: Annotated[Runtime, RUNTIME]
+    dataset: Annotated[Dataset, NOT_IN_KEY]
+    runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "attention"
     version: ClassVar[int] = 1
 
     def units(self, store: Store) -> list[Unit]:
-        """Blocks of images."""
+        """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
     def worker(self, store: Store) -> Worker:
-        """Load the source."""
+        """Load the model."""
         images = Images(self.dataset.contents, store.open(self.index).table("images"))
         maps = self.model.load(self.runtime)
         return AttentionWorker(images, maps, store.rows(self.index), self.image_block)
@@ -48,7 +56,10 @@ class Attention(Stage):
 
 @dataclass
 class AttentionWorker(Worker):
-    """Runs the source on blocks of images."""
+    """Worker that runs the attention model on blocks of images.
+
+    Holds the loaded model, access to the images, their number and the number per unit.
+    """
 
     images: Images
     maps: AttentionMaps
@@ -56,22 +67,22 @@ class AttentionWorker(Worker):
     block: int
 
     def arrays(self) -> list[ArraySpec]:
-        """`attention` (image, layer, row, col)."""
+        """Declare `attention` (image, layer, row, col)."""
         map_shape = (self.maps.layers, self.maps.grid, self.maps.grid)
         dims = ("image", "layer", "row", "col")
         shape, chunks = (self.count, *map_shape), (self.block, *map_shape)
         return [ArraySpec("attention", dims, shape, chunks, "float32")]
 
-    def facts(self) -> dict[str, Any]:
-        """Of the source."""
-        return self.maps.facts
+    def environment(self) -> dict[str, Any]:
+        """Return device and batch size of the attention model."""
+        return self.maps.environment
 
     def read(self, unit: Unit) -> Any:
-        """What the source needs of the images."""
+        """Return the model's inputs: for a ViT, decoded and resized images."""
         return self.maps.read(self.images, unit.rows)
 
     def compute(self, unit: Unit, inputs: Any) -> dict[str, Any]:
-        """Maps of every layer."""
+        """Return the maps of every layer: float32 (n, layers, grid, grid)."""
         return {"attention": self.maps.attention(inputs)}
 
 

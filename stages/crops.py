@@ -1,16 +1,25 @@
-"""crops: where to crop each image, and where to crop its token grid.
+"""crops: draw the crops of each image, as boxes in pixels or windows on CLIP's token grid.
 
-Reads the image sizes and, but for `squares`, the attention maps. One instance per view set, each
-with `crops.parquet`, the same number of rows for every image:
+Reads the image sizes and, except for `squares`, the attention maps. There is one artifact per view
+set. A unit is a block of `layout.images` images; for all but `windows`, times a block of
+`layout.crops` crops.
 
-    crops-raw       the sampled patch and box of each raw crop (pixels, half-open)
-    crops-feature   the sampled patch, token and window of each feature crop (tokens, half-open);
-                    also `odds.parquet`, the patches that can be drawn and their probabilities
-    crops-windows   all windows that feature crops can have, whatever the draws
-    crops-squares   random squares (WCA)
+Each writes `crops.parquet` with the same number of rows for every image, by image, then crop. It
+has the columns image, crop (int64) and image_id (str), then, all int64:
 
-N is not part of any key: crop i of an image is always the same. What concerns one instance alone is
-in no other's key, so that another rule for windows leaves the raw crops as they are.
+    crops-raw       patch, box_*: the drawn patch and box of each raw crop
+    crops-feature   patch, token, window_*, outcome: the drawn patch, its token and the window of
+                    each feature crop; outcome is the crop's row in crops-windows, or -1
+    crops-windows   patch, token, window_*: every window that a feature crop can have
+    crops-squares   box_*: random squares (WCA)
+
+Boxes are in pixels and windows in tokens; left and top are inside, right and bottom are not.
+crops-feature also writes `patch_probs.parquet` with the patches that can be drawn: image, rank,
+patch (int64), probability (float64).
+
+Settings: sections `crops` (raw, feature, windows), `windows` (feature, windows) and `squares`. The
+number of crops N is in no key: crop i of an image is always the same. A setting of one view set is
+in no other's key, so that another rule for windows leaves the raw crops valid.
 """
 
 from __future__ import annotations
@@ -19,30 +28,33 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pipeline.config import RUNTIME
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
+from pipeline.core.section import NOT_IN_KEY
 from pipeline.options import variants_command
-from pipeline.stage import Stage, Unit, Worker, crop_units, row_units
-from pipeline.views import (
+from pipeline.stage import Stage, Worker
+from pipeline.store.units import Unit, crop_units, row_units
+from pipeline.views.config import (
     BOX,
     WINDOW,
     CropsConfig,
     SquaresConfig,
     TokenGrid,
-    ViewSet,
     WindowsConfig,
     WindowSpace,
 )
+from pipeline.views.sets import ViewSet
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)
 class _Crops(ViewSet):
+    """Base of all view sets: crops of the images of an index."""
+
     index: Stage
     image_block: int
 
@@ -58,17 +70,17 @@ class _Drawn(_Crops):
     """N crops of each image, in blocks."""
 
     crop_block: int
-    count: Annotated[int, RUNTIME]
+    count: Annotated[int, NOT_IN_KEY]
 
     counts = "crops"
 
     def units(self, store: Store) -> list[Unit]:
-        """Blocks of images times blocks of crops."""
+        """Divide the images into blocks, times blocks of crops."""
         images = store.rows(self.index)
         return crop_units(images, self.image_block, self.count, self.crop_block)
 
     def shape(self, store: Store) -> tuple[int, int]:
-        """The count, in whole blocks."""
+        """Return crops per image, rounded up to whole blocks, and crops per block."""
         return -(-self.count // self.crop_block) * self.crop_block, self.crop_block
 
 
@@ -84,9 +96,9 @@ class RawCrops(_Drawn):
     common = ("crop_block", "config.seed")
 
     def worker(self, store: Store) -> Worker:
-        """Open the maps."""
-        maps = _Maps.open(store, self.attention, self.config.layer)
-        return RawWorker(self._images(store), self.config, maps)
+        """Open the image sizes and attention maps."""
+        maps = _LayerMaps.open(store, self.attention, self.config.layer)
+        return RawWorker(self._images(store), maps, self.config)
 
 
 @dataclass(frozen=True)
@@ -98,19 +110,19 @@ class FeatureCrops(_Drawn):
     attention: Stage
     grid: TokenGrid
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     variant = "feature"
     common = ("crop_block",)
 
     def worker(self, store: Store) -> Worker:
-        """Open the maps."""
-        maps = _Maps.open(store, self.attention, self.config.layer)
-        return FeatureWorker(self._images(store), self.config, self.windows, maps, self.grid)
+        """Open the image sizes and attention maps."""
+        maps = _LayerMaps.open(store, self.attention, self.config.layer)
+        return FeatureWorker(self._images(store), maps, self.config, self.windows, self.grid)
 
 
 @dataclass(frozen=True)
 class Windows(_Crops):
-    """Every window that a feature crop of an image can have, by rank of its patch and size."""
+    """Every window that a feature crop of an image can have, by rank of its patch, then size."""
 
     space: WindowSpace
     attention: Stage
@@ -119,19 +131,19 @@ class Windows(_Crops):
     variant = "windows"
 
     def units(self, store: Store) -> list[Unit]:
-        """Blocks of images."""
+        """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
     def shape(self, store: Store) -> tuple[int, int]:
-        """Patches times sizes, all in one unit."""
-        maps = _Maps.open(store, self.attention, self.space.layer)
+        """Return windows per image (patches times sizes), twice: one unit holds all of them."""
+        maps = _LayerMaps.open(store, self.attention, self.space.layer)
         count = min(self.space.k, maps.patches) * self.space.sizes(self.grid.tokens)
         return count, count
 
     def worker(self, store: Store) -> Worker:
-        """Open the maps."""
-        maps = _Maps.open(store, self.attention, self.space.layer)
-        return WindowsWorker(self._images(store), self.space, maps, self.grid)
+        """Open the image sizes and attention maps."""
+        maps = _LayerMaps.open(store, self.attention, self.space.layer)
+        return WindowsWorker(self._images(store), maps, self.space, self.grid)
 
 
 @dataclass(frozen=True)
@@ -144,20 +156,20 @@ class SquareCrops(_Drawn):
     common = ("crop_block", "config.seed")
 
     def worker(self, store: Store) -> Worker:
-        """Nothing but the image sizes."""
+        """Open the image sizes."""
         return SquaresWorker(self._images(store), self.config)
 
 
 @dataclass(frozen=True)
-class _Maps:
-    """One layer of the attention maps."""
+class _LayerMaps:
+    """One layer of the stored attention maps."""
 
     array: Any
     layer: int
 
     @classmethod
-    def open(cls, store: Store, attention: Stage, layer: int) -> _Maps:
-        """ConfigError if the maps have no such layer."""
+    def open(cls, store: Store, attention: Stage, layer: int) -> _LayerMaps:
+        """Open the maps; ConfigError if they have no such layer."""
         array = store.open(attention).array("attention")
         layers = array.shape[1]
         if not -layers <= layer < layers:
@@ -166,11 +178,11 @@ class _Maps:
 
     @property
     def patches(self) -> int:
-        """Patches of a map."""
+        """Number of patches of a map."""
         return int(self.array.shape[-1] ** 2)
 
-    def of(self, rows: slice) -> Tensor:
-        """float32 (n, patches)"""
+    def read(self, rows: slice) -> Tensor:
+        """Return the maps of images: float32 (n, patches)."""
         import numpy as np
         import torch
 
@@ -180,14 +192,18 @@ class _Maps:
 
 @dataclass
 class _CropsWorker(Worker):
-    """Draws the crops of a block of images, one image at a time."""
+    """Base of the workers, which draw crops one image at a time.
+
+    Holds the table of images: their sizes, and the sha256 that keys their random streams.
+    """
 
     images: pd.DataFrame
 
     columns: ClassVar[list[str]]
+    """Columns of `crops.parquet` after image, image_id and crop."""
 
     def compute(self, unit: Unit, inputs: Any) -> dict[str, Any]:
-        """A row per crop, by image, then crop."""
+        """Return a row per crop, by image, then crop."""
         images = self.images.iloc[unit.rows]
         drawn = [
             self.draw(image, row, unit)
@@ -197,10 +213,10 @@ class _CropsWorker(Worker):
 
     @abstractmethod
     def draw(self, image: Any, inputs: Any, unit: Unit) -> Tensor:
-        """int64 (crops of the unit, columns) of one image."""
+        """Return the crops of one image: int64 (crops of the unit, columns)."""
 
-    def _place(self, image: Any, unit: Unit) -> tuple[str, int, int]:
-        """Where the uniforms of a unit's crops lie in a stream."""
+    def _stream(self, image: Any, unit: Unit) -> tuple[str, int, int]:
+        """Return the position of the unit's uniforms: stream of an image, first and last row."""
         assert unit.crops is not None
         return image.sha256, unit.crops.start, unit.crops.stop
 
@@ -209,69 +225,75 @@ def _table(images: Any, unit: Unit, drawn: list[Tensor], columns: list[str]) -> 
     import numpy as np
     import pandas as pd
 
-    first, each = unit.crops.start if unit.crops else 0, len(drawn[0])
+    first, count = unit.crops.start if unit.crops else 0, len(drawn[0])
     table = {
-        "image": np.repeat(np.arange(unit.rows.start, unit.rows.stop), each),
-        "image_id": np.repeat(images["image_id"].to_numpy(), each),
-        "crop": np.tile(np.arange(first, first + each), len(images)),
+        "image": np.repeat(np.arange(unit.rows.start, unit.rows.stop), count),
+        "image_id": np.repeat(images["image_id"].to_numpy(), count),
+        "crop": np.tile(np.arange(first, first + count), len(images)),
     }
     values = np.concatenate([rows.numpy() for rows in drawn]).T
     return pd.DataFrame(table | dict(zip(columns, values, strict=True)))
 
 
 @dataclass
-class RawWorker(_CropsWorker):
-    """Patches, sides, boxes."""
+class _AttendedWorker(_CropsWorker):
+    """Base of the workers whose crops follow attention; holds the maps of one layer."""
+
+    maps: _LayerMaps
+
+    def read(self, unit: Unit) -> Tensor:
+        """Return the attention maps of the unit's images: float32 (n, patches)."""
+        return self.maps.read(unit.rows)
+
+
+@dataclass
+class RawWorker(_AttendedWorker):
+    """Worker that draws patches, then boxes around them; holds the section `crops`."""
 
     config: CropsConfig
-    maps: _Maps
 
     columns: ClassVar[list[str]] = ["patch", *BOX]
 
-    def read(self, unit: Unit) -> Tensor:
-        """The maps: float32 (n, patches)."""
-        return self.maps.of(unit.rows)
-
     def draw(self, image: Any, inputs: Tensor, unit: Unit) -> Tensor:
-        """Patch and box of each crop."""
-        from pipeline.cropping import raw_crops
+        """Return patch and box of each crop: int64 (n, 5)."""
         from pipeline.kernels.sampling import layers
+        from pipeline.views.draw import raw_crops
 
-        u = layers(self.config.seed, "crops", *self._place(image, unit))
+        u = layers(self.config.seed, "crops", *self._stream(image, unit))
         return raw_crops(image, inputs, u, self.config)
 
 
 @dataclass
-class FeatureWorker(_CropsWorker):
-    """Patches, places on the token grid, windows."""
+class FeatureWorker(_AttendedWorker):
+    """Worker that draws patches, then windows around their tokens.
+
+    Holds the sections `crops` and `windows`, and CLIP's token grid.
+    """
 
     config: CropsConfig
     windows: WindowsConfig
-    maps: _Maps
     grid: TokenGrid
 
     columns: ClassVar[list[str]] = ["patch", "token", *WINDOW, "outcome"]
 
-    def read(self, unit: Unit) -> Tensor:
-        """The maps: float32 (n, patches)."""
-        return self.maps.of(unit.rows)
-
     def compute(self, unit: Unit, inputs: Tensor) -> dict[str, Any]:
-        """Crops; with the first block of crops, what they are drawn from."""
+        """Return crops; with the first block of crops, also `patch_probs`."""
         tables = super().compute(unit, inputs)
         assert unit.crops is not None
-        return tables | ({"odds": self._odds(unit, inputs)} if unit.crops.start == 0 else {})
+        return tables | (
+            {"patch_probs": self._patch_probs(unit, inputs)} if unit.crops.start == 0 else {}
+        )
 
     def draw(self, image: Any, inputs: Tensor, unit: Unit) -> Tensor:
-        """Patch, token, window, and place among all windows."""
-        from pipeline.cropping import feature_crops
+        """Return patch, token, window and outcome of each crop: int64 (n, 7)."""
         from pipeline.kernels.sampling import layers
+        from pipeline.views.draw import feature_crops
 
-        u = layers(self.config.seed, "crops", *self._place(image, unit))
+        u = layers(self.config.seed, "crops", *self._stream(image, unit))
         return feature_crops(image, inputs, u, self.config, self.windows, self.grid)
 
-    def _odds(self, unit: Unit, inputs: Tensor) -> pd.DataFrame:
-        """A row per image and patch that can be drawn."""
+    def _patch_probs(self, unit: Unit, inputs: Tensor) -> pd.DataFrame:
+        """Return a row per image and patch that can be drawn."""
         import pandas as pd
 
         from pipeline.kernels.sampling import top_patches
@@ -279,51 +301,49 @@ class FeatureWorker(_CropsWorker):
         tables = []
         k = self.windows.top(self.config)
         for image, attention in zip(range(unit.rows.start, unit.rows.stop), inputs, strict=True):
-            patches, odds = top_patches(attention, k, self.config.temperature)
-            columns = {"image": image, "rank": range(len(odds))}
-            tables.append(pd.DataFrame(columns | {"patch": patches, "probability": odds}))
+            patches, probs = top_patches(attention, k, self.config.temperature)
+            columns = {"image": image, "rank": range(len(probs))}
+            tables.append(pd.DataFrame(columns | {"patch": patches, "probability": probs}))
         return pd.concat(tables, ignore_index=True)
 
 
 @dataclass
-class WindowsWorker(_CropsWorker):
-    """All windows."""
+class WindowsWorker(_AttendedWorker):
+    """Worker that lists all windows that can be drawn.
+
+    Holds the settings that decide them, and CLIP's token grid.
+    """
 
     space: WindowSpace
-    maps: _Maps
     grid: TokenGrid
 
     columns: ClassVar[list[str]] = ["patch", "token", *WINDOW]
 
-    def read(self, unit: Unit) -> Tensor:
-        """The maps: float32 (n, patches)."""
-        return self.maps.of(unit.rows)
-
     def draw(self, image: Any, inputs: Tensor, unit: Unit) -> Tensor:
-        """Patch, token and window, by rank and size."""
-        from pipeline.cropping import possible_windows
+        """Return patch, token and window, by rank of the patch, then size: int64 (n, 6)."""
+        from pipeline.views.draw import possible_windows
 
         return possible_windows(image, inputs, self.space, self.grid)
 
 
 @dataclass
 class SquaresWorker(_CropsWorker):
-    """Squares."""
+    """Worker that draws random squares; holds the section `squares`."""
 
     config: SquaresConfig
 
     columns: ClassVar[list[str]] = [*BOX]
 
     def read(self, unit: Unit) -> list[None]:
-        """Nothing."""
+        """Return None per image; squares need only the index."""
         return [None] * (unit.rows.stop - unit.rows.start)
 
     def draw(self, image: Any, inputs: None, unit: Unit) -> Tensor:
-        """Box of each square."""
+        """Return the box of each square: int64 (n, 4)."""
         from pipeline.kernels.draws import square_crops
         from pipeline.kernels.sampling import uniforms
 
-        u = uniforms(self.config.seed, "squares", *self._place(image, unit))[:, :3]
+        u = uniforms(self.config.seed, "squares", *self._stream(image, unit))[:, :3]
         return square_crops(u, image.width, image.height, self.config.alpha, self.config.beta)
 
 

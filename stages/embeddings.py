@@ -1,10 +1,21 @@
-"""embeddings: whole images and views of them as unit vectors.
+"""embeddings: encode whole images, boxes and windows with CLIP.
 
-One instance for whole images and one per view set, each with `embeddings.zarr` in float16:
-`embeddings-image` (image, view, dim) with one view; `embeddings-raw`, `embeddings-squares` and
-`embeddings-feature` (image, view, dim) with the views of their crops stage, unit by unit, so that a
-larger N adds blocks and leaves the others alone. A view that other settings have embedded is taken
-from there.
+Reads the images and, for views, the boxes or windows of the stage `crops`. There is one artifact
+for whole images and one per view set. A unit is a block of images for whole images, and the unit of
+the view set for views: a larger N adds blocks of crops and keeps the others.
+
+Each writes one array of unit vectors:
+
+    embeddings.zarr    (image, view, dim) float16
+
+    embeddings-image      one view: the whole image
+    embeddings-raw        boxes of the image (Eq. 6), view i is crop i
+    embeddings-squares    random squares of the image (WCA), view i is crop i
+    embeddings-feature    windows of the tokens that enter a block of CLIP (Eq. 7), view i is row i
+                          of crops-feature, or of crops-windows if all windows are embedded
+
+Settings: section `clip`; `raw` for embeddings-raw, `feature` for embeddings-feature. Vectors of
+equal views that are stored under other settings are reused.
 """
 
 from __future__ import annotations
@@ -13,80 +24,63 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
-from pipeline.config import RUNTIME, Section
-from pipeline.datasets import Dataset
-from pipeline.errors import ConfigError
-from pipeline.images import Images
-from pipeline.kernels.prompt_names import FeaturePrompt, RawPrompt
-from pipeline.known_views import Asked, KnownViews, sources
-from pipeline.models.sources import ClipSource
+from pipeline.core.code import code_of
+from pipeline.core.errors import ConfigError
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import NOT_IN_KEY
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.images import Images, peak_image_bytes
+from pipeline.kernels.image_prompts import prompt_box
+from pipeline.models.clip.source import ClipSource
 from pipeline.options import variants_command
-from pipeline.runtime import Runtime
-from pipeline.stage import ArraySpec, Footprint, Stage, Unit, Worker, row_units
-from pipeline.views import BOX, WINDOW, ViewSet
+from pipeline.stage import Stage, Worker
+from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.views.config import BOX, WINDOW, FeatureConfig, RawConfig
+from pipeline.views.reuse import RequestedViews, ReusableViews, sources
+from pipeline.views.sets import ViewSet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.models.clip import Clip
-    from pipeline.store import Store
-
-
-class RawConfig(Section):
-    """How CLIP is shown a box of an image (Table 5)."""
-
-    prompt: RawPrompt = "crop"
-    brightness: float = Field(default=1.5, gt=0, le=100)
-    """Of `highlight`: factor on the box's pixels."""
-    thickness: float = Field(default=0.02, gt=0, le=0.5)
-    """Of `redcircle`: the line, as a share of the image's shorter side."""
-
-
-class FeatureConfig(Section):
-    """How CLIP is shown a window of its tokens (Tables 5 and 7)."""
-
-    layer: int = -1
-    """The block that the tokens enter, negative ones from the last."""
-    prompt: FeaturePrompt = "crop"
-    gain: float = Field(default=2.0, gt=0, le=1e4)
-    """Of `highlight-fea` and `highlight-attn`: factor on the window's tokens or attention."""
+    from pipeline.models.clip.model import ClipModel
+    from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)
 class _Embeddings(Stage):
-    """What the three have in common: CLIP over the images of an index."""
+    """Base of all embeddings: CLIP over the images of an index."""
 
     clip: ClipSource
     index: Stage
     image_block: int
-    dataset: Annotated[Dataset, RUNTIME]
-    runtime: Annotated[Runtime, RUNTIME]
+    dataset: Annotated[Dataset, NOT_IN_KEY]
+    runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "embeddings"
 
     def footprint(self, store: Store) -> Footprint:
-        """What CLIP is shown, in bytes, then vectors in float32 and as they are stored."""
-        from pipeline.images import most_open
-
-        vectors = self.image_block * self._each(store) * self.clip.dim
+        """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images."""
+        vectors = self.image_block * self._views_in_unit(store) * self.clip.dim
         index = store.open(self.index).table("images", columns=["width", "height"])
-        images = most_open(index, self.image_block)
-        return Footprint(self._shown(self.image_block, store) + 6 * vectors, 2 * vectors, images)
+        images = peak_image_bytes(index, self.image_block)
+        return Footprint(
+            self._input_bytes(self.image_block, store) + 6 * vectors, 2 * vectors, images
+        )
 
-    def _each(self, store: Store) -> int:
-        """Vectors of an image in a unit."""
+    def _views_in_unit(self, store: Store) -> int:
+        """Return the number of vectors of an image in a unit."""
         return 1
 
-    def _shown(self, rows: int, store: Store) -> int:
+    def _input_bytes(self, rows: int, store: Store) -> int:
+        """Return the bytes of CLIP's inputs for `rows` images."""
         return 3 * self.clip.image_size**2 * rows
 
-    def _load(self, store: Store) -> tuple[Clip, Images]:
-        from pipeline.models.clip import Clip
+    def _load(self, store: Store) -> tuple[ClipModel, Images]:
+        from pipeline.models.clip.model import ClipModel
 
         images = Images(self.dataset.contents, store.open(self.index).table("images"))
-        return Clip(self.clip, self.runtime), images
+        return ClipModel(self.clip, self.runtime), images
 
     def _array(self, store: Store, count: int, block: int) -> ArraySpec:
         shape = (store.rows(self.index), count, self.clip.dim)
@@ -96,13 +90,13 @@ class _Embeddings(Stage):
 
 @dataclass(frozen=True)
 class ImageEmbeddings(_Embeddings):
-    """Whole images, through CLIP's own preprocessing."""
+    """Embeddings of whole images, through CLIP's own preprocessing."""
 
     version: ClassVar[int] = 1
     variant = "image"
 
     def units(self, store: Store) -> list[Unit]:
-        """Blocks of images."""
+        """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
     def worker(self, store: Store) -> Worker:
@@ -113,36 +107,34 @@ class ImageEmbeddings(_Embeddings):
 
 @dataclass(frozen=True)
 class ViewEmbeddings(_Embeddings):
-    """Embeddings of one view set; its units are those of the stage that made the views."""
+    """Embeddings of one view set, with the units of the view set."""
 
     views: ViewSet
 
     columns: ClassVar[list[str]]
-    """Of a view's place, in the table of views."""
+    """Columns of `crops.parquet` that hold a view's box or window."""
 
     @property
     def counts(self) -> str:
-        """As the views."""
+        """Word for the items of a unit in progress messages: that of the view set."""
         return self.views.counts
 
     def units(self, store: Store) -> list[Unit]:
-        """As the views."""
+        """Return the units of the view set."""
         return self.views.units(store)
 
-    def _each(self, store: Store) -> int:
+    def _views_in_unit(self, store: Store) -> int:
         return self.views.shape(store)[1]
 
-    def _known(self, store: Store) -> KnownViews:
-        """What the units show, and where to look for what is embedded already."""
-        from pipeline.code import code_of
-
-        found = list(sources(store, self, self.views))
-        return KnownViews(store.open(self.views), self.columns, found, code_of(self))
+    def _reusable(self, store: Store) -> ReusableViews:
+        """Open the views, and the artifacts whose vectors may be reused for equal views."""
+        stored = list(sources(store, self, self.views))
+        return ReusableViews(store.open(self.views), self.columns, stored, code_of(self))
 
 
 @dataclass(frozen=True)
 class BoxEmbeddings(ViewEmbeddings):
-    """Boxes of the image itself (Eq. 6), each through CLIP's own preprocessing."""
+    """Embeddings of boxes of the image (Eq. 6), each through CLIP's own preprocessing."""
 
     config: RawConfig
 
@@ -151,22 +143,22 @@ class BoxEmbeddings(ViewEmbeddings):
 
     @property
     def variant(self) -> str:
-        """The view set."""
+        """Name of the view set."""
         return self.views.variant
 
-    def _shown(self, rows: int, store: Store) -> int:
-        return super()._shown(rows, store) * self._each(store)
+    def _input_bytes(self, rows: int, store: Store) -> int:
+        return super()._input_bytes(rows, store) * self._views_in_unit(store)
 
     def worker(self, store: Store) -> Worker:
         """Load CLIP and open the boxes."""
         clip, images = self._load(store)
         array = self._array(store, *self.views.shape(store))
-        return BoxWorker(clip, array, images, self._known(store), self.config)
+        return BoxWorker(clip, array, images, self._reusable(store), self.config)
 
 
 @dataclass(frozen=True)
 class WindowEmbeddings(ViewEmbeddings):
-    """Windows of the tokens that enter a block of CLIP (Eq. 7)."""
+    """Embeddings of windows of the tokens that enter a block of CLIP (Eq. 7)."""
 
     config: FeatureConfig
 
@@ -174,12 +166,12 @@ class WindowEmbeddings(ViewEmbeddings):
     columns = WINDOW
     variant = "feature"
 
-    def _shown(self, rows: int, store: Store) -> int:
+    def _input_bytes(self, rows: int, store: Store) -> int:
         tokens = 4 * (1 + self.clip.grid**2) * self.clip.width
-        return super()._shown(rows, store) + tokens * rows
+        return super()._input_bytes(rows, store) + tokens * rows
 
     def check(self) -> None:
-        """The layer must be one of CLIP's."""
+        """Raise ConfigError if CLIP has no such block."""
         layers = self.clip.layers
         if not -layers <= self.config.layer < layers:
             raise ConfigError(f"feature.layer: {self.config.layer} is not one of {layers} blocks")
@@ -189,27 +181,27 @@ class WindowEmbeddings(ViewEmbeddings):
         clip, images = self._load(store)
         array = self._array(store, *self.views.shape(store))
         layer = self.config.layer % self.clip.layers
-        return WindowWorker(clip, array, images, self._known(store), self.config, layer)
+        return WindowWorker(clip, array, images, self._reusable(store), self.config, layer)
 
 
 @dataclass
 class _ClipWorker(Worker):
-    """What the three have in common."""
+    """Base of the workers; holds the loaded CLIP, its output array and access to the images."""
 
-    clip: Clip
+    clip: ClipModel
     array: ArraySpec
     images: Images
 
-    def facts(self) -> dict[str, Any]:
-        """CLIP's."""
-        return self.clip.facts
+    def environment(self) -> dict[str, Any]:
+        """Return device and batch size of CLIP."""
+        return self.clip.environment
 
     def arrays(self) -> list[ArraySpec]:
-        """`embeddings`"""
+        """Declare `embeddings` (image, view, dim)."""
         return [self.array]
 
-    def _whole(self, rows: slice) -> Tensor:
-        """Whole images as CLIP sees them: uint8 (n, 3, side, side)."""
+    def _whole_images(self, rows: slice) -> Tensor:
+        """Return whole images, decoded and preprocessed: uint8 (n, 3, side, side)."""
         import torch
 
         return torch.cat([self.clip.preprocess(image) for image in self.images.block(rows)])
@@ -217,94 +209,104 @@ class _ClipWorker(Worker):
 
 @dataclass
 class ImageWorker(_ClipWorker):
-    """Embeds whole images."""
+    """Worker that embeds whole images."""
 
     def read(self, unit: Unit) -> Tensor:
-        """Decoded and preprocessed images: uint8 (n, 3, side, side)."""
-        return self._whole(unit.rows)
+        """Return decoded and preprocessed images: uint8 (n, 3, side, side)."""
+        return self._whole_images(unit.rows)
 
     def compute(self, unit: Unit, inputs: Tensor) -> dict[str, Any]:
-        """One view per image."""
+        """Return one vector per image: float16 (n, 1, dim)."""
         return {"embeddings": half(self.clip.encode_images(inputs)[:, None])}
 
 
 @dataclass
 class _ViewWorker(_ClipWorker):
-    """Embeds views that no other artifact has, each distinct one of an image once."""
+    """Base of the workers for views, which embed each distinct view of an image once.
 
-    known: KnownViews
+    Holds the views, and the artifacts whose vectors are reused for equal views.
+    """
 
-    def trust_nothing(self) -> None:
-        """Look for no view elsewhere."""
-        self.known = replace(self.known, sources=())
+    reusable: ReusableViews
 
-    def _ask(self, unit: Unit) -> Asked:
-        return self.known.ask(unit, self.array.shape[-1], self.facts())
+    def disable_reuse(self) -> None:
+        """Embed every view, also those that are stored under other settings."""
+        self.reusable = replace(self.reusable, sources=())
+
+    def _views(self, unit: Unit) -> RequestedViews:
+        """Return the unit's views, with the vectors that can be reused."""
+        return self.reusable.request(unit, self.array.shape[-1], self.environment())
 
 
 @dataclass
 class BoxWorker(_ViewWorker):
-    """Embeds boxes of images."""
+    """Worker that embeds boxes of images; holds the section `raw`."""
 
     config: RawConfig
 
-    def read(self, unit: Unit) -> tuple[Asked, list[Tensor]]:
-        """What is lacking of each image, shown and preprocessed: uint8 (n, 3, side, side)."""
-        asked = self._ask(unit)
-        if not asked.missing.any():
-            return asked, []
-        rows, images = asked.lacking, enumerate(self.images.block(unit.rows))
-        boxes = ((image, rows[rows[:, 0] == i, 1:]) for i, image in images)
-        return asked, [self._show(image, of_image) for image, of_image in boxes if len(of_image)]
+    def read(self, unit: Unit) -> tuple[RequestedViews, list[Tensor]]:
+        """Return the views, and the crops of those without a vector.
 
-    def _show(self, image: Any, boxes: np.ndarray) -> Tensor:
+        Crops are decoded and preprocessed: uint8 (n, 3, side, side) per image.
+        """
+        views = self._views(unit)
+        if not views.missing.any():
+            return views, []
+        rows, images = views.missing_rows, enumerate(self.images.block(unit.rows))
+        pairs = ((image, rows[rows[:, 0] == i, 1:]) for i, image in images)
+        return views, [self._crops(image, boxes) for image, boxes in pairs if len(boxes)]
+
+    def _crops(self, image: Any, boxes: np.ndarray) -> Tensor:
+        """Return boxes (n, 4) of an image as CLIP's inputs, under the prompt of the settings."""
         import torch
-
-        from pipeline.kernels.image_prompts import prompt_box
 
         config = self.config
         if config.prompt == "crop":
             return self.clip.preprocess(image, boxes)
         more = config.prompt, config.brightness, config.thickness
-        shown = [prompt_box(image, tuple(box), *more) for box in boxes.tolist()]
-        return torch.cat([self.clip.preprocess(each) for each in shown])
+        prompted = [prompt_box(image, tuple(box), *more) for box in boxes.tolist()]
+        return torch.cat([self.clip.preprocess(picture) for picture in prompted])
 
-    def compute(self, unit: Unit, inputs: tuple[Asked, list[Tensor]]) -> dict[str, Any]:
-        """Every view embedded, in full batches."""
+    def compute(self, unit: Unit, inputs: tuple[RequestedViews, list[Tensor]]) -> dict[str, Any]:
+        """Return the vectors of all views, encoded in full batches: float16 (n, views, dim)."""
         import torch
 
-        asked, shown = inputs
-        if shown:
-            asked.fill(half(self.clip.encode_images(torch.cat(shown), full=True)))
-        return {"embeddings": asked.all()}
+        views, crops = inputs
+        if crops:
+            views.fill(half(self.clip.encode_images(torch.cat(crops), full=True)))
+        return {"embeddings": views.all()}
 
 
 @dataclass
 class WindowWorker(_ViewWorker):
-    """Embeds windows of tokens."""
+    """Worker that embeds windows of tokens.
+
+    Holds the section `feature`, the index of the CLIP block that windows enter, and the tokens of
+    the images of the unit before.
+    """
 
     config: FeatureConfig
     layer: int
     _tokens: dict[str, Any] = field(default_factory=dict)
 
-    def read(self, unit: Unit) -> tuple[Asked, Tensor | None]:
-        """The images if anything of them is lacking, preprocessed: uint8 (n, 3, side, side)."""
-        asked = self._ask(unit)
-        return asked, self._whole(unit.rows) if asked.missing.any() else None
+    def read(self, unit: Unit) -> tuple[RequestedViews, Tensor | None]:
+        """Return the views, and the images, uint8 (n, 3, side, side), if any view has no vector."""
+        views = self._views(unit)
+        return views, self._whole_images(unit.rows) if views.missing.any() else None
 
-    def compute(self, unit: Unit, inputs: tuple[Asked, Tensor | None]) -> dict[str, Any]:
-        """The remaining blocks over each window."""
+    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
+        """Run CLIP's remaining blocks over each window; return float16 (n, views, dim)."""
         import torch
 
-        asked, images = inputs
+        views, images = inputs
         if images is not None:
-            tokens, rows = self._tokens_of(unit, images), torch.from_numpy(asked.lacking)
+            tokens, rows = self._tokens_of(unit, images), torch.from_numpy(views.missing_rows)
             more = self.layer, self.config.prompt, self.config.gain
-            asked.fill(half(self.clip.encode_windows(tokens, rows, *more)))
-        return {"embeddings": asked.all()}
+            views.fill(half(self.clip.encode_windows(tokens, rows, *more)))
+        return {"embeddings": views.all()}
 
     def _tokens_of(self, unit: Unit, images: Tensor) -> Any:
-        """The tokens of a block of images, kept for the block's further units."""
+        """Return the tokens of a block of images, cached for the block's further units."""
         block = str(unit.rows)
         if block not in self._tokens:
             self._tokens = {block: self.clip.tokens_before(images, self.layer)}
@@ -312,7 +314,7 @@ class WindowWorker(_ViewWorker):
 
 
 def half(vectors: Any) -> np.ndarray:
-    """Unit vectors as they are stored: float16, each component off by 2^-11 of itself at most."""
+    """Round unit vectors to float16, as stored: relative error of a component at most 2^-11."""
     return np.asarray(vectors).astype(np.float16)
 
 

@@ -1,8 +1,14 @@
-"""index: which images there are, and which of them can be read.
+"""index: list the images of a dataset and find those that cannot be read.
 
-Reads the dataset's files. Writes `images.parquet` (image_id, path, label, width, height, sha256;
-the order of its rows is the order of every array downstream) and `skipped.parquet` (file, reason).
-What classes are called is no part of it.
+Reads the dataset's files. A unit is a block of 512 files; each is decoded once, for its size.
+
+Writes two tables:
+
+    images.parquet    image_id, path, sha256 (str), label, width, height (int64, pixels)
+    skipped.parquet   file, reason (str) of files that are not listed or cannot be read
+
+The order of the rows of `images` is the order of every array over images downstream. Class names
+are no part of the index. Settings: sections `index` and `dataset`.
 """
 
 from __future__ import annotations
@@ -13,17 +19,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.config import Section
-from pipeline.datasets import Dataset
-from pipeline.errors import AbsError
-from pipeline.flow import READERS, ahead, readers
+from pipeline.core.errors import AbsError
+from pipeline.core.section import Section
+from pipeline.core.threads import READERS, prefetch, readers
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.images import decode, read_verified
 from pipeline.options import stage_command
-from pipeline.stage import Stage, Unit, Worker, row_units
+from pipeline.stage import Stage, Worker
+from pipeline.store.units import Unit, row_units
 
 if TYPE_CHECKING:
-    from pipeline.artifact import Artifact
     from pipeline.datasets.contents import Contents
-    from pipeline.store import Store
+    from pipeline.store.artifact import Artifact
+    from pipeline.store.store import Store
 
 
 BLOCK = 512
@@ -41,9 +49,10 @@ IMAGES = {
 
 
 class IndexConfig(Section):
-    """How many unreadable files a dataset may have."""
+    """Section `index`."""
 
     max_skipped: float = Field(default=0.01, ge=0, le=1)
+    """Share of unreadable files above which the stage fails."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +66,15 @@ class Index(Stage):
     version: ClassVar[int] = 2
 
     def units(self, store: Store) -> list[Unit]:
-        """Blocks of files."""
+        """Divide the files into blocks."""
         return row_units(len(self.dataset.samples), BLOCK)
 
     def worker(self, store: Store) -> Worker:
-        """Nothing to load."""
+        """Return a worker; there is nothing to load."""
         return IndexWorker(self.dataset)
 
     def verify(self, artifact: Artifact) -> None:
-        """AbsError if too many files are unreadable."""
+        """Raise AbsError if too many files are unreadable."""
         skipped = artifact.table("skipped", finished=False)
         files = len(self.dataset.samples) + len(self.dataset.skipped)
         if len(skipped) > self.config.max_skipped * files:
@@ -78,24 +87,27 @@ class Index(Stage):
 
 @dataclass
 class IndexWorker(Worker):
-    """Decodes every file once, so that later stages meet no broken one."""
+    """Worker that decodes every file once, so that later stages meet no damaged one.
+
+    Holds the dataset: its samples, their digests and access to their bytes.
+    """
 
     dataset: Dataset
 
     def read(self, unit: Unit) -> list[tuple[int, int] | str]:
-        """(width, height) of each sample, or why it cannot be read."""
+        """Return (width, height) of each sample, or the reason why it cannot be read."""
         paths = [path for path, _ in self.dataset.samples[unit.rows]]
-        files = zip(paths, self.dataset.sha256[unit.rows], strict=True)
-        sizes = ahead(readers(), partial(_size, self.dataset.contents), files, depth=READERS)
+        files = zip(paths, self.dataset.sha256_of_images()[unit.rows], strict=True)
+        sizes = prefetch(readers(), partial(_size, self.dataset.contents), files, depth=READERS)
         return [size.result() for _, size in sizes]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
-        """The tables; what the reader skipped comes with the first unit."""
+        """Return both tables; files that the dataset's reader skipped come with the first unit."""
         import pandas as pd
 
         samples = self.dataset.samples
         images, skipped = [], list(self.dataset.skipped) if unit.rows.start == 0 else []
-        shas = self.dataset.sha256[unit.rows]
+        shas = self.dataset.sha256_of_images()[unit.rows]
         for (path, label), sha, size in zip(samples[unit.rows], shas, inputs, strict=True):
             if isinstance(size, str):
                 skipped.append((path, size))
@@ -108,8 +120,6 @@ class IndexWorker(Worker):
 
 
 def _size(contents: Contents, file: tuple[str, str]) -> tuple[int, int] | str:
-    from pipeline.images import decode, read_verified
-
     content = read_verified(contents, *file)
     try:
         return decode(content).size

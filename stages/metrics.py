@@ -1,11 +1,18 @@
-"""metrics: accuracy of each method, with the run's parameters beside it.
+"""metrics: compute the accuracy of each method, with the settings that its scores depend on.
 
-Reads the scores. Writes `metrics.parquet` (a row per method: top-1 with two 95 % intervals, top-5,
-mean per class, calibration error, and every setting that the scores depend on as a column),
-`per_class.parquet` and `confusion.parquet` (label, pred, images).
+Reads the scores. There is one unit: all images.
 
-Wilson's interval is the one that tables print: it holds near 0 and 100 % too, where resampling
-finds no spread. The bootstrap's is there because other work reports it.
+Writes three tables:
+
+    metrics.parquet     a row per method: images, classes, top1 with two 95 % intervals
+                        (top1_ci_*, top1_bootstrap_ci_*), top5, mean_per_class_recall, ece
+                        (calibration error), and every setting and file digest behind the scores
+    per_class.parquet   a row per method and class: method, label, images, top1, name, present
+    confusion.parquet   method, label, pred, images: the images of a class with that prediction
+
+Shares are float64 from 0 to 1. Tables of results print Wilson's interval: it also holds near 0 and
+100 %, where resampling finds no spread. The bootstrap's is for comparison with other work. The
+stage has no settings of its own.
 """
 
 from __future__ import annotations
@@ -14,15 +21,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.config import leaves
+from pipeline.core.section import flatten
+from pipeline.kernels.statistics import bootstrap, calibration_error, wilson
 from pipeline.options import stage_command
-from pipeline.stage import WHOLE, Stage, Unit, Worker
-from pipeline.statistics import bootstrap, calibration_error, wilson
+from pipeline.stage import Stage, Worker
+from pipeline.store.units import WHOLE, Unit
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.store import Store
+    from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -34,26 +42,26 @@ class Metrics(Stage):
     dataset: str
 
     kind: ClassVar[str] = "metrics"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     counts = ""
 
     def units(self, store: Store) -> list[Unit]:
-        """Not divided."""
+        """Return the only unit; the stage is not divided."""
         return [WHOLE]
 
     def worker(self, store: Store) -> Worker:
         """Open the scores."""
         scores = store.open(self.scores).table("scores")
-        names = store.open(self.scores).table("classes")
-        return MetricsWorker(scores, names, self.dataset, dict(parameters(self.scores)))
+        classes = store.open(self.scores).table("classes")
+        return MetricsWorker(scores, classes, self.dataset, dict(parameters(self.scores)))
 
 
 def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
-    """`stage.field` and value of all settings and file digests behind a stage's output."""
+    """Yield `stage.field` and value of all settings, file digests and keys behind a stage."""
     identity = stage.identity()
     for name, part in (identity["config"] | identity["outside"]).items():
         prefix = stage.name if name == "config" else f"{stage.name}.{name}"
-        yield from leaves(part, prefix)
+        yield from flatten(part, prefix)
     yield f"{stage.name}.key", stage.key
     for upstream in stage.upstream:
         yield from parameters(upstream)
@@ -61,7 +69,11 @@ def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
 
 @dataclass
 class MetricsWorker(Worker):
-    """Counts."""
+    """Worker that summarises the scores of each method.
+
+    Holds the tables `scores` and `classes` of the stage `scores`, the dataset's name, and settings
+    by dotted name.
+    """
 
     scores: pd.DataFrame
     classes: pd.DataFrame
@@ -69,7 +81,7 @@ class MetricsWorker(Worker):
     parameters: dict[str, Any]
 
     def compute(self, unit: Unit, inputs: Any) -> dict[str, Any]:
-        """The three tables."""
+        """Return the three tables."""
         import pandas as pd
 
         methods = self.scores.groupby("method", sort=False)
@@ -85,21 +97,22 @@ class MetricsWorker(Worker):
         }
 
     def _row(self, method: str, rows: pd.DataFrame) -> dict[str, Any]:
-        right = int(rows["correct"].sum())
-        low, high = wilson(right, len(rows))
-        bootstrap_low, bootstrap_high = bootstrap(right, len(rows))
+        """Return the row of `metrics` for a method, without settings."""
+        correct = int(rows["correct"].sum())
+        low, high = wilson(correct, len(rows))
+        bootstrap_low, bootstrap_high = bootstrap(correct, len(rows))
         return {
             "dataset": self.dataset,
             "method": method,
             "images": len(rows),
             "classes": int(self.classes["present"].sum()),
             "top1": rows["correct"].mean(),
-            "top1_low": low,
-            "top1_high": high,
-            "top1_bootstrap_low": bootstrap_low,
-            "top1_bootstrap_high": bootstrap_high,
+            "top1_ci_low": low,
+            "top1_ci_high": high,
+            "top1_bootstrap_ci_low": bootstrap_low,
+            "top1_bootstrap_ci_high": bootstrap_high,
             "top5": (rows["rank"] <= 5).mean(),
-            "mean_per_class": rows.groupby("label")["correct"].mean().mean(),
+            "mean_per_class_recall": rows.groupby("label")["correct"].mean().mean(),
             "ece": calibration_error(rows["confidence"].to_numpy(), rows["correct"].to_numpy()),
         }
 

@@ -1,48 +1,36 @@
-"""A small dataset of real files, and a store of its own for every test."""
+"""Fixtures: a small dataset of real files, a store of its own for every test, pictures."""
 
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+from hypothesis import settings
 from PIL import Image
 
-from pipeline.cli import run_app
-from pipeline.commands import Run
-from pipeline.datasets.contents import InFolder
-from pipeline.images import Images, decode
+from pipeline.core.files import write_json
+from pipeline.datasets.contents import FolderContents
+from pipeline.datasets.images import Images, decode
+from pipeline.run import Run
+from tests.helpers import shared
+from tests.helpers.runs import DEMO, Runner, make_all, write_dataset
 
-ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / "pipeline" / "demo"
-
-Runner = Callable[..., Run]
+settings.register_profile("plain", deadline=None)  # what a machine takes is not what is tested
+settings.load_profile("plain")
 
 
-def write_dataset(folder: Path, classes: int = 2, images: int = 4, **layout: int) -> Path:
-    """A dataset YAML over a few of the demo's images, copied below `folder`."""
-    for chosen in sorted((DEMO / "images").iterdir())[:classes]:
-        (folder / "images" / chosen.name).mkdir(parents=True)
-        for image in sorted(chosen.iterdir())[:images]:
-            shutil.copy2(image, folder / "images" / chosen.name)
-    config = yaml.safe_load((ROOT / "cfgs" / "datasets" / "demo.yaml").read_text())
-    config["dataset"] = {"name": "tiny", "root": str(folder / "images")}
-    config["layout"] = {"images": 3, "crops": 2, **layout}
-    config["scores"]["methods"] = ["clip", "cupl", "abs"]
-    config["methods"] = {"wca": {"pool": 4, "n": 3}}
-    config["runtime"]["threads"] = 1  # with batches this small, more would wait for each other
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Files are not forced to the disk: no test cuts the power, and the disk is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture
@@ -65,12 +53,29 @@ def run_of(tiny: Path) -> Runner:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which every stage of a run like `run_of()` is finished."""
-    folder = tmp_path_factory.mktemp("finished")
+
+    return shared.once(tmp_path_factory, "finished", finish) / "store"
+
+
+def finish(folder: Path, *changes: str) -> None:
+    """Make all stages of a run over a small dataset."""
     dataset = write_dataset(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ABS_ARTIFACTS", str(folder / "store"))
-        make_all(Run.of(str(dataset), "official", ["scores.n=4"]))
-    return folder / "store"
+        run = Run.of(str(dataset), "official", ["scores.n=4", *changes])
+        write_json(folder / "digests.json", make_all(run))
+
+
+@pytest.fixture(scope="session")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of a run like `run_of("layout.images=1")`: a unit for each image."""
+
+    def make(folder: Path) -> None:
+        finish(folder, "layout.images=1")
+
+    folder = shared.once(tmp_path_factory, "one-by-one", make)
+    found: dict[str, str] = json.loads((folder / "digests.json").read_text())
+    return found
 
 
 @pytest.fixture
@@ -91,46 +96,10 @@ def pictured() -> pd.DataFrame:
 @pytest.fixture
 def images(pictured: pd.DataFrame) -> Images:
     """The same, as stages read them."""
-    return Images(InFolder(Path("/")), pictured)
+    return Images(FolderContents(Path("/")), pictured)
 
 
 @pytest.fixture(scope="session")
 def pictures(pictured: pd.DataFrame) -> list[Image.Image]:
     """The same, decoded."""
     return [decode(Path(path).read_bytes()) for path in pictured["path"]]
-
-
-def make_all(run: Run) -> dict[str, str]:
-    """Run every stage; the content digest of each artifact by stage."""
-    run.execute(run.stages, [], quiet=True)
-    return digests(run)
-
-
-def digests(run: Run) -> dict[str, str]:
-    """The content digest of each finished artifact by stage."""
-    return {
-        stage.name: run.store.open(stage).digest(stage.units(run.store)) for stage in run.stages
-    }
-
-
-def abs_command(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `abs` as a user does."""
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("abs")), *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        timeout=500,
-    )
-
-
-def said(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What `abs` answers, run in this process: where nothing hangs on one of its own."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["abs", *map(str, words)])
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        code = run_app()
-    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.commands import Run
-from pipeline.datasets.prompt_files import KNOWN, published
+from pipeline.core.layers import CFGS
 from pipeline.doctor import examine, only_index
-from pipeline.settings import CFGS
-from tests.conftest import abs_command
+from pipeline.run import Run
+from pipeline.texts.published import PUBLISHED, published
+from tests.helpers.runs import ROOT, abs_command, said
 
 
 @pytest.fixture
@@ -91,17 +91,19 @@ def test_texts_and_the_methods_that_have_them(mine: Path) -> None:
     assert set(found["methods"]["lack texts"]) == {"clip-e", "clip-d", "waffle"}
 
 
+@pytest.mark.slow
 def test_a_class_without_texts_is_a_problem(mine: Path) -> None:
     told = mine.parent / "cupl.json"
     told.write_text(json.dumps({"crane": ["A crane."], "wrem": ["A wren."]}))
-    answer = abs_command("doctor", mine, "--quiet")
+    answer = said("doctor", mine, "--quiet")
     assert answer.returncode == 1
     assert "PROBLEM" in answer.stdout
-    assert "no descriptions of 'wren'; did you mean 'wrem'?" in answer.stdout
+    assert "no texts for class 'wren'; did you mean 'wrem'?" in answer.stdout
 
 
+@pytest.mark.slow
 def test_too_many_unreadable_images_are_a_problem(mine: Path) -> None:
-    answer = abs_command("doctor", mine, "--set", "index.max_skipped=0.1", "--json")
+    answer = said("doctor", mine, "--set", "index.max_skipped=0.1", "--json")
     found = json.loads(answer.stdout)
     assert answer.returncode == 1
     assert not found["usable"]
@@ -109,6 +111,8 @@ def test_too_many_unreadable_images_are_a_problem(mine: Path) -> None:
     assert found["images"]["readable"] == 6
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_no_model_is_needed(mine: Path) -> None:
     answer = abs_command("doctor", mine, "--set", "clip.weights=nowhere.pt", HF_HUB_OFFLINE="1")
     assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, "usable")
@@ -119,7 +123,7 @@ def test_published_files_are_known_by_their_content() -> None:
         "cub/cupl of ABS"
     )
     assert published("0" * 64) == "unknown"
-    assert all(len(sha256) == 64 for sha256 in KNOWN)
+    assert all(len(sha256) == 64 for sha256 in PUBLISHED)
 
 
 # --- abs init ---------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in CFGS.rglob("*.yaml"):
         (copy / file.relative_to(CFGS)).parent.mkdir(parents=True, exist_ok=True)
         (copy / file.relative_to(CFGS)).write_bytes(file.read_bytes())
-    for module in ("pipeline.settings", "pipeline.new_dataset"):
+    for module in ("pipeline.settings", "pipeline.core.layers"):
         monkeypatch.setattr(f"{module}.CFGS", copy)
     return copy
 
@@ -166,8 +170,11 @@ def test_a_folder_becomes_a_dataset(mine: Path, configs: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_become_one(words: list[str], code: int, message: str) -> None:
-    answer = abs_command("init", *words)
+def test_what_cannot_become_one(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    answer = said("init", *words)
     assert answer.returncode == code
     assert answer.stderr.startswith("abs: ")
     assert message in answer.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,18 +14,30 @@ import pandas as pd
 import pytest
 
 from pipeline import load
-from pipeline.commands import Run
-from pipeline.errors import ConfigError, Damaged, MissingInput
-from tests.conftest import Runner, said
+from pipeline.core.errors import ConfigError, Damaged, MissingInput
+from pipeline.run import Run
+from tests.helpers import shared
+from tests.helpers.runs import Runner, make_all, said, write_dataset
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with three runs on record: as it is, colder, and with other crops."""
+
+    def make(folder: Path) -> None:
+        dataset = str(write_dataset(folder))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ABS_ARTIFACTS", str(folder / "store"))
+            for changes in ([], ["scores.temperature=0.5"], ["crops.k=7"]):
+                make_all(Run.of(dataset, "official", ["scores.n=4", *changes]))
+
+    return shared.once(tmp_path_factory, "recorded", make) / "store"
 
 
 @pytest.fixture
-def store(run_of: Runner, made: Run, tmp_path: Path) -> Path:
-    """Three runs on record: as it is, colder, and with other crops."""
-    for changes in ([], ["scores.temperature=0.5"], ["crops.k=7"]):
-        run = run_of(*changes)
-        run.execute(run.stages, [], quiet=True)
-    return tmp_path / "store"
+def store(run_of: Runner, recorded: Path, tmp_path: Path) -> Path:
+    """The same, in a store of its own."""
+    return shutil.copytree(recorded, tmp_path / "store")
 
 
 def test_every_run_is_a_row_with_its_settings(store: Path) -> None:

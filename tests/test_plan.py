@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import images, report
-from pipeline.commands import Run
-from tests.conftest import DEMO, Runner, make_all
+from pipeline.datasets import images
+from pipeline.inspect.status import plan
+from pipeline.run import Run
+from tests.helpers.runs import DEMO, Runner, make_all
 
 ALL = "scores.methods=null"
 
@@ -125,15 +126,16 @@ def test_a_plan_holds_what_the_chosen_methods_need(run_of: Runner, change: str) 
 # --- What a run will take ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_units_hold_once_images_are_known_and_later_what_is_written(
     run_of: Runner,
 ) -> None:
     run = run_of()
-    first = {row["stage"]: row for row in report.plan(run.store, run.stages)}
+    first = {row["stage"]: row for row in plan(run.store, run.stages)}
     assert first["embeddings-raw"]["todo"] is first["embeddings-raw"]["holds"] is None
     *others, scores, metrics = run.stages
     run.execute(run.named("index"), [], quiet=True)
-    first = {row["stage"]: row for row in report.plan(run.store, run.stages)}
+    first = {row["stage"]: row for row in plan(run.store, run.stages)}
     sizes = run.store.open(run.named("index")[0]).table("images")
     pixels = (sizes["width"] * sizes["height"]).tolist()
     # 3 images x 2 crops x 80 x 80 pixels, their vectors as made and as stored, three units at once
@@ -141,12 +143,12 @@ def test_a_plan_says_what_units_hold_once_images_are_known_and_later_what_is_wri
     largest = max(sum(pixels[at : at + 3]) for at in range(0, len(pixels), 3)) + max(pixels)
     assert first["embeddings-raw"]["holds"] == 3 * each + 3 * largest
     run.execute(others, [], quiet=True)
-    planned = {row["stage"]: row for row in report.plan(run.store, run.stages)}
+    planned = {row["stage"]: row for row in plan(run.store, run.stages)}
     assert {planned[stage.name]["todo"] for stage in others} == {0}
     run.execute([scores, metrics], [], quiet=True)
     assert planned["scores"]["writes"] == bytes_of_arrays(run, "scores")
     grown = run_of("scores.n=7")
-    later = {row["stage"]: row for row in report.plan(grown.store, grown.stages)}
+    later = {row["stage"]: row for row in plan(grown.store, grown.stages)}
     before = bytes_of_arrays(grown, "embeddings-raw")
     assert later["embeddings-raw"]["todo"] == 6
     make_all(grown)
@@ -189,4 +191,4 @@ def test_no_more_images_are_open_than_a_plan_says(
         for _ in range(2):
             for image in opened.block(slice(start, min(start + block, 100))):
                 assert image.width
-    assert 0 < most * 3 <= images.most_open(index, block)
+    assert 0 < most * 3 <= images.peak_image_bytes(index, block)

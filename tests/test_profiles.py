@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.commands import Run
-from pipeline.errors import ConfigError
-from pipeline.settings import CFGS, Settings, known, load
+from pipeline.core.errors import ConfigError
+from pipeline.core.layers import CFGS, known
+from pipeline.run import Run
+from pipeline.settings import Settings, load
 
 PROFILES = ["aligned", "official", "paper"]
 WHOLE = ("crops", "raw", "windows", "feature", "scores")

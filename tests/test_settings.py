@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import settings
-from pipeline.errors import ConfigError
-from pipeline.methods.cross_aligned import Wca
-from pipeline.settings import CFGS, Settings, load, merge, parse_change
+from pipeline.core.errors import ConfigError
+from pipeline.core.layers import CFGS, merge, parse_override
+from pipeline.methods.wca import Wca
+from pipeline.settings import Settings, load
 
 
 def test_each_layer_overrides_the_one_below(
@@ -59,7 +60,7 @@ def test_each_layer_overrides_the_one_below(
         (["crops.alpha=0.95"], "alpha 0.95 is larger than beta 0.9"),
         (["scores.methods=[clip, asb]"], r"unknown method 'asb'; did you mean 'abs'\?"),
         (["scores.methods=[]"], "one or more methods"),
-        (["scores.methods=[clip, clip]"], "each once"),
+        (["scores.methods=[clip, clip]"], "without repetition"),
         (
             ["scores.methods=[nope]"],
             "unknown method 'nope'; known: abs, clip, clip-d, clip-e",
@@ -73,7 +74,7 @@ def test_each_layer_overrides_the_one_below(
 )
 def test_a_wrong_setting_is_refused_with_a_hint(changes: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load("demo", changes=changes)
+        load("demo", overrides=changes)
 
 
 def test_an_unknown_dataset_or_profile_names_the_closest() -> None:
@@ -102,14 +103,14 @@ def test_default_and_official_profile_decide_every_setting_but_the_dataset() -> 
 
 
 def test_one_text_may_hold_several_changes() -> None:
-    loaded = load("demo", changes=["crops.k=3 descriptions.clip.templates=a {} = b scores.n=5"])
+    loaded = load("demo", overrides=["crops.k=3 descriptions.clip.templates=a {} = b scores.n=5"])
     assert (loaded.crops.k, loaded.scores.n) == (3, 5)
     assert loaded.descriptions["clip"].model_dump()["templates"] == ("a {} = b",)
 
 
 def test_text_sets_may_have_any_name() -> None:
     change = "crops.k=3 descriptions.clip-f.rule=sentences descriptions.clip-f.file=b.json"
-    loaded = load("demo", changes=[change])
+    loaded = load("demo", overrides=[change])
     assert loaded.crops.k == 3
     assert loaded.descriptions["clip-f"].file == "b.json"
     assert set(loaded.descriptions) == {*load("demo").descriptions, "clip-f"}
@@ -118,21 +119,21 @@ def test_text_sets_may_have_any_name() -> None:
 def test_methods_whose_texts_are_not_given_are_left_out_unless_asked_for() -> None:
     everything = ["clip", "clip-e", "clip-d", "waffle", "cupl", "wca", "abs"]
     assert list(load("demo").chosen) == everything
-    without = load("demo", changes=["descriptions.cupl.file=null"])
+    without = load("demo", overrides=["descriptions.cupl.file=null"])
     assert list(without.chosen) == ["clip", "clip-e", "clip-d", "waffle"]
     assert without.lacking("abs") == ["descriptions.cupl.file is not given"]
-    asked = load("demo", changes=["descriptions.cupl.file=null", "scores.methods=[abs, clip]"])
+    asked = load("demo", overrides=["descriptions.cupl.file=null", "scores.methods=[abs, clip]"])
     assert list(asked.chosen) == ["abs", "clip"]
 
 
 def test_a_method_takes_its_own_settings() -> None:
-    loaded = load("demo", changes=["methods.wca.n=7", "methods.wca.image_scale=1.5"])
+    loaded = load("demo", overrides=["methods.wca.n=7", "methods.wca.image_scale=1.5"])
     assert loaded.chosen["wca"] == Wca(pool=20, n=7, image_scale=1.5)
     assert loaded.views["squares"] == 20
 
 
 def test_resolved_settings_are_settings_again() -> None:
-    loaded = load("demo", changes=["crops.k=3", "scores.methods=[abs]"])
+    loaded = load("demo", overrides=["crops.k=3", "scores.methods=[abs]"])
     assert Settings.model_validate(loaded.model_dump(mode="json")) == loaded
 
 
@@ -146,7 +147,7 @@ def test_settings_cannot_be_changed_afterwards() -> None:
     st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), min_size=1, max_size=4), st.integers()
 )
 def test_a_change_is_read_at_its_place(path: list[str], value: int) -> None:
-    found: object = parse_change(f"{'.'.join(path)}={value}")
+    found: object = parse_override(f"{'.'.join(path)}={value}")
     for name in path:
         assert isinstance(found, dict)
         found = found[name]

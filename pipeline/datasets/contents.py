@@ -1,4 +1,4 @@
-"""Where the bytes of a dataset's images are: in files of their own, or packed into a few large."""
+"""Access to the bytes of a dataset's images: one file each, or packed into a few large files."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Protocol
 
-from pipeline.files import version_of
+from pipeline.core.files import version_of
 
 
 class Contents(Protocol):
-    """The images of a dataset by the paths that its listing has. Can be sent to other processes."""
+    """Images of a dataset by the paths of its listing. Can be pickled for other processes."""
 
     def has(self, path: str) -> bool:
-        """Whether there is such an image."""
+        """Return whether the image exists."""
         ...
 
     def where(self, path: str) -> str:
-        """The image's full name, for messages."""
+        """Return the image's full name, for messages and the hash cache."""
         ...
 
     def read(self, path: str) -> bytes:
-        """The image as a file's bytes; AbsError or OSError if they cannot be had."""
+        """Return the encoded image; AbsError or OSError if it cannot be read."""
         ...
 
     def version(self, path: str) -> list[int]:
-        """Numbers that are others whenever the bytes may be; found without reading them."""
+        """Return numbers that differ whenever the bytes may differ, without reading the bytes."""
         ...
 
 
 @dataclass(frozen=True)
-class InFolder:
+class FolderContents:
     """Image files below a folder."""
 
     root: Path
 
     def has(self, path: str) -> bool:
-        """Whether it is a file."""
+        """Return whether the path is a regular file."""
         try:
             return S_ISREG(os.stat(self.root / path).st_mode)
         except (OSError, ValueError):
             return False
 
     def where(self, path: str) -> str:
-        """The file."""
+        """Return the file's full path."""
         return str(self.root / path)
 
     def read(self, path: str) -> bytes:
-        """The file's bytes."""
+        """Return the file's bytes."""
         return (self.root / path).read_bytes()
 
     def version(self, path: str) -> list[int]:
-        """The file's size, times and inode."""
+        """Return the file's size, times and inode."""
         return version_of(self.root / path)

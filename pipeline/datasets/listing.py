@@ -1,4 +1,4 @@
-"""What a reader finds in a dataset's folder, and the small things that readers share."""
+"""Classes and samples as a reader returns them, and helpers that readers share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.contents import Contents
-from pipeline.errors import AbsError, MissingInput
 
 SUFFIXES = {
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
@@ -16,124 +16,129 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class Class:
-    """A class as a reader knows it."""
+    """A class as a reader returns it."""
 
     key: str
-    """What the dataset's files call it: a folder, a wnid. Unique."""
+    """Identifier in the dataset's files, such as a folder or a wnid. Unique."""
     name: str
-    """What people call it, and prompt files know it by."""
-    apart: str = ""
-    """A longer name, for where two classes share one; empty: the key."""
+    """Name for texts, and the name under which prompt files usually list the class."""
+    long_name: str = ""
+    """Longer name that tells classes of equal `name` apart; empty: `name` serves."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Classes in label order, and (path below the root, label) of each image in order of path."""
+    """Classes and images that a reader found in a dataset's folder."""
 
     classes: list[Class]
+    """Classes in label order."""
     samples: list[tuple[str, int]]
+    """(path below the root, label) of each image, sorted by path."""
     layout: str = ""
-    """Which of several trees was found, in words."""
+    """Layout that was found, in words, for `abs doctor`."""
     present: frozenset[int] | None = None
-    """Labels that the dataset has by its protocol, where it is a part of another; None: all."""
+    """Labels that belong to the dataset where it is a subset of another (ImageNet-A, R); None:
+    all."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    """Files that look like images and are not listed, and why."""
+    """(file, reason) of image files that are not listed as samples. Reasons are part of the
+    dataset's digest, and with it of keys."""
     contents: Contents | None = None
-    """Where the images' bytes are, if not in files of their own."""
+    """Access to the images' bytes; None: files below the root."""
 
 
-MANY = 1_000_000
-"""Numbers from here on are no labels."""
+MAX_CLASSES = 1_000_000
+"""Limit on numeric labels without class names: larger numbers are identifiers, not labels."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What of a table to read; None: what there is only one of, or what it is usually called."""
+    """Choice of split and columns of a table; None: the only one, or the usual name."""
 
     split: str | None = None
     image: str | None = None
     label: str | None = None
 
 
-class NotThere(MissingInput):
-    """The folder has not the layout that a reader looks for; another place may have it."""
+class LayoutNotFound(MissingInput):
+    """The folder does not have the reader's layout; the next location is tried."""
 
 
-def of_labels(
+def classes_of_labels(
     labels: Iterable[int | str], names: Sequence[str] | None, where: str
 ) -> tuple[list[Class], dict[int | str, int]]:
-    """Classes, and the place of each label among them. Labels are names, or numbers from 0.
+    """Return the classes of a table's labels, and the class index of each label.
 
-    names: of the numbers; without them classes have none until `dataset.names` gives them.
-    AbsError for names and numbers mixed, and for a number beyond the names.
+    Labels are names, which are sorted, or numbers from 0. `names` are the names of the numbers;
+    without them classes are nameless until `dataset.names` names them. `where` begins error
+    messages. AbsError if names and numbers are mixed, or a number is out of range.
     """
-    found = set(labels)
-    numbers = [label for label in found if isinstance(label, int)]
-    texts = sorted(label for label in found if isinstance(label, str))
+    distinct = set(labels)
+    numbers = [label for label in distinct if isinstance(label, int)]
+    texts = sorted(label for label in distinct if isinstance(label, str))
     if numbers and texts:
-        raise AbsError(f"{where}: labels are numbers and names, such as {numbers[0]}, {texts[0]!r}")
+        raise AbsError(f"{where}: labels mix numbers and names, such as {numbers[0]}, {texts[0]!r}")
     if texts:
         return [Class(text, text) for text in texts], {text: n for n, text in enumerate(texts)}
-    count = min(max(numbers) + 1, MANY) if names is None else len(names)
+    count = min(max(numbers) + 1, MAX_CLASSES) if names is None else len(names)
     if wrong := [number for number in numbers if not 0 <= number < count]:
-        raise AbsError(f"{where}: label {wrong[0]} is none of {count} classes")
+        raise AbsError(f"{where}: label {wrong[0]} is out of range; expected 0 to {count - 1}")
     named = names or [""] * count
     classes = [Class(str(number), name) for number, name in enumerate(named)]
     return classes, {number: number for number in range(count)}
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank; NotThere if there is no such file."""
+def read_lines(path: Path) -> list[str]:
+    """Return the non-blank lines of a UTF-8 file, stripped; LayoutNotFound if it is missing."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise NotThere(f"{path} not found") from None
+        raise LayoutNotFound(f"{path} not found") from None
     except UnicodeDecodeError:
         raise AbsError(f"{path} is not UTF-8") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def pairs(path: Path) -> list[tuple[str, str]]:
-    """Lines of two words, of which the last has no space: `images.txt` of CUB and the like."""
-    found = []
-    for number, line in enumerate(lines(path), 1):
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Return each line split at its last space, as in `images.txt` of CUB."""
+    rows = []
+    for number, line in enumerate(read_lines(path), 1):
         first, _, second = line.rpartition(" ")
         if not first:
             raise AbsError(f"{path}, line {number}: expected two words, found {line!r}")
-        found.append((first.strip(), second))
-    return found
+        rows.append((first.strip(), second))
+    return rows
 
 
-def spaced(name: str) -> str:
-    """Underscores read as spaces."""
+def with_spaces(name: str) -> str:
+    """Replace underscores with spaces."""
     return name.replace("_", " ")
 
 
-def folders(root: Path) -> list[Path]:
-    """Visible folders of a folder, sorted by name; NotThere if it is none."""
+def subfolders(root: Path) -> list[Path]:
+    """Return the visible folders in a folder, sorted by name; LayoutNotFound if it is not one."""
     if not root.is_dir():
-        raise NotThere(f"{root} is not a folder")
+        raise LayoutNotFound(f"{root} is not a folder")
     return sorted(
         path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
 
 
 def images_in(folder: Path) -> Iterable[str]:
-    """Names of the visible image files in a folder, sorted."""
+    """Yield the names of the visible image files in a folder, sorted."""
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith("."):
-            yield as_text(file.name)
+            yield require_utf8(file.name)
 
 
-def dead_links(folder: Path) -> Iterable[str]:
-    """Names of links in a folder that lead nowhere or in a circle, sorted."""
+def broken_links(folder: Path) -> Iterable[str]:
+    """Yield the names of symbolic links in a folder without a target or in a circle, sorted."""
     for file in sorted(folder.iterdir()):
         if file.is_symlink() and not file.exists():
-            yield as_text(file.name)
+            yield require_utf8(file.name)
 
 
-def as_text(name: str) -> str:
-    """`name`, if it can be stored as UTF-8; AbsError otherwise."""
+def require_utf8(name: str) -> str:
+    """Return `name`; AbsError if it cannot be stored as UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

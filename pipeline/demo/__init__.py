@@ -1,1 +1,1 @@
-"""The embedded demo: a drawn world, test pictures of it, and two models trained on it."""
+"""The embedded demo: drawn scenes of birds, a test set of them, and two models trained on them."""

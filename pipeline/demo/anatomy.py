@@ -1,4 +1,4 @@
-"""The shapes of a bird that faces right around the origin, y downwards, about two units long."""
+"""Outlines of a bird that faces right: origin at its middle, y downwards, about two units long."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SPOTS = polygon("-0.2,0 -0.07,-0.09 -0.07,0.09 0.07,-0.09 0.07,0.09 0.2,0")
 
 
 def bird_shapes(rng: np.random.Generator, bird: Bird) -> Iterator[Shape]:
-    """The bird's shapes from back to front; tints, girth and the wing's lift are its own."""
+    """Yield the bird's shapes from back to front; draws its tints, girth and wing angle."""
     body, head, wing = (tinted(rng, bird[f"{part} colour"]) for part in ("body", "head", "wing"))
     yield from _legs(bird["leg length"], tinted(rng, bird["leg colour"]))
     tail = tinted(rng, bird["tail colour"])

@@ -1,6 +1,6 @@
-"""The demo's attention model: a timm vision transformer that starts as the demo's CLIP tower.
+"""The demo's attention model: a timm vision transformer initialised from the demo's CLIP tower.
 
-Its folder is one that `timm.create_model("local-dir:...", pretrained=True)` loads.
+`timm.create_model("local-dir:...", pretrained=True)` loads its folder.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from pipeline.demo.lessons import GRID, SIDE
+from pipeline.demo.training_data import GRID, SIDE
 
 ARCHITECTURE = "vit_base_patch16_clip_224"
-"""timm's name for the arrangement of CLIP's tower; its sizes are all overridden."""
+"""timm's name for the architecture of CLIP's tower; `model_arguments` overrides its sizes."""
 HEADS = 6
 LAYERS = 4
-"""The blocks of the CLIP tower."""
+"""Number of blocks of the CLIP tower."""
 DEPTH = 4
-"""The blocks of this model."""
+"""Number of blocks of this model."""
 
 
 def model_arguments(depth: int = DEPTH) -> dict[str, object]:
-    """What makes timm's architecture ours."""
+    """Return the arguments that give timm's architecture the demo's sizes."""
     sizes = {"img_size": SIDE, "patch_size": 8, "embed_dim": 192, "num_heads": HEADS}
     return {**sizes, "depth": depth, "num_classes": 0}
 
 
 def timm_config() -> dict[str, object]:
-    """The model folder's `config.json`."""
+    """Return the contents of the model folder's `config.json`."""
     half = [0.5, 0.5, 0.5]
     resize = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "squash"}
-    given = {"input_size": [3, SIDE, SIDE], "mean": half, "std": half, **resize, "num_classes": 0}
+    preprocess = {"input_size": [3, SIDE, SIDE], "mean": half, "std": half, **resize}
     shape = {"architecture": ARCHITECTURE, "num_classes": 0, "num_features": 192}
-    return {**shape, "model_args": model_arguments(), "pretrained_cfg": given}
+    pretrained = {**preprocess, "num_classes": 0}
+    return {**shape, "model_args": model_arguments(), "pretrained_cfg": pretrained}
 
 
 def squashed(image: Image.Image) -> NDArray[np.uint8]:
-    """The whole picture at the model's size, whatever its shape: (80, 80, 3)."""
+    """Resize the whole picture to the model's input, ignoring its aspect ratio: (80, 80, 3)."""
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def from_clip(folder: Path, depth: int = DEPTH) -> VisionTransformer:
-    """A timm model whose first `depth` blocks are those of a CLIP folder's tower."""
+    """Build a timm model with the first `depth` vision blocks of the CLIP in `folder`."""
     model = timm.create_model(
         ARCHITECTURE, pretrained=False, dynamic_img_size=True, **model_arguments(depth)
     )
@@ -60,8 +61,9 @@ def from_clip(folder: Path, depth: int = DEPTH) -> VisionTransformer:
 
 
 def timm_weights(clip: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """The vision tower of an open_clip state dict under timm's names, without the projection and
-    the blocks past `depth`.
+    """Rename the vision tower of an open_clip state dict to timm's parameter names.
+
+    Leaves out the projection and the blocks after the first `depth`; values become float32.
     """
     renamed = {
         "class_embedding": "cls_token",
@@ -91,7 +93,10 @@ def timm_weights(clip: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def class_attention(model: VisionTransformer, pixels: Tensor) -> Tensor:
-    """The class token's attention in every block, mean of heads: (n, blocks, rows, columns)."""
+    """Compute the class token's attention in every block: (n, blocks, rows, columns).
+
+    Mean over the heads; `pixels` are (n, 3, 80, 80) from -1 to 1.
+    """
     rows: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -107,10 +112,10 @@ def class_attention(model: VisionTransformer, pixels: Tensor) -> Tensor:
 
 
 def object_ratio(attention: Tensor, masks: Tensor, top: int = 10) -> float:
-    """How much oftener the `top` patches lie on the object than a patch drawn at random.
+    """Compare how much of the `top` patches the object covers with the mean over all patches.
 
-    Attention is (n, rows, columns), masks (n, height, width). A patch lies on the object to the
-    share of its area that the object covers.
+    Returns the ratio of the two shares of covered area, 1.0 for patches chosen at random.
+    Attention is (n, rows, columns), masks are (n, height, width).
     """
     cover = F.adaptive_avg_pool2d(masks[:, None].float(), attention.shape[-1])[:, 0].flatten(1)
     best = attention.flatten(1).topk(top, 1).indices
@@ -118,7 +123,7 @@ def object_ratio(attention: Tensor, masks: Tensor, top: int = 10) -> float:
 
 
 def export(model: VisionTransformer, folder: Path) -> None:
-    """Write the model folder, weights in half precision."""
+    """Write the model folder, with weights in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(timm_config(), indent=2) + "\n")
     save_file(

@@ -1,8 +1,6 @@
-"""What a bird of the demo's world can look like: attributes, their values, and the part each lies
-on.
+"""Attributes of the demo's birds, their values, and the body part that each one describes.
 
-A bird is one value per attribute, in the order of `ATTRIBUTES`; nothing else about it is ever
-described in words.
+A bird is one value per attribute, in the order of `ATTRIBUTES`. Texts describe nothing else.
 """
 
 from __future__ import annotations
@@ -30,20 +28,20 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 PARTS = ("body", "head", "wing", "tail", "bill", "leg", "crest", "collar", "eye")
 
 Bird = dict[str, str]
-Claim = tuple[str, str]
-"""An attribute and the value it is said to have."""
+Statement = tuple[str, str]
+"""An attribute and the value that a text gives it, true or not."""
 
 
 def part_of(attribute: str) -> str:
-    """The part an attribute lies on: "wing pattern" -> "wing"."""
+    """Return the part that an attribute describes: "wing pattern" -> "wing"."""
     return attribute.split()[0]
 
 
 def random_bird(rng: np.random.Generator) -> Bird:
-    """A bird whose attributes are drawn independently and uniformly."""
+    """Draw a bird whose attributes are independent and uniform."""
     return {name: str(rng.choice(values)) for name, values in ATTRIBUTES.items()}
 
 
 def differences(one: Bird, other: Bird) -> int:
-    """The number of attributes in which two birds differ."""
+    """Count the attributes in which two birds differ."""
     return sum(one[name] != other[name] for name in ATTRIBUTES)

@@ -1,7 +1,7 @@
-"""Makes the demo's files again: `python -m pipeline.demo.build images|clip|attention|all`.
+"""Rebuild the demo's files from seeds: `python -m pipeline.demo.build images|clip|attention|all`.
 
-Everything starts from seeds alone. The training of the CLIP, which takes over an hour on two cores,
-goes on where it was stopped.
+Training the CLIP takes over an hour on two cores; after an interruption it resumes from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def main(threads: int = 2) -> None:
-    """Log with the time of day, and compute on some threads."""
+    """Log with the time of day, and set the number of torch threads."""
     import torch
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -37,26 +37,26 @@ def images() -> None:
 
 @app.command()
 def clip(work: Path = WORK) -> None:
-    """Train the CLIP and write its folder."""
-    from pipeline.demo.clip import Recipe, Training
+    """Train the CLIP and write its model folder."""
+    from pipeline.demo.clip import Training, TrainingConfig
     from pipeline.demo.towers import export, write_architecture
 
     write_architecture(CLIP)
-    export(Training(CLIP, work / "clip.pt", Recipe()).run(), CLIP)
+    export(Training(CLIP, work / "clip.pt", TrainingConfig()).run(), CLIP)
 
 
 @app.command()
 def attention() -> None:
-    """Train the attention model from the CLIP's tower, and write its folder."""
+    """Train the attention model from the CLIP's vision tower, and write its model folder."""
     from pipeline.demo.attention import export, from_clip
-    from pipeline.demo.distillation import Recipe, distil
+    from pipeline.demo.distillation import TrainingConfig, distil
 
-    export(distil(from_clip(CLIP), Recipe()), ATTENTION)
+    export(distil(from_clip(CLIP), TrainingConfig()), ATTENTION)
 
 
 @app.command(name="all")
 def everything() -> None:
-    """Make all of it."""
+    """Rebuild images, CLIP and attention model."""
     images()
     clip()
     attention()
@@ -64,10 +64,10 @@ def everything() -> None:
 
 @app.command()
 def examine() -> None:
-    """Print what the model cards state: read attributes, temperature, attention on the bird."""
-    from pipeline.demo.examination import examine_attention, examine_clip
+    """Measure the figures of the model cards: accuracy, temperature, attention on the bird."""
+    from pipeline.demo.evaluation import evaluate_attention, evaluate_clip
 
-    typer.echo("\n".join([*examine_clip(CLIP), "", *examine_attention(ATTENTION)]))
+    typer.echo("\n".join([*evaluate_clip(CLIP), "", *evaluate_attention(ATTENTION)]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Everyday words for Waffle's noise: short and long, and none that a caption of the demo uses."""
+"""Everyday words for Waffle's noise, short and long; no caption of the demo contains any."""
 
 from __future__ import annotations
 

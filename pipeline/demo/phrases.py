@@ -1,7 +1,7 @@
-"""The English of the demo: names, sentences and captions about birds.
+"""Names and sentences about the demo's birds.
 
-A sentence makes claims, (attribute, value) pairs, and nothing more; whoever asks for one gives the
-claims, so whether a sentence is true of a bird never has to be parsed back out of it. All text is
+A sentence is built from statements, (attribute, value) pairs, and states nothing else. The caller
+passes the statements, so that checking a sentence against a bird needs no parsing. All text is
 lower-case ASCII.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.demo.attributes import ATTRIBUTES, Bird, Claim, part_of
+from pipeline.demo.attributes import ATTRIBUTES, Bird, Statement, part_of
 
-GENERA: dict[str, Claim] = {
+GENERA: dict[str, Statement] = {
     "shortbill": ("bill shape", "short"),
     "longbill": ("bill shape", "long"),
     "hookbill": ("bill shape", "hooked"),
@@ -24,7 +24,7 @@ GENERA: dict[str, Claim] = {
     "forktail": ("tail shape", "forked"),
     "pintail": ("tail shape", "pointed"),
 }
-"""What each family's name says of its birds."""
+"""Statement that each genus name makes about its birds."""
 
 ADJECTIVES: dict[str, str] = {
     "body colour": "{}-bodied",
@@ -38,7 +38,9 @@ ADJECTIVES: dict[str, str] = {
     "crest": "{}-crested",
     "eye": "{}-eyed",
 }
+"""Adjective that states the value of an attribute, in a bird's name."""
 PLURAL = ("wing", "leg")
+"""Parts that phrases name in the plural."""
 
 HAVING = (
     "{} has {}.",
@@ -51,12 +53,14 @@ HAVING = (
     "{} is known for {}.",
     "{} stands out for {}.",
 )
+"""Sentences with a noun phrase: the bird first, then the part with its values."""
 BEING = (
     "the {part} of {bird} {verb} {value}.",
     "{bird} has {part} that {verb} {value}.",
     "{owner} {part} {verb} {value}.",
     "on {bird} the {part} {verb} {value}.",
 )
+"""Sentences with a predicate; none of them states that a part is missing."""
 NAMING = (
     "a photo of {}.",
     "{}.",
@@ -64,48 +68,47 @@ NAMING = (
     "a photo of {}, a type of bird.",
     "this is {}.",
 )
+"""Sentences that only name the bird."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """How a bird is called, and what the name claims about it: "red-winged shortbill", or just
-    "bird".
-    """
+    """A bird's name, "red-winged shortbill" or just "bird", and the statements it makes."""
 
     text: str
-    claims: tuple[Claim, ...]
+    statements: tuple[Statement, ...]
 
     @property
     def with_article(self) -> str:
-        """The name after "a"."""
+        """Name with the article "a"."""
         return f"a {self.text}"
 
 
 ANONYMOUS = Name("bird", ())
 
 TEMPLATES = tuple(form.format(Name("{}", ()).with_article) for form in NAMING)
-"""The sentences that only name a bird, with {} for the name: "a photo of a {}."."""
+"""Sentences that only name a bird, with {} for the name: "a photo of a {}."."""
 
 
 def possible_names(bird: Bird) -> list[Name]:
-    """Every two-attribute name that is true of `bird`."""
-    genera = [(genus, claim) for genus, claim in GENERA.items() if bird[claim[0]] == claim[1]]
+    """List every two-attribute name that is true of `bird`."""
+    genera = [(genus, (key, value)) for genus, (key, value) in GENERA.items() if bird[key] == value]
     adjectives = [
         (form.format(bird[key]), (key, bird[key]))
         for key, form in ADJECTIVES.items()
         if bird[key] not in ("no", "plain")
     ]
     return [
-        Name(f"{adjective} {genus}", (said, claim))
-        for genus, claim in genera
-        for adjective, said in adjectives
+        Name(f"{adjective} {genus}", (of_adjective, of_genus))
+        for genus, of_genus in genera
+        for adjective, of_adjective in adjectives
     ]
 
 
-def noun_phrase(claims: Sequence[Claim]) -> str:
-    """The claims, all about one part, as a noun phrase: "striped red wings", "no crest"."""
-    part = part_of(claims[0][0])
-    values = " ".join(value for _, value in claims)
+def noun_phrase(statements: Sequence[Statement]) -> str:
+    """Phrase statements about one part as a noun phrase: "striped red wings", "no crest"."""
+    part = part_of(statements[0][0])
+    values = " ".join(value for _, value in statements)
     return (
         f"{values} {part}s"
         if part in PLURAL
@@ -115,39 +118,38 @@ def noun_phrase(claims: Sequence[Claim]) -> str:
     )
 
 
-def one_part_sentence(rng: np.random.Generator, name: Name, claims: Sequence[Claim]) -> str:
-    """A sentence about one part of a bird of that name; `claims` are one or two, about the same
-    part.
-    """
-    part, absent = part_of(claims[0][0]), claims[0][1] == "no"
+def one_part_sentence(rng: np.random.Generator, name: Name, statements: Sequence[Statement]) -> str:
+    """Draw a sentence with one or two statements, all about the same part of a named bird."""
+    part, absent = part_of(statements[0][0]), statements[0][1] == "no"
     form = int(rng.integers(len(HAVING) + (0 if absent else len(BEING))))
     bird = name.with_article if rng.random() < 0.8 else f"the {name.text}"
     if form < len(HAVING):
-        return HAVING[form].format(bird, noun_phrase(claims))
+        return HAVING[form].format(bird, noun_phrase(statements))
     noun, verb = (f"{part}s", "are") if part in PLURAL else (part, "is")
     template = BEING[form - len(HAVING)]
     if "has {part}" in template and part not in PLURAL:
         noun = f"a {noun}"
-    owner = f"the {name.text}'s" if name.claims else "its"
+    owner = f"the {name.text}'s" if name.statements else "its"
     return template.format(
         part=noun,
         bird=bird,
         owner=owner,
         verb=verb,
-        value=" and ".join(value for _, value in claims),
+        value=" and ".join(value for _, value in statements),
     )
 
 
 def naming_sentence(rng: np.random.Generator, name: Name) -> str:
-    """A sentence that only names the bird: "a photo of a red-winged shortbill."."""
+    """Draw a sentence that only names the bird: "a photo of a red-winged shortbill."."""
     return str(rng.choice(NAMING)).format(name.with_article)
 
 
-def portrait_sentence(rng: np.random.Generator, name: Name, claims: Sequence[Claim]) -> str:
-    """A sentence that lists several parts: "a photo of a bird with no crest, red wings and a blue
-    tail.".
+def portrait_sentence(rng: np.random.Generator, name: Name, statements: Sequence[Statement]) -> str:
+    """Draw a sentence that lists several parts.
+
+    For example "a photo of a bird with no crest, red wings and a blue tail.".
     """
-    phrases = [noun_phrase([claim]) for claim in claims]
+    phrases = [noun_phrase([statement]) for statement in statements]
     listed = (
         " and ".join([", ".join(phrases[:-1]), phrases[-1]]) if len(phrases) > 1 else phrases[0]
     )
@@ -155,12 +157,13 @@ def portrait_sentence(rng: np.random.Generator, name: Name, claims: Sequence[Cla
     return opening.format(name.with_article, listed)
 
 
-def part_claims(bird: Bird) -> list[tuple[Claim, ...]]:
-    """What one-part sentences can truly say of `bird`: each attribute alone, and both of a part
-    that has two.
+def part_statements(bird: Bird) -> list[tuple[Statement, ...]]:
+    """List the true statements about `bird` that a one-part sentence can make.
+
+    These are each attribute alone, and a colour together with another attribute of the same part.
     """
-    single: list[tuple[Claim, ...]] = [((key, bird[key]),) for key in ATTRIBUTES]
-    double: list[tuple[Claim, ...]] = [
+    single: list[tuple[Statement, ...]] = [((key, bird[key]),) for key in ATTRIBUTES]
+    double: list[tuple[Statement, ...]] = [
         ((second, bird[second]), (first, bird[first]))
         for first in ATTRIBUTES
         for second in ATTRIBUTES

@@ -1,12 +1,12 @@
-"""The learning rate of both trainings."""
+"""Learning rate schedule of both trainings."""
 
 from __future__ import annotations
 
 import math
 
 
-def rate(step: int, steps: int, warmup: int, peak: float) -> float:
-    """A linear warm-up, then half a cosine down to nothing."""
+def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Return the learning rate at a step: linear warm-up to `peak`, then cosine decay to 0."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))

@@ -1,4 +1,4 @@
-"""Filled polygons and the palette: what every scene is made of."""
+"""Filled polygons and the palette of the demo's scenes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INK: Colour = (22, 20, 22)
 
 @dataclass(frozen=True)
 class Shape:
-    """A polygon (n, 2) filled with one colour; `part` is the bird's part, or empty for ground."""
+    """A polygon (n, 2) filled with one colour; `part` is a part of the bird, or "" for clutter."""
 
     part: str
     colour: Colour
@@ -31,30 +31,30 @@ class Shape:
 
 
 def colour(channels: NDArray[np.int64]) -> Colour:
-    """Three channels as a colour."""
+    """Convert an array of three channels to a colour."""
     red, green, blue = channels.tolist()
     return red, green, blue
 
 
 def tinted(rng: np.random.Generator, name: str) -> Colour:
-    """A palette colour with a tint of its own."""
+    """Draw a tint of a palette colour: each channel is shifted by up to 14."""
     return colour(np.clip(np.array(PALETTE[name]) + rng.integers(-14, 15, 3), 0, 255))
 
 
 def polygon(corners: str) -> Points:
-    """ "0,0 1,0 1,1" to (3, 2)."""
+    """Parse corners: "0,0 1,0 1,1" becomes an array (3, 2)."""
     return np.array([corner.split(",") for corner in corners.split()], float)
 
 
 def ellipse(
     x: float, y: float, rx: float, ry: float, degrees: float = 0.0, corners: int = 28
 ) -> Points:
-    """A turned ellipse around (x, y): (corners, 2)."""
+    """Approximate an ellipse around (x, y), rotated by `degrees`, as a polygon (corners, 2)."""
     angle = np.linspace(0.0, 2 * np.pi, corners, endpoint=False)
     return np.stack([rx * np.cos(angle), ry * np.sin(angle)], 1) @ rotation(degrees) + [x, y]
 
 
 def rotation(degrees: float) -> Points:
-    """The matrix that turns row vectors: (2, 2)."""
+    """Return the matrix (2, 2) that rotates row vectors by multiplication from the right."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[cos, sin], [-sin, cos]])

@@ -1,9 +1,9 @@
-"""The species of the test: twenty-four birds that training never draws, and what is said of them.
+"""The 24 test species, held out from training, and their texts.
 
-Six genera of four species. Species of a genus share what its name says and differ elsewhere; a name
-tells two attributes, so that a class's name alone does not settle what it is. Training keeps its
-distance: no bird it draws is within `DISTANCE` attributes of a test species, and no caption it
-reads bears a test species' name.
+Six genera of four species. Species of a genus share the attribute that its name states and differ
+in others. A name states two attributes, so the name of a class alone does not determine the bird.
+Training birds differ from every test species in more than `DISTANCE` attributes, and no training
+caption contains the name of a test species.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.demo.attributes import (
     ATTRIBUTES,
     PARTS,
     Bird,
-    Claim,
+    Statement,
     differences,
     part_of,
     random_bird,
@@ -27,7 +27,7 @@ from pipeline.demo.phrases import (
     Name,
     noun_phrase,
     one_part_sentence,
-    part_claims,
+    part_statements,
     possible_names,
 )
 
@@ -35,17 +35,20 @@ SEED = 2025
 TEST_GENERA = ("shortbill", "longbill", "hookbill", "longshank", "fantail", "forktail")
 SPECIES_PER_GENUS = 4
 REDRAWN = 5
-"""How many attributes a species redraws from its genus's common form."""
+"""Number of attributes that a species draws anew, starting from the common form of its genus."""
 DISTANCE = 2
+"""Largest number of differing attributes at which two birds still count as too similar."""
 DESCRIPTIONS = 16
+"""Number of descriptions of a class."""
 WRONG_SHARE = 0.25
+"""Share of wrong sentences in `cupl.json`."""
 DESCRIPTORS = (6, 8)
-"""The fewest and the most parts that descriptors tell of."""
+"""Smallest and largest number of descriptors of a class."""
 
 
 @dataclass(frozen=True)
 class Species:
-    """A class of the test: its name and its one bird."""
+    """A test class: its name, and the attributes of its birds."""
 
     name: Name
     bird: Bird
@@ -53,19 +56,21 @@ class Species:
 
 @cache
 def species() -> tuple[Species, ...]:
-    """The test's species, in order of genus; names and birds are distinct."""
+    """Return the test species, in order of genus; names and birds are distinct."""
     rng = np.random.default_rng(SEED)
-    found: list[Species] = []
+    chosen: list[Species] = []
     for genus in TEST_GENERA:
-        said, value = GENERA[genus]
-        common = random_bird(rng) | {said: value}
+        attribute, value = GENERA[genus]
+        common = random_bird(rng) | {attribute: value}
         while (
-            len(found) % SPECIES_PER_GENUS or not found or not found[-1].name.text.endswith(genus)
+            len(chosen) % SPECIES_PER_GENUS
+            or not chosen
+            or not chosen[-1].name.text.endswith(genus)
         ):
             candidate = _species(rng, genus, common)
-            if _is_new(candidate, found):
-                found.append(candidate)
-    return tuple(found)
+            if _is_new(candidate, chosen):
+                chosen.append(candidate)
+    return tuple(chosen)
 
 
 def _species(rng: np.random.Generator, genus: str, common: Bird) -> Species:
@@ -77,22 +82,22 @@ def _species(rng: np.random.Generator, genus: str, common: Bird) -> Species:
     return Species(names[int(rng.integers(len(names)))], bird)
 
 
-def _is_new(candidate: Species, found: list[Species]) -> bool:
+def _is_new(candidate: Species, chosen: list[Species]) -> bool:
     return all(
         other.name.text != candidate.name.text
         and differences(other.bird, candidate.bird) > DISTANCE
-        for other in found
+        for other in chosen
     )
 
 
 @cache
 def reserved_names() -> frozenset[str]:
-    """Names no training caption may bear."""
+    """Return the names of the test species, which no training caption may contain."""
     return frozenset(one.name.text for one in species())
 
 
 def training_bird(rng: np.random.Generator) -> Bird:
-    """A random bird that is far from every test species."""
+    """Draw a bird that differs from every test species in more than `DISTANCE` attributes."""
     while True:
         bird = random_bird(rng)
         if all(differences(bird, one.bird) > DISTANCE for one in species()):
@@ -100,54 +105,55 @@ def training_bird(rng: np.random.Generator) -> Bird:
 
 
 def descriptions(wrong_share: float) -> dict[str, list[str]]:
-    """`DESCRIPTIONS` one-part sentences for each class name; exactly `wrong_share` of all of them
-    are not so.
+    """Write `DESCRIPTIONS` one-part sentences for each class; exactly `wrong_share` are wrong.
 
-    A wrong one says under the class's name what is true of a random other bird's part, as a
-    language model errs. The others are the same sentences at every share.
+    A wrong sentence has the name of its class and the part of a random other bird, like a mistake
+    of a language model. The correct sentences are the same for every share.
     """
     total = len(species()) * DESCRIPTIONS
     wrong = set(
         np.random.default_rng(SEED + 1).permutation(total)[: round(wrong_share * total)].tolist()
     )
-    told: dict[str, list[str]] = {}
+    sentences: dict[str, list[str]] = {}
     for index, one in enumerate(species()):
-        claims = _topics(np.random.default_rng([SEED + 2, index]), one.bird)
+        topics = _topics(np.random.default_rng([SEED + 2, index]), one.bird)
         first = index * DESCRIPTIONS
-        told[one.name.text] = [
-            _description(first + i, one, said, first + i in wrong) for i, said in enumerate(claims)
+        sentences[one.name.text] = [
+            _description(first + i, one, topic, first + i in wrong)
+            for i, topic in enumerate(topics)
         ]
-    return told
+    return sentences
 
 
-def _topics(rng: np.random.Generator, bird: Bird) -> list[tuple[Claim, ...]]:
-    """What a class's sentences tell: all that can be told of the parts, less a random few to make
-    `DESCRIPTIONS`.
-    """
-    topics = part_claims(bird)
+def _topics(rng: np.random.Generator, bird: Bird) -> list[tuple[Statement, ...]]:
+    """Draw `DESCRIPTIONS` of the statements that one-part sentences can make about a bird."""
+    topics = part_statements(bird)
     return [topics[i] for i in sorted(rng.choice(len(topics), DESCRIPTIONS, replace=False))]
 
 
-def _description(index: int, one: Species, claims: tuple[Claim, ...], wrong: bool) -> str:
+def _description(index: int, one: Species, statements: tuple[Statement, ...], wrong: bool) -> str:
     rng = np.random.default_rng([SEED + 3, index])
-    told = mistaken(np.random.default_rng([SEED + 4, index]), claims) if wrong else claims
-    sentence = one_part_sentence(rng, one.name, told)
+    if wrong:
+        statements = wrong_statements(np.random.default_rng([SEED + 4, index]), statements)
+    sentence = one_part_sentence(rng, one.name, statements)
     return sentence[0].upper() + sentence[1:]
 
 
-def mistaken(rng: np.random.Generator, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
-    """The same topic told of a random other bird, one that does differ in it."""
+def wrong_statements(
+    rng: np.random.Generator, statements: tuple[Statement, ...]
+) -> tuple[Statement, ...]:
+    """Replace the values by those of a random other bird that differs in at least one of them."""
     while True:
         other = random_bird(rng)
-        told = tuple((name, other[name]) for name, _ in claims)
-        if told != claims:
-            return told
+        replaced = tuple((name, other[name]) for name, _ in statements)
+        if replaced != statements:
+            return replaced
 
 
 def descriptors() -> dict[str, list[str]]:
-    """Short phrases for each class name, each about another part: "a white head", "no crest".
+    """Write short phrases for each class, each about a different part: "a white head", "no crest".
 
-    All of them are so; nothing is made wrong here.
+    All of them are correct.
     """
     return {
         one.name.text: _descriptors(np.random.default_rng([SEED + 5, index]), one.bird)
@@ -159,6 +165,6 @@ def _descriptors(rng: np.random.Generator, bird: Bird) -> list[str]:
     count = int(rng.integers(DESCRIPTORS[0], DESCRIPTORS[1], endpoint=True))
     parts = [PARTS[i] for i in sorted(rng.choice(len(PARTS), count, replace=False))]
     topics = [
-        [claims for claims in part_claims(bird) if part_of(claims[0][0]) == part] for part in parts
+        [topic for topic in part_statements(bird) if part_of(topic[0][0]) == part] for part in parts
     ]
-    return [noun_phrase(told[int(rng.integers(len(told)))]) for told in topics]
+    return [noun_phrase(of_part[int(rng.integers(len(of_part)))]) for of_part in topics]

@@ -1,9 +1,9 @@
-"""The demo's table: all methods, the components of ABS, the three profiles, over five seeds.
+"""Print the demo's results: all methods, ABS's components, three profiles, five seeds.
 
     python -m pipeline.demo.table
 
-A seed draws crops, squares, WCA's choice among them and Waffle's noise. Everything goes through the
-store, so that rows share what they can, and a second run only reads.
+The seed determines crops, squares, WCA's choice among them and Waffle's noise. Artifacts are kept
+in the store: rows share them where they can, and a second run only reads.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from pipeline import paper
-from pipeline.commands import Run
-from pipeline.experiments import SEEDED
-from pipeline.progress import Reporter
-from pipeline.run import needed
+from pipeline.core.progress import Reporter
+from pipeline.run import Run
+from pipeline.stage import needed
+from pipeline.studies import paper
+from pipeline.studies.experiments import SEEDED
 
 PROMPTS = Path(__file__).parent / "prompts"
 DESCRIPTIONS = {"a quarter of them wrong": "cupl.json", "none wrong": "cupl-clean.json"}
@@ -42,25 +42,27 @@ def main() -> None:
 
 
 def _column(profile: str, prompts: Path) -> dict[str, list[float | None]]:
-    """Top-1 in percent by row, a value per seed."""
+    """Compute top-1 accuracy in percent by row, one value per seed; None if a row is undefined."""
     column: dict[str, list[float | None]] = {}
     for seed in SEEDS:
-        changes = [f"descriptions.cupl.file={prompts}", *(f"{name}={seed}" for name in SEEDED)]
-        for row, value in _rows(profile, changes):
+        overrides = [f"descriptions.cupl.file={prompts}", *(f"{name}={seed}" for name in SEEDED)]
+        for row, value in _rows(profile, overrides):
             column.setdefault(row, []).append(value)
     return column
 
 
-def _rows(profile: str, changes: list[str]) -> Iterator[tuple[str, float | None]]:
-    found = _top1(profile, changes)
-    yield from ((name, found[method]) for method, name in METHODS.items())
-    alone = [*changes, "scores.methods=[abs]"]
-    can = Run.of("demo", profile, changes).settings.windows.shape == "square"
-    yield EXPECTED, _top1(profile, [*alone, "scores.expectation=true"])["abs"] if can else None
+def _rows(profile: str, overrides: list[str]) -> Iterator[tuple[str, float | None]]:
+    """Yield each row's name and accuracy; the expectation is defined for square windows only."""
+    accuracies = _top1(profile, overrides)
+    yield from ((name, accuracies[method]) for method, name in METHODS.items())
+    abs_only = [*overrides, "scores.methods=[abs]"]
+    square = Run.of("demo", profile, overrides).settings.windows.shape == "square"
+    expected = [*abs_only, "scores.expectation=true"]
+    yield EXPECTED, _top1(profile, expected)["abs"] if square else None
     for switches in product((False, True), repeat=3):
         parts = dict(zip(("raw", "feature", "soft"), switches, strict=True))
         settings = [f"scores.{part}={on}" for part, on in parts.items()]
-        yield _component(parts), _top1(profile, [*alone, *settings])["abs"]
+        yield _component(parts), _top1(profile, [*abs_only, *settings])["abs"]
 
 
 def _component(parts: dict[str, bool]) -> str:
@@ -69,24 +71,24 @@ def _component(parts: dict[str, bool]) -> str:
     return f"ABS's parts: {', '.join(on) or 'none'}"
 
 
-def _top1(profile: str, changes: list[str]) -> dict[str, float]:
-    run = Run.of("demo", profile, changes)
+def _top1(profile: str, overrides: list[str]) -> dict[str, float]:
+    run = Run.of("demo", profile, overrides)
     metrics = run.stages[-1]
     run.execute(needed([metrics], run.stages), [], quiet=True)
     table = run.store.open(metrics).table("metrics")
-    found = dict(zip(table["method"], 100 * table["top1"], strict=True))
-    shown = ", ".join(f"{method} {value:.2f}" for method, value in found.items())
-    Reporter().say(f"{profile} {' '.join(changes[1:])}: {shown}")
-    return found
+    accuracies = dict(zip(table["method"], 100 * table["top1"], strict=True))
+    shown = ", ".join(f"{method} {value:.2f}" for method, value in accuracies.items())
+    Reporter().say(f"{profile} {' '.join(overrides[1:])}: {shown}")
+    return accuracies
 
 
 def _cell(values: list[float | None]) -> str:
-    """Mean over the seeds, and its standard error where they differ."""
-    known = [value for value in values if value is not None]
-    if not known:
+    """Format the mean over the seeds, with its standard error unless all seeds agree."""
+    defined = [value for value in values if value is not None]
+    if not defined:
         return "n/a"
-    error = statistics.stdev(known) / math.sqrt(len(known))
-    return f"{statistics.mean(known):.1f}" + (f" ± {error:.1f}" if error else "")
+    error = statistics.stdev(defined) / math.sqrt(len(defined))
+    return f"{statistics.mean(defined):.1f}" + (f" ± {error:.1f}" if error else "")
 
 
 if __name__ == "__main__":

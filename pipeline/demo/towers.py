@@ -1,8 +1,8 @@
-"""The demo's CLIP: an ordinary open_clip model, small enough to be trained on two CPU cores.
+"""The demo's CLIP: a standard open_clip model, small enough to be trained on two CPU cores.
 
-`Towers` runs the same weights as open_clip does and to the same values, only quicker and with what
-training looks at on the way. The last vision block is computed for the class token alone: nothing
-else of it is ever used.
+`Towers` computes the same embeddings as open_clip from the same weights, but faster, and returns
+the intermediate values that training needs. It computes the last vision block for the class token
+only, as no other output of that block is used.
 """
 
 from __future__ import annotations
@@ -18,22 +18,26 @@ from open_clip.transformer import ResidualAttentionBlock
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.demo.lessons import SIDE, caption_corpus
-from pipeline.demo.words import (
+from pipeline.demo.tokenizer import (
     CONTEXT_LENGTH,
     MERGES_FILE,
     learn_merges,
     load_tokenizer,
     write_merges,
 )
+from pipeline.demo.training_data import SIDE, caption_corpus
 
 CORPUS = 1500
+"""Number of birds whose captions the vocabulary is learned from."""
 TRAINED_CONTEXT = 32
-"""No caption is longer; later positions keep their initial values and no token looks at them."""
+"""Number of text positions that are trained.
+
+No caption is longer. Later positions keep their initial values, and no token attends to them.
+"""
 
 
 def open_clip_config(vocabulary: int) -> dict[str, object]:
-    """The model folder's `open_clip_config.json`."""
+    """Return the contents of the model folder's `open_clip_config.json`."""
     vision = {"image_size": SIDE, "patch_size": 8, "width": 192, "layers": 4, "head_width": 32}
     text = {"context_length": CONTEXT_LENGTH, "vocab_size": vocabulary}
     text |= {"width": 128, "heads": 4, "layers": 2}
@@ -44,7 +48,7 @@ def open_clip_config(vocabulary: int) -> dict[str, object]:
 
 
 def write_architecture(folder: Path) -> None:
-    """Write all of the model folder but the weights: the vocabulary and the configuration."""
+    """Write the model folder without weights: the vocabulary and the configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     write_merges(folder / MERGES_FILE, learn_merges(caption_corpus(CORPUS)))
     config = open_clip_config(load_tokenizer(folder).vocab_size)
@@ -52,17 +56,17 @@ def write_architecture(folder: Path) -> None:
 
 
 def new_model(folder: Path) -> open_clip.CLIP:
-    """A model with random weights, as the folder's configuration has it."""
+    """Build a model with random weights from the configuration in `folder`."""
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     return open_clip.CLIP(**config)
 
 
-def through(
+def run_block(
     block: ResidualAttentionBlock, x: Tensor, mask: Tensor | None = None, queries: int | None = None
 ) -> Tensor:
-    """`block(x)[:, :queries]` for x of (batch, tokens, width).
+    """Compute `block(x)[:, :queries]` for x of (batch, tokens, width).
 
-    Attention is spelt out as two matrix products, whose gradient is quicker on a CPU.
+    Attention is written as two matrix products, which have a faster backward pass on a CPU.
     """
     attention, tokens = block.attn, block.ln_1(x)
     width, heads = attention.embed_dim, attention.num_heads
@@ -79,7 +83,10 @@ def through(
 
 
 def class_attention(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    """Where the class token looks in `block`, mean of heads: (batch, patches)."""
+    """Compute the class token's attention to patches in `block`: (batch, patches).
+
+    `x` of (batch, tokens, width) is the input of the block. Mean over the heads.
+    """
     attention, tokens = block.attn, block.ln_1(x)
     width, heads = attention.embed_dim, attention.num_heads
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
@@ -90,18 +97,20 @@ def class_attention(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
 
 
 class Encoded(NamedTuple):
-    """Unit vectors of views (n, dim) and texts (m, dim), and what the scaffold losses look at."""
+    """Embeddings of views and texts, and the inputs of the scaffold losses."""
 
     views: Tensor
+    """(n, dim) unit vectors"""
     texts: Tensor
+    """(m, dim) unit vectors"""
     patches: Tensor
-    """(n, patches, dim) the patch tokens that enter the last block, as unit vectors"""
-    glance: Tensor
-    """(n, patches) the class token's attention in the block before the last"""
+    """(n, patches, dim) patch tokens before the last block, projected, as unit vectors"""
+    attention: Tensor
+    """(n, patches) class token's attention in the last but one block"""
 
 
 class Towers(torch.nn.Module):
-    """An `open_clip.CLIP`, run for training."""
+    """Both encoders of an `open_clip.CLIP`, with the forward pass that training uses."""
 
     def __init__(self, clip: open_clip.CLIP) -> None:
         super().__init__()
@@ -111,27 +120,31 @@ class Towers(torch.nn.Module):
         """Encode (n, 3, side, side) pixels and (m, context) tokens."""
         visual = self.clip.visual
         x = visual._embeds(pixels)
-        *blocks, glancing, last = visual.transformer.resblocks
+        *blocks, last_but_one, last = visual.transformer.resblocks
         for block in blocks:
-            x = through(block, x)
-        glance = class_attention(glancing, x)
-        x = through(glancing, x)
+            x = run_block(block, x)
+        attention = class_attention(last_but_one, x)
+        x = run_block(last_but_one, x)
         patches = F.normalize(visual.ln_post(x[:, 1:]) @ visual.proj, dim=-1)
-        views = F.normalize(visual.ln_post(through(last, x, queries=1)[:, 0]) @ visual.proj, dim=-1)
-        return Encoded(views, self.texts(texts), patches, glance)
+        pooled = visual.ln_post(run_block(last, x, queries=1)[:, 0])
+        views = F.normalize(pooled @ visual.proj, dim=-1)
+        return Encoded(views, self.texts(texts), patches, attention)
 
     def texts(self, tokens: Tensor) -> Tensor:
-        """(m, context) tokens to unit vectors; what follows a text's end cannot change them."""
+        """Encode (m, context) tokens as unit vectors (m, dim); uses the trained positions only.
+
+        Attention is causal, so that padding after the end of a text has no influence.
+        """
         clip, length = self.clip, TRAINED_CONTEXT
         x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
         for block in clip.transformer.resblocks:
-            x = through(block, x, clip.attn_mask[:length, :length])
+            x = run_block(block, x, clip.attn_mask[:length, :length])
         ends = clip.ln_final(x)[torch.arange(len(x)), tokens.argmax(-1)]
         return F.normalize(ends @ clip.text_projection, dim=-1)
 
 
 def export(clip: open_clip.CLIP, folder: Path) -> None:
-    """Write the weights in half precision, in the form open_clip loads."""
+    """Write the weights in half precision, in the format that open_clip loads."""
     save_file(
         {name: value.half().contiguous() for name, value in clip.state_dict().items()},
         str(folder / "open_clip_model.safetensors"),

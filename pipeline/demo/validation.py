@@ -1,5 +1,6 @@
-"""How well a CLIP of the demo reads each attribute, on scenes that neither training nor the test
-draws.
+"""Accuracy of the demo's CLIP on each attribute, measured on validation scenes.
+
+Neither training nor the test draws these scenes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.demo.attributes import ATTRIBUTES, Bird
-from pipeline.demo.lessons import SIZES, VALIDATION, View, look, random_box, stream, whole_box
 from pipeline.demo.phrases import HAVING, noun_phrase
 from pipeline.demo.species import training_bird
+from pipeline.demo.training_data import (
+    SIZES,
+    VALIDATION,
+    View,
+    centre_box,
+    random_box,
+    render_view,
+    stream,
+)
 from pipeline.demo.world import Scene, draw_scene
 
 if TYPE_CHECKING:
@@ -24,16 +33,16 @@ if TYPE_CHECKING:
 
 
 def validation_scene(index: int) -> tuple[Bird, Scene, View, View]:
-    """A bird, its scene, a look at the whole picture and one at a random square of it."""
+    """Draw a bird, its scene, a view of the whole picture and a view of a random square."""
     rng = stream(VALIDATION, index)
     bird = training_bird(rng)
     scene = draw_scene(rng, bird, SIZES[index % len(SIZES)])
-    whole, square = (whole_box(scene.image), random_box(rng, scene.image))
-    return bird, scene, look(scene, bird, whole), look(scene, bird, square)
+    whole, square = (centre_box(scene.image), random_box(rng, scene.image))
+    return bird, scene, render_view(scene, bird, whole), render_view(scene, bird, square)
 
 
 def as_input(views: Sequence[View]) -> Tensor:
-    """Pixels as the model takes them: (n, 3, 80, 80), from -1 to 1."""
+    """Stack the pixels of views into a model input: float32 (n, 3, 80, 80) from -1 to 1."""
     return (
         torch.from_numpy(np.stack([view.pixels for view in views])).permute(0, 3, 1, 2).float()
         / 127.5
@@ -45,23 +54,24 @@ def as_input(views: Sequence[View]) -> Tensor:
 def attribute_accuracy(
     clip: open_clip.CLIP, tokenizer: SimpleTokenizer, count: int = 300
 ) -> dict[str, tuple[float, float]]:
-    """For each attribute, the share read rightly where it is in sight: on whole pictures, and on
-    random squares.
+    """Measure zero-shot accuracy for each attribute, over the views in which it is visible.
+
+    The values are (accuracy on whole pictures, accuracy on random squares) of `count` scenes.
     """
     birds, _, wholes, squares = zip(*(validation_scene(i) for i in range(count)), strict=True)
     embedded = [_image_vectors(clip, views) for views in (wholes, squares)]
-    result = {}
+    accuracies = {}
     for name, values in ATTRIBUTES.items():
         texts = torch.stack(
             [_text_vector(clip, tokenizer, noun_phrase([(name, value)])) for value in values]
         )
-        answers = np.array([values.index(bird[name]) for bird in birds])
+        labels = np.array([values.index(bird[name]) for bird in birds])
         shares = []
         for vectors, views in zip(embedded, (wholes, squares), strict=True):
-            right = (vectors @ texts.T).argmax(1).numpy() == answers
-            shares.append(float(right[[name in view.visible for view in views]].mean()))
-        result[name] = (shares[0], shares[1])
-    return result
+            correct = (vectors @ texts.T).argmax(1).numpy() == labels
+            shares.append(float(correct[[name in view.visible for view in views]].mean()))
+        accuracies[name] = (shares[0], shares[1])
+    return accuracies
 
 
 def _image_vectors(clip: open_clip.CLIP, views: Sequence[View]) -> Tensor:
@@ -71,5 +81,6 @@ def _image_vectors(clip: open_clip.CLIP, views: Sequence[View]) -> Tensor:
 
 
 def _text_vector(clip: open_clip.CLIP, tokenizer: SimpleTokenizer, phrase: str) -> Tensor:
+    """Encode a phrase as the mean over all sentences with a noun phrase: (dim,), unit length."""
     texts = tokenizer([template.format("a bird", phrase) for template in HAVING])
     return F.normalize(clip.encode_text(texts, normalize=True).mean(0), dim=0)

@@ -1,8 +1,8 @@
-"""Draws scenes: one bird, seen from the side, on cluttered ground.
+"""Draw scenes: one bird, seen from the side, on a cluttered background.
 
-A scene is a function of its generator, its bird and its size alone. The part map and the picture
-come from the same polygons, so a pixel's part is what the eye sees there. Clutter uses the birds'
-own palette: colour alone finds nothing.
+A scene depends on its random generator, its bird and its size alone. Picture and part map are drawn
+from the same polygons, so the map gives the part that is visible at each pixel. Clutter uses the
+birds' palette, so that colour alone does not locate the bird.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ from pipeline.demo.shapes import (
 
 SUPERSAMPLING = 2
 OBJECT_SIDE = (0.45, 0.85)
-"""The bird's longer extent as a share of the picture's shorter side."""
+"""Range of the bird's longer extent, as a share of the picture's shorter side."""
 DISTRACTORS = (12, 26)
+"""Range of the number of distractors, upper end excluded."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture of (height, width) and the part each of its pixels shows."""
+    """A picture, and the part of the bird at each of its pixels."""
 
     image: Image.Image
     parts: NDArray[np.uint8]
-    """(height, width): 0 is ground, i is PARTS[i - 1]"""
+    """(height, width): 0 for background, i for PARTS[i - 1]"""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Where the bird is: (height, width)."""
+        """Mask of the bird: (height, width)."""
         return self.parts > 0
 
 
 def draw_scene(rng: np.random.Generator, bird: Bird, size: tuple[int, int]) -> Scene:
-    """Draw `bird` somewhere in a picture of `size` = (width, height)."""
+    """Draw `bird` at a random place in a picture of `size` = (width, height)."""
     shapes = [*_clutter(rng, size), *_placed(rng, list(bird_shapes(rng, bird)), size)]
     light = rng.uniform(0.8, 1.1)
     canvas = Image.new("RGB", (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING))
@@ -71,7 +72,10 @@ def _lit(colour: Colour, light: float) -> Colour:
 
 
 def _placed(rng: np.random.Generator, shapes: list[Shape], size: tuple[int, int]) -> list[Shape]:
-    """Tilt, mirror and scale the shapes, and put them wholly inside, more often near the middle."""
+    """Rotate, mirror and scale the shapes, and place them inside the picture.
+
+    Places near the middle are more likely.
+    """
     turn = rotation(rng.uniform(-12, 12)) * [rng.choice([-1.0, 1.0]), 1.0]
     turned = [shape.points @ turn for shape in shapes]
     low, high = np.concatenate(turned).min(0), np.concatenate(turned).max(0)
@@ -84,7 +88,7 @@ def _placed(rng: np.random.Generator, shapes: list[Shape], size: tuple[int, int]
 
 
 def _clutter(rng: np.random.Generator, size: tuple[int, int]) -> Iterator[Shape]:
-    """Sky, ground and distractors."""
+    """Yield the shapes of sky, ground and distractors."""
     horizon = rng.uniform(0.35, 0.8)
     for top in (0.0, horizon):
         band = polygon(f"0,{top} 1,{top} 1,1 0,1")
@@ -96,7 +100,7 @@ def _clutter(rng: np.random.Generator, size: tuple[int, int]) -> Iterator[Shape]
 
 
 def _distractor(rng: np.random.Generator, centre: Points, span: Points) -> Iterator[Shape]:
-    """A blob, a bar, a shard, or a dotted or barred blob like a wing."""
+    """Yield a blob, a bar, a shard, or a blob with dots or bars that resembles a wing."""
     fill = tinted(rng, str(rng.choice(list(PALETTE))))
     turn = rotation(rng.uniform(0, 360))
     kind = rng.choice(["blob", "bar", "shard", "dotted"])

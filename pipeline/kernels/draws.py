@@ -1,7 +1,8 @@
-"""The crops of one image, from its attention and its own stream of uniforms.
+"""Crop and window sizes from the uniforms of an image's stream.
 
-A row of uniforms decides one crop: one column the patch, one each the width and the height. All
-that can be drawn lies on one [0, 1), of which a setting allows a part, so that settings draw alike.
+A row of uniforms decides one crop: one column the patch, one the width, one the height. All sizes
+that could be drawn are laid over [0, 1), and a setting allows a part of it, so that settings draw
+the same size where their ranges overlap (`pipeline.kernels.sampling.within`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from pipeline.kernels import geometry, sampling
 from pipeline.kernels.geometry import View
 
 SizeRule = Literal["integer", "ratio"]
+"""Rule for the side of a raw crop: a whole number of pixels, or any share of the image's side."""
 
 
 def share_range(size: int, alpha: float, beta: float, rule: SizeRule) -> tuple[float, float]:
-    """The part of [0, 1) that stands for the sides a crop can have (Eq. 6).
+    """Return the part of [0, 1) that stands for the sides that a crop may have (Eq. 6).
 
-    rule: `integer`, a whole number of pixels from int(alpha s) to int(beta s), both included, as
-    released; `ratio`, any share from [alpha, beta). ValueError for another rule.
+    Args:
+        size: Width or height of the image, in pixels.
+        alpha: Smallest side of a crop, as a share of `size`.
+        beta: Largest side, as a share of `size`.
+        rule: `integer`, a whole number of pixels from int(alpha * size) to int(beta * size), both
+            included, as in the released code; `ratio`, any share in [alpha, beta).
+
+    Returns:
+        Lower and upper bound, for `pipeline.kernels.sampling.within`.
+
+    Raises:
+        ValueError: For another rule.
     """
     if rule not in get_args(SizeRule):
         raise ValueError(f"unknown rule {rule!r}: {' or '.join(get_args(SizeRule))}")
@@ -31,7 +43,18 @@ def share_range(size: int, alpha: float, beta: float, rule: SizeRule) -> tuple[f
 
 
 def crop_share(number: Tensor, size: int, alpha: float, beta: float, rule: SizeRule) -> Tensor:
-    """Sides as shares of the image's, from numbers of `share_range`: float64 (n,) to (n,)."""
+    """Convert numbers drawn from `share_range` to sides as shares of the image's side.
+
+    Args:
+        number: float64 (n,), within the bounds of `share_range`.
+        size: Width or height of the image, in pixels.
+        alpha: Smallest side of a crop, as a share of `size`.
+        beta: Largest side, as a share of `size`.
+        rule: As in `share_range`.
+
+    Returns:
+        float64 (n,).
+    """
     if rule == "ratio":
         return number
     bounds = geometry.size_bounds(size, alpha, beta)
@@ -39,18 +62,40 @@ def crop_share(number: Tensor, size: int, alpha: float, beta: float, rule: SizeR
 
 
 def crop_boxes(patch: Tensor, shares: Tensor, grid: int, width: int, height: int) -> Tensor:
-    """Boxes of those shares around patches: int64 (n,), float64 (n, 2) to int64 (n, 4)."""
+    """Compute boxes around patches, with given shares of the image's width and height (Eq. 6).
+
+    Args:
+        patch: Flat patch indices, int64 (n,).
+        shares: Width and height of each box as shares of the image's, float64 (n, 2).
+        grid: Patches along a side of the image.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+
+    Returns:
+        Half-open boxes in pixels, int64 (n, 4), clipped at the border.
+    """
     centers = geometry.patch_centers(patch, grid, width, height)
-    # A share that came from whole pixels gives these back: the quotient is off by half an ulp.
+    # A share computed from whole pixels must give them back; it may be half an ulp too small.
     exact = shares * torch.tensor([width, height], dtype=torch.float64)
     sides = (exact + 1e-9).floor().long()
     return geometry.raw_boxes(centers, sides, width, height)
 
 
 def square_crops(uniforms: Tensor, width: int, height: int, alpha: float, beta: float) -> Tensor:
-    """Random squares of an image (WCA): float64 (n, 3) in [0, 1) to int64 (n, 4).
+    """Draw random squares of an image, as in WCA's released code.
 
-    The side is int(u s), u uniform on [alpha, beta) and s the shorter side; the place is uniform.
+    The side is int(u * s) for u uniform on [alpha, beta) and the image's shorter side s. The
+    position is uniform over all places where the square fits.
+
+    Args:
+        uniforms: float64 (n, 3) in [0, 1), for the side, x and y.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        alpha: Smallest side, as a share of the shorter side.
+        beta: Largest side, as a share of the shorter side.
+
+    Returns:
+        Half-open boxes in pixels, int64 (n, 4).
     """
     shares = sampling.between(alpha, beta, uniforms[:, 0])
     sides = (shares * min(width, height)).floor().long()
@@ -58,18 +103,46 @@ def square_crops(uniforms: Tensor, width: int, height: int, alpha: float, beta: 
 
 
 def window_sizes(grid: int, alpha: float, beta: float) -> Tensor:
-    """The sizes that a square window is drawn from, each as likely: int64 (sizes,)."""
+    """List the sizes that a square window is drawn from, all equally likely.
+
+    Args:
+        grid: Tokens along a side of CLIP's grid.
+        alpha: Smallest size, as a share of `grid`.
+        beta: Largest size, as a share of `grid`.
+
+    Returns:
+        Sizes in tokens, int64 (sizes,), ascending.
+    """
     low, high = geometry.window_bounds(grid, alpha, beta)
     return torch.arange(low, high + 1)
 
 
 def window_range(grid: int, alpha: float, beta: float) -> tuple[float, float]:
-    """The part of [0, 1) that stands for the sizes of a square window."""
+    """Return the part of [0, 1) that stands for the sizes of a square window.
+
+    Args:
+        grid: Tokens along a side of CLIP's grid.
+        alpha: Smallest size, as a share of `grid`.
+        beta: Largest size, as a share of `grid`.
+
+    Returns:
+        Lower and upper bound, for `pipeline.kernels.sampling.within`.
+    """
     return sampling.whole_range(*geometry.window_bounds(grid, alpha, beta), grid + 2)
 
 
 def window_choice(number: Tensor, grid: int, alpha: float, beta: float) -> Tensor:
-    """Which of `window_sizes`, from numbers of `window_range`: float64 (n,) to int64 (n,)."""
+    """Convert numbers drawn from `window_range` to indices into `window_sizes`.
+
+    Args:
+        number: float64 (n,), within the bounds of `window_range`.
+        grid: Tokens along a side of CLIP's grid.
+        alpha: Smallest size, as a share of `grid`.
+        beta: Largest size, as a share of `grid`.
+
+    Returns:
+        int64 (n,).
+    """
     low, high = geometry.window_bounds(grid, alpha, beta)
     return sampling.whole(low, high, grid + 2, number) - low
 
@@ -77,10 +150,22 @@ def window_choice(number: Tensor, grid: int, alpha: float, beta: float) -> Tenso
 def all_windows(
     patches: Tensor, sizes: Tensor, source: int, grid: int, view: View, index: str
 ) -> tuple[Tensor, Tensor]:
-    """Every square window around some patches: places (n, 2) and windows (n, 4).
+    """List every square window around some patches.
 
-    patches: int64 (k,), by rank; sizes: int64 (m,). Row `rank * m + j` is of patch `rank` and the
-    j-th size, so that n is k * m, whether or not windows repeat.
+    Row `rank * m + j` of the results belongs to the patch of that rank and the j-th size. Windows
+    that repeat are kept.
+
+    Args:
+        patches: Flat patch indices, int64 (k,), by rank.
+        sizes: Window sizes in tokens, int64 (m,), as `window_sizes`.
+        source: Patches along a side of the image.
+        grid: Tokens along a side of CLIP's grid.
+        view: Part of the image that the token grid covers.
+        index: Rule of `pipeline.kernels.geometry.token_places`.
+
+    Returns:
+        Positions of the patches on the token grid, float64 (k * m, 2), x and y in tokens.
+        Half-open windows in tokens, int64 (k * m, 4).
     """
     places = geometry.token_places(patches, source, grid, view, index)
     places = places.repeat_interleave(len(sizes), dim=0)

@@ -1,7 +1,7 @@
-"""Crops inside CLIP's token grid (section 3.3), and the other ways to point at a part of it.
+"""Crops inside CLIP's token grid (section 3.3), and the other visual prompts on tokens (Table 5).
 
-A window of the tokens that enter a block becomes a sequence of tokens of its own, which goes
-through the remaining blocks with the image's own class token in front.
+A window of the tokens that enter a block becomes a token sequence of its own, which goes through
+the remaining blocks behind the image's own class token.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from pipeline.kernels.windows import Stretch, class_token_after_windows, grid_of
 
 @dataclass(frozen=True)
 class Sequences:
-    """Token sequences that enter a block, (n, 1 + grid * grid, width), and their marks in it."""
+    """Token sequences that enter a block, with the marks of a visual prompt."""
 
     tokens: Tensor
+    """(n, 1 + grid * grid, width), the class token first."""
     marks: Marks = UNMARKED
+    """Changes inside the block that the sequences enter."""
 
     @classmethod
     def joined(cls, parts: Sequence[Sequences]) -> Sequences:
-        """Several as one, marked alike."""
+        """Concatenate several; a gain, and a bias, is in the marks of all of them or of none."""
         marks = Marks.joined([part.marks for part in parts])
         return cls(torch.cat([part.tokens for part in parts]), marks)
 
@@ -43,14 +45,23 @@ def encode_windows(
     prompt: FeaturePrompt = "crop",
     gain: float = 2.0,
 ) -> Tensor:
-    """The embeddings of an image's feature crops (Eq. 7).
+    """Encode feature crops of an image (Eq. 7).
 
-    visual: the image encoder of an open_clip CLIP with a class token.
-    tokens: (1 + grid * grid, width) as they enter block `layer`, in the encoder's dtype.
-    windows: integers (n, 4), left, top, right, bottom, half-open, inside the grid.
-    layer: 0 for the first block, -1 for the last.
-    Returns unit vectors (n, dim), in the tokens' dtype. ValueError for a layer that is none, tokens
-    that are no square grid, windows that are empty or leave it, or an unknown prompt.
+    Args:
+        visual: Image encoder of an open_clip CLIP with a class token.
+        tokens: Tokens of one image that enter block `layer`, (1 + grid * grid, width), the class
+            token first, in the encoder's dtype.
+        windows: Half-open windows in tokens, integers (n, 4): left, top, right, bottom.
+        layer: Block that the windows enter: 0 for the first, -1 for the last.
+        prompt: Visual prompt; see `prompt_windows`.
+        gain: Strength of the two highlights.
+
+    Returns:
+        Unit vectors (n, dim), in the dtype of the tokens.
+
+    Raises:
+        ValueError: For a layer that does not exist, an unknown prompt, tokens that are not a square
+            grid behind a class token, or windows that are empty or leave the grid.
     """
     blocks = len(visual.transformer.resblocks)
     if not -blocks <= layer < blocks:
@@ -63,9 +74,15 @@ def encode_windows(
 
 
 def finish(visual: VisionTransformer, sequences: Sequences, layer: int) -> Tensor:
-    """Blocks from `layer` on, final norm and projection: (n, dim), not normalised.
+    """Run the blocks from `layer` on, the final norm and the projection.
 
-    The marks count in the first of these blocks alone.
+    Args:
+        visual: Image encoder of an open_clip CLIP with a class token.
+        sequences: Tokens that enter block `layer`; their marks apply to this block only.
+        layer: First block to run; negative ones count from the end.
+
+    Returns:
+        Embeddings (n, dim), not normalised.
     """
     tokens, marks = sequences.tokens, sequences.marks
     *middle, last = list(visual.transformer.resblocks)[layer:]
@@ -75,7 +92,7 @@ def finish(visual: VisionTransformer, sequences: Sequences, layer: int) -> Tenso
 
 
 def _project(visual: VisionTransformer, class_token: Tensor) -> Tensor:
-    """Final norm and projection: (n, width) to (n, dim)."""
+    """Apply the final norm and the projection: (n, width) to (n, dim)."""
     pooled, _ = visual._pool(class_token[:, None])
     projected: Tensor = pooled @ visual.proj
     return projected
@@ -84,16 +101,25 @@ def _project(visual: VisionTransformer, class_token: Tensor) -> Tensor:
 def prompt_windows(
     tokens: Tensor, windows: Tensor, prompt: FeaturePrompt, gain: float = 2.0
 ) -> Sequences:
-    """What makes each window stand out of the image's tokens (Table 5).
+    """Apply a visual prompt to windows of an image's tokens (Table 5, feature space).
 
-    tokens: (1 + grid * grid, width); windows: integers (n, 4).
-    crop: the window stretched over the grid (`resize_windows`).
-    mask: tokens outside the window are zero as they enter the block.
-    highlight-fea: tokens in the window are multiplied by `gain` after the block's first norm, which
-    would undo it before.
-    highlight-attn: the class token's attention to the window is multiplied by `gain` before it is
-    normalised.
-    ValueError as for `encode_windows`.
+    Args:
+        tokens: Tokens of one image that enter a block, (1 + grid * grid, width), the class token
+            first.
+        windows: Half-open windows in tokens, integers (n, 4).
+        prompt: `crop`, the window resized to the grid (`resize_windows`); `mask`, tokens outside
+            the window are zero as they enter the block; `highlight-fea`, tokens in the window are
+            multiplied by `gain` after the block's first norm, which would undo it before;
+            `highlight-attn`, the class token's attention to the window is multiplied by `gain`
+            before it is normalised.
+        gain: Strength of the two highlights.
+
+    Returns:
+        n sequences in float32 or finer.
+
+    Raises:
+        ValueError: For an unknown prompt, tokens that are not a square grid behind a class token,
+            or windows that are empty or leave the grid.
     """
     tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
     if prompt not in get_args(FeaturePrompt):
@@ -113,7 +139,15 @@ def prompt_windows(
 
 
 def covered(windows: Tensor, grid: int) -> Tensor:
-    """Which tokens lie in each window: integers (n, 4) to bool (n, grid * grid)."""
+    """Compute which tokens lie in each window.
+
+    Args:
+        windows: Half-open windows in tokens, integers (n, 4).
+        grid: Tokens along a side.
+
+    Returns:
+        bool (n, grid * grid).
+    """
     line = torch.arange(grid, device=windows.device)
     left, top, right, bottom = windows[:, :, None].unbind(dim=1)
     columns, rows = (line >= left) & (line < right), (line >= top) & (line < bottom)
@@ -121,13 +155,20 @@ def covered(windows: Tensor, grid: int) -> Tensor:
 
 
 def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
-    """The token sequences of an image's feature crops (Eq. 7, then bicubic resizing).
+    """Build the token sequences of an image's feature crops (Eq. 7, then bicubic resizing).
 
-    tokens: (1 + grid * grid, width) entering a block, the class token first.
-    windows: integers (n, 4), left, top, right, bottom, half-open, inside the grid.
-    Returns (n, 1 + grid * grid, width) of the tokens' dtype: the image's own class token, then
-    the window stretched over the grid (bicubic, a = -0.75, align_corners=False). ValueError for
-    tokens that are no square grid, or windows that are empty or leave it.
+    Args:
+        tokens: Tokens of one image that enter a block, (1 + grid * grid, width), the class token
+            first.
+        windows: Half-open windows in tokens, integers (n, 4): left, top, right, bottom.
+
+    Returns:
+        (n, 1 + grid * grid, width) in the dtype of the tokens, the image's own class token, then
+            the window resized to the grid (bicubic, a = -0.75, align_corners=False).
+
+    Raises:
+        ValueError: For tokens that are not a square grid behind a class token, or windows that are
+            empty or leave the grid.
     """
     grid = grid_of(tokens, windows)
     image = tokens[1:].reshape(grid, grid, -1)

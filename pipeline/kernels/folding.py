@@ -1,9 +1,9 @@
-"""The class token's attention, with keys and values never made.
+"""Attention of the class token without computing keys and values.
 
-For one query, q . (W_k x + b_k) is x . (W_k' q) plus a number that is the same for all tokens x,
-which the softmax takes away. As its weights sum to 1, the mean of W_v x + b_v is W_v of the mean
-of x, plus b_v. So two products of all tokens with matrices of width by width become two with width
-by heads. Equal to the first row of the full attention but for rounding.
+For one query q, q . (W_k x + b_k) equals x . (W_k' q) plus a number that is the same for all tokens
+x and cancels in the softmax. As its weights sum to 1, the mean of W_v x + b_v is W_v of the mean of
+x, plus b_v. Two products of all tokens with (width, width) matrices thus become two with (width,
+heads). The result equals the first row of full attention up to rounding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 
 def folded_query(attention: nn.MultiheadAttention, first: Tensor) -> Tensor:
-    """W_k' q of each head, scaled: class tokens (n, width) to (n, heads, width)."""
+    """Compute W_k' q of each head, with attention's scale.
+
+    Args:
+        attention: Attention of a block, with `in_proj_weight` and `in_proj_bias`.
+        first: Normalised class tokens, (n, width).
+
+    Returns:
+        (n, heads, width).
+    """
     query, key, _ = _by_head(attention)
     bias = attention.in_proj_bias[: attention.embed_dim].unflatten(0, query.shape[:2])
     q = torch.einsum("nk,hdk->nhd", first, query) + bias
@@ -21,9 +29,15 @@ def folded_query(attention: nn.MultiheadAttention, first: Tensor) -> Tensor:
 
 
 def attention_of(folded: Tensor, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Softmax over tokens: (n, heads, width) and (n, tokens, width) to (n, heads, tokens).
+    """Compute attention weights of the class token, in float32 or finer.
 
-    bias: (n, tokens), added to the logits. Never coarser than float32.
+    Args:
+        folded: Folded queries, (n, heads, width), as returned by `folded_query`.
+        tokens: Normalised tokens, (n, tokens, width).
+        bias: Term added to the logits of every head, (n, tokens).
+
+    Returns:
+        Softmax over tokens, (n, heads, tokens).
     """
     logits = folded @ tokens.transpose(1, 2)
     if bias is not None:
@@ -32,8 +46,15 @@ def attention_of(folded: Tensor, tokens: Tensor, bias: Tensor | None = None) -> 
 
 
 def attended(attention: nn.MultiheadAttention, pooled: Tensor) -> Tensor:
-    """What the block adds to the class token: weighted means of tokens by head, (n, heads, width),
-    to (n, width)."""
+    """Compute the output of attention at the class token.
+
+    Args:
+        attention: Attention of a block.
+        pooled: Means of the normalised tokens by each head's attention weights, (n, heads, width).
+
+    Returns:
+        (n, width).
+    """
     _, _, value = _by_head(attention)
     bias = attention.in_proj_bias[-attention.embed_dim :]
     heads = torch.einsum("nhk,hdk->nhd", pooled, value).flatten(1) + bias
@@ -42,7 +63,7 @@ def attended(attention: nn.MultiheadAttention, pooled: Tensor) -> Tensor:
 
 
 def _by_head(attention: nn.MultiheadAttention) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights of queries, keys and values, each (heads, width of a head, width)."""
+    """Return the weights of queries, keys and values, each (heads, width of a head, width)."""
     query, key, value = (
         part.unflatten(0, (attention.num_heads, -1)) for part in attention.in_proj_weight.chunk(3)
     )

@@ -1,8 +1,8 @@
-"""Crop geometry: boxes in pixels, windows in tokens, and the way from one to the other.
+"""Crop geometry: boxes in pixels, windows in tokens, and the map from one to the other.
 
 Patches and tokens are flat indices of a square grid, row by row. Boxes and windows are half-open:
-left, top, right, bottom. Pairs are x, y. Places on the token grid are exact fractions of integers,
-so that no rounding depends on floating point.
+left, top, right, bottom. Pairs are (x, y). Positions on the token grid are exact fractions of
+integers, so that no rounding depends on floating point.
 """
 
 from __future__ import annotations
@@ -16,11 +16,20 @@ from torch import Tensor
 
 
 def patch_centers(patch: Tensor, grid: int, width: int, height: int) -> Tensor:
-    """Centre pixel of each patch of a grid laid over the whole image: int64 (n,) to (n, 2).
+    """Compute the centre pixel of each patch of a grid laid over the whole image.
 
-    The patch starts at floor(column * width / grid) and is floor(width / grid) wide; its centre
-    is the floored mean of its ends. The product is taken in float64 and in the order of the
-    released code, which for some widths ends one pixel before the exact one.
+    A patch starts at floor(column * width / grid) and is floor(width / grid) wide; its centre is
+    the floored mean of its ends. The product is taken in float64 and in the order of the released
+    code, which for some widths ends one pixel before the exact result.
+
+    Args:
+        patch: Flat patch indices, int64 (n,).
+        grid: Patches along a side of the image.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+
+    Returns:
+        x and y in pixels, int64 (n, 2).
     """
     centers = []
     for index, size in ((patch % grid, width), (patch // grid, height)):
@@ -31,15 +40,32 @@ def patch_centers(patch: Tensor, grid: int, width: int, height: int) -> Tensor:
 
 
 def size_bounds(size: int, alpha: float, beta: float) -> tuple[int, int]:
-    """The integer range that a crop's side is drawn from (Eq. 6): int(alpha s), int(beta s)."""
+    """Return the integer range that a crop's side is drawn from (Eq. 6), as in the released code.
+
+    Args:
+        size: Side of the image in pixels, or of the grid in tokens.
+        alpha: Smallest side of a crop, as a share of `size`.
+        beta: Largest side, as a share of `size`.
+
+    Returns:
+        int(alpha * size) and int(beta * size).
+    """
     return int(size * alpha), int(size * beta)
 
 
 def raw_boxes(centers: Tensor, sizes: Tensor, width: int, height: int) -> Tensor:
-    """Boxes around `centers`, clipped (not moved) at the border (Eq. 6).
+    """Compute boxes around centres, clipped (not moved) at the border of the image (Eq. 6).
 
-    centers, sizes: int64 (n, 2). Half a side is floor(side / 2), as in the released code. A box is
-    never empty: at least one pixel is kept. Returns int64 (n, 4).
+    Half a side is floor(side / 2), as in the released code. At least one pixel of a box is kept.
+
+    Args:
+        centers: x and y in pixels, int64 (n, 2).
+        sizes: Width and height of each box in pixels, int64 (n, 2).
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+
+    Returns:
+        Half-open boxes in pixels, int64 (n, 4).
     """
     limits = torch.tensor([width, height])
     first = torch.minimum((centers - sizes // 2).clamp(min=0), limits - 1)
@@ -48,10 +74,17 @@ def raw_boxes(centers: Tensor, sizes: Tensor, width: int, height: int) -> Tensor
 
 
 def square_boxes(sides: Tensor, places: Tensor, width: int, height: int) -> Tensor:
-    """Squares inside the image, anywhere (WCA).
+    """Compute squares at given relative positions inside the image (WCA).
 
-    sides: int64 (n,), at most the shorter side of the image. places: float64 (n, 2) in [0, 1), each
-    of which chooses evenly among the places where the square fits. Returns int64 (n, 4).
+    Args:
+        sides: Sides in pixels, int64 (n,), at most the shorter side of the image; 0 counts as 1.
+        places: float64 (n, 2) in [0, 1): along x and y, uniform numbers choose uniformly among the
+            positions where the square fits.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+
+    Returns:
+        Half-open boxes in pixels, int64 (n, 4).
     """
     sides = sides.clamp(min=1)[:, None]
     room = torch.tensor([width, height]) - sides
@@ -64,26 +97,42 @@ def square_boxes(sides: Tensor, places: Tensor, width: int, height: int) -> Tens
 
 @dataclass(frozen=True)
 class View:
-    """What CLIP sees of an image: it is resized to `lengths`, of which `side` pixels from `offsets`
-    on are seen in either direction. Negative offsets are padding.
+    """Part of an image that CLIP's preprocessing shows to its encoder.
+
+    The image is resized to `lengths`, and a square of `side` pixels is taken from `offsets` on.
+    This is geometry only; `pipeline.methods.base.ViewVectors` holds embeddings of views.
     """
 
     lengths: tuple[int, int]
+    """Width and height of the resized image, in pixels."""
     offsets: tuple[int, int]
+    """Left and upper end of the square in the resized image, in pixels; negative where it is
+    padded.
+    """
     side: int
+    """Side of the square, in pixels."""
 
 
 def whole_view(side: int) -> View:
-    """The whole image, as if it had been squashed to the square that CLIP sees."""
+    """Return the view of a whole image that is squashed to a square of `side` pixels."""
     return View((side, side), (0, 0), side)
 
 
 def clip_view(width: int, height: int, side: int, mode: str = "shortest") -> View:
-    """What CLIP's own preprocessing leaves of an image of width x height.
+    """Compute the view that CLIP's own preprocessing takes of an image.
 
-    mode: `shortest` (the short side resized, then the centre: OpenAI's), `longest` (the long side
-    resized, then padded) or `squash`. Numbers are rounded as torchvision and open_clip do.
-    ValueError for another mode.
+    Lengths and offsets are rounded as torchvision and open_clip do.
+
+    Args:
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        side: Side of CLIP's input, in pixels.
+        mode: open_clip's `resize_mode`: `shortest` (resize the short side, then crop the centre;
+            used by OpenAI), `longest` (resize the long side, then pad) or `squash` (resize both
+            sides).
+
+    Raises:
+        ValueError: For another mode.
     """
     if mode not in ("shortest", "longest", "squash"):
         raise ValueError(f"unknown mode {mode!r}: shortest, longest or squash")
@@ -100,13 +149,24 @@ def clip_view(width: int, height: int, side: int, mode: str = "shortest") -> Vie
 
 
 def token_places(patch: Tensor, source: int, target: int, view: View, rule: str) -> Tensor:
-    """Where patches of the image lie on the token grid of a view: int64 (n,) to float64 (n, 2).
+    """Map patches of the image to positions on the token grid of a view.
 
-    rule: `corner`, the middle of the token that holds the patch's upper left corner, which is the
-    released index map (row * target // source when the view is the whole image: 14 to 7 is halving,
-    14 to 16 never yields row or column 7 or 15); `nearest`, the middle of the token nearest to the
-    patch's centre; `exact`, the patch's centre itself. Outside the view: the nearest token.
-    ValueError for another rule.
+    Args:
+        patch: Flat patch indices, int64 (n,).
+        source: Patches along a side of the image.
+        target: Tokens along a side of the view.
+        view: Part of the image that the token grid covers.
+        rule: `corner`, the middle of the token that holds the patch's upper left corner: the index
+            map of the released code (row * target // source if the view is the whole image, so that
+            14 to 7 is halving and 14 to 16 never yields row or column 7 or 15); `nearest`, the
+            middle of the token nearest to the patch's centre; `exact`, the patch's centre itself.
+
+    Returns:
+        x and y in tokens, float64 (n, 2), moved to the nearest place of the grid for patches
+            outside the view.
+
+    Raises:
+        ValueError: For another rule.
     """
     if rule not in ("corner", "nearest", "exact"):
         raise ValueError(f"unknown rule {rule!r}: corner, nearest or exact")
@@ -124,7 +184,15 @@ def token_places(patch: Tensor, source: int, target: int, view: View, rule: str)
 
 
 def tokens_at(places: Tensor, grid: int) -> Tensor:
-    """The token that holds each place: float64 (n, 2) to int64 (n,)."""
+    """Return the token at each position.
+
+    Args:
+        places: x and y in tokens, float64 (n, 2).
+        grid: Tokens along a side of CLIP's grid.
+
+    Returns:
+        Flat token indices, int64 (n,); the nearest token for positions outside the grid.
+    """
     column, row = places.floor().long().clamp(0, grid - 1).unbind(dim=-1)
     return row * grid + column
 
@@ -133,25 +201,51 @@ def tokens_at(places: Tensor, grid: int) -> Tensor:
 
 
 def window_bounds(grid: int, alpha: float, beta: float) -> tuple[int, int]:
-    """The integer range of a square window's size; one value is widened by one, as released."""
+    """Return the integer range that the size of a square window is drawn from.
+
+    Args:
+        grid: Tokens along a side of CLIP's grid.
+        alpha: Smallest size, as a share of `grid`.
+        beta: Largest size, as a share of `grid`.
+
+    Returns:
+        int(alpha * grid) and int(beta * grid), the latter raised by one if both are equal, as in
+            the released code.
+    """
     low, high = size_bounds(grid, alpha, beta)
     return low, max(high, low + 1)
 
 
 def square_windows(places: Tensor, size: Tensor, grid: int) -> Tensor:
-    """Squares of 2 * floor(size / 2) + 1 tokens around the token at each place, as released.
+    """Compute square windows around the token at each position, as in the released code.
 
-    places: float64 (n, 2); size: int64 (n,). Clipped at the border. Returns int64 (n, 4).
+    A window has 2 * floor(size / 2) + 1 tokens along a side, before it is clipped at the border.
+
+    Args:
+        places: x and y in tokens, float64 (n, 2).
+        size: Drawn sizes in tokens, int64 (n,).
+        grid: Tokens along a side of CLIP's grid.
+
+    Returns:
+        Half-open windows in tokens, int64 (n, 4).
     """
     centers, half = places.floor().long().clamp(0, grid - 1), (size // 2)[:, None]
     return torch.cat([centers - half, centers + half + 1], dim=-1).clamp(0, grid)
 
 
 def ratio_windows(places: Tensor, ratios: Tensor, grid: int, view: View) -> Tensor:
-    """Windows of a crop's own share of the image around each place (Eq. 7 as printed).
+    """Compute windows with a crop's own share of the image around each position (Eq. 7 as printed).
 
-    places: float64 (n, 2); ratios: float64 (n, 2), width and height as shares of the whole image.
-    Ends are rounded to whole tokens, half up, and clipped; one token is kept. Returns int64 (n, 4).
+    Ends are rounded to whole tokens, halves up, and clipped; at least one token is kept.
+
+    Args:
+        places: x and y in tokens, float64 (n, 2).
+        ratios: Width and height of each crop as shares of the whole image, float64 (n, 2).
+        grid: Tokens along a side of CLIP's grid.
+        view: Part of the image that the token grid covers.
+
+    Returns:
+        Half-open windows in tokens, int64 (n, 4).
     """
     sizes = ratios * (torch.tensor(view.lengths, dtype=torch.float64) * grid / view.side)
     ends = torch.cat([places - sizes / 2, places + sizes / 2], dim=-1)
@@ -159,10 +253,20 @@ def ratio_windows(places: Tensor, ratios: Tensor, grid: int, view: View) -> Tens
 
 
 def box_windows(boxes: Tensor, width: int, height: int, grid: int, view: View) -> Tensor:
-    """The tokens of a view that boxes in the image cover: int64 (n, 4) to int64 (n, 4).
+    """Compute the windows of tokens that boxes in the image cover.
 
-    Ends are rounded to whole tokens, half up, and clipped; one token is kept, the nearest where the
-    view does not show the box at all.
+    Ends are rounded to whole tokens, halves up, and clipped; at least one token is kept, the
+    nearest one if the view does not show the box at all.
+
+    Args:
+        boxes: Half-open boxes in pixels, int64 (n, 4).
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        grid: Tokens along a side of CLIP's grid.
+        view: Part of the image that the token grid covers.
+
+    Returns:
+        Half-open windows in tokens, int64 (n, 4).
     """
     below = torch.tensor([width, height, width, height]) * view.side
     lengths, offsets = torch.tensor(view.lengths * 2), torch.tensor(view.offsets * 2)
@@ -172,7 +276,7 @@ def box_windows(boxes: Tensor, width: int, height: int, grid: int, view: View) -
 
 
 def _kept(windows: Tensor, middles: Tensor, grid: int) -> Tensor:
-    """Clipped to the grid; where nothing is left of a side, the token at its middle."""
+    """Clip windows to the grid; if nothing is left of a side, keep the token at its middle."""
     first, last = windows.clamp(0, grid).split(2, dim=-1)
     first = torch.where(first < last, first, middles.clamp(0, grid - 1))
     return torch.cat([first, torch.maximum(last, first + 1)], dim=-1)

@@ -1,4 +1,4 @@
-"""Ways to point at a box in an image (Table 5, raw space): images in, images out."""
+"""Visual prompts that mark a box in an image (Table 5, raw space)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from PIL import Image, ImageDraw, ImageEnhance
 from pipeline.kernels.prompt_names import RawPrompt
 
 Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a half-open box, in pixels."""
 
 RED = (255, 0, 0)
+"""Colour of `redcircle`, RGB."""
 
 
 def prompt_box(
     image: Image.Image, box: Box, prompt: RawPrompt, brightness: float, thickness: float
 ) -> Image.Image:
-    """What makes `box`, half-open in pixels, stand out of an RGB image.
+    """Apply a visual prompt to a box of an image (Table 5, raw space).
 
-    crop: the box alone. mask: everything else is black. highlight: pixels of the box are
-    multiplied by `brightness`. redcircle: an ellipse that touches the box's sides from within, as
-    thick as `thickness` of the image's shorter side, at least a pixel. ValueError for
-    another prompt.
+    Args:
+        image: RGB image.
+        box: Half-open box in pixels, inside the image.
+        prompt: `crop`, the box alone; `mask`, black outside the box; `highlight`, the pixels of the
+            box multiplied by `brightness`; `redcircle`, an ellipse that touches the sides of the
+            box from within.
+        brightness: Factor of `highlight`.
+        thickness: Line width of `redcircle`, as a share of the image's shorter side; at least a
+            pixel.
+
+    Returns:
+        RGB image of the box's size for `crop`, else of the image's size.
+
+    Raises:
+        ValueError: For another prompt.
     """
     if prompt not in get_args(RawPrompt):
         raise ValueError(f"unknown prompt {prompt!r}: one of {', '.join(get_args(RawPrompt))}")

@@ -1,4 +1,4 @@
-"""Matching crops with descriptions: soft matching (section 3.4) and cross-alignment (WCA)."""
+"""Compare embeddings of crops and descriptions: soft matching (section 3.4) and WCA."""
 
 from __future__ import annotations
 
@@ -10,33 +10,41 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDES = {"cpu": 1024}
-"""The most crops, and the most texts, of a block of similarities on a kind of device."""
+"""Most crops, and most texts, of a block of similarities, by type of device.
+
+On a CPU the block's 4 MiB in float32 stay in its cache.
+"""
 LARGE_SIDE = 4096
-"""The same on any other kind: 64 MiB in float32. A processor's 4 MiB stay in its cache."""
+"""Most crops, and most texts, of a block of similarities on other devices: 64 MiB in float32."""
 
 Tile = tuple[slice | Tensor, slice]
-"""Some classes, and which of their texts."""
+"""Some classes, and a range of their texts."""
 
 
 @dataclass(frozen=True)
 class Descriptions:
-    """Description vectors by class, ragged numbers padded at their end.
-
-    vectors: (classes, most, dim), unit length, zero where padded.
-    present: bool (classes, most).
-    """
+    """Embeddings of descriptions by class, padded to the largest number of descriptions."""
 
     vectors: Tensor
+    """Unit vectors (classes, most, dim), zero where padded."""
     present: Tensor
+    """False where padded, bool (classes, most)."""
 
     @classmethod
     def from_rows(cls, vectors: Tensor, labels: Tensor, classes: int) -> Descriptions:
-        """From one row per description, (texts, dim), and its class, int64 (texts,).
+        """Group embeddings by class.
 
-        A class may have none; it scores 0. ValueError for a label that is no class.
+        Args:
+            vectors: Unit vectors, one row per description, (texts, dim).
+            labels: Class of each row, int64 (texts,).
+            classes: Number of classes; a class may have no description, and then scores 0.
+
+        Raises:
+            ValueError: If labels and rows differ in number, or a label is not from 0 to classes -
+                1.
         """
         if len(labels) != len(vectors) or not set(labels.tolist()) <= set(range(classes)):
-            raise ValueError(f"expected one label a row, from 0 to {classes - 1}")
+            raise ValueError(f"expected one label per row, from 0 to {classes - 1}")
         counts = torch.bincount(labels, minlength=classes)
         order = torch.argsort(labels, stable=True)
         present = torch.arange(int(counts.max()), device=labels.device) < counts[:, None]
@@ -45,19 +53,19 @@ class Descriptions:
         return cls(padded, present)
 
     def first(self, count: int) -> Descriptions:
-        """The first `count` of each class, in the order of their rows."""
+        """Keep the first `count` descriptions of each class, in the order of their rows."""
         return Descriptions(self.vectors[:, :count].contiguous(), self.present[:, :count])
 
     def of(self, classes: Tensor) -> Descriptions:
-        """Those of some classes: bool (classes,), or their indices."""
+        """Keep some classes, given by a mask, bool (classes,), or by their indices."""
         return Descriptions(self.vectors[classes], self.present[classes])
 
     def to(self, device: torch.device | str) -> Descriptions:
-        """The same on a device."""
+        """Copy to a device."""
         return Descriptions(self.vectors.to(device), self.present.to(device))
 
     def means(self) -> Tensor:
-        """The renormalised mean vector of each class: (classes, dim)."""
+        """Compute the renormalised mean vector of each class: (classes, dim)."""
         return F.normalize(self.vectors.sum(dim=1), dim=-1)
 
 
@@ -68,14 +76,25 @@ def soft_match(
     temperature: float,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Scores of soft matching (Eq. 8 to 10): (images, classes), the sum over crops.
+    """Score images by soft matching (Eq. 8 to 10), as a sum over crops.
 
-    features: (images, crops, dim), unit length; dtype as in `descriptions`. Each crop weighs all
-    descriptions of all classes jointly by softmax(similarity / temperature). The classes' scores
-    are sums of weight times similarity. weights: (images, crops), how often each crop counts; once
-    without them. A class without descriptions scores 0. Similarities are held a block at a time,
-    and an image's scores depend on the others no further than rows of a matrix product do. There
-    are no gradients. ValueError for shapes that do not fit, or a temperature that is not positive.
+    Each crop weighs all descriptions of all classes jointly by softmax(similarity / temperature); a
+    class scores the sum of weight times similarity. Eq. 9 has no temperature, which is a
+    temperature of 1; the released code divides by 0.03. Similarities are held one block at a time,
+    and an image's scores depend on other images no more than rows of a matrix product do. There are
+    no gradients.
+
+    Args:
+        features: Unit vectors of crops, (images, crops, dim), of the dtype of `descriptions`.
+        descriptions: Embeddings of all classes' descriptions.
+        temperature: Divisor of similarities before the softmax.
+        weights: Number of times each crop counts, (images, crops); None for once.
+
+    Returns:
+        Scores (images, classes); 0 for a class without descriptions.
+
+    Raises:
+        ValueError: For shapes that do not match, or a temperature that is not positive.
     """
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} must be positive")
@@ -97,20 +116,28 @@ def soft_match(
             rows, counts = features[some, part] / temperature, weights[some, part] * temperature
             parts = _match(rows.flatten(0, 1), descriptions.vectors, tiles, buffers)
             for (classes, _), (sums, shares) in zip(tiles, parts, strict=True):
-                each = sums.unflatten(0, counts.shape)
-                scores[some, classes] += mean_view(each, shares.view_as(counts) * counts)
+                by_crop = sums.unflatten(0, counts.shape)
+                scores[some, classes] += mean_view(by_crop, shares.view_as(counts) * counts)
     return scores
 
 
 def _match(
     rows: Tensor, vectors: Tensor, tiles: list[Tile], buffers: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each tile's sums of weight times logit over a class's texts, and its share of all weight.
+    """Compute each tile's sums of weight times logit, and its share of all weight.
 
-    rows: (rows, dim), so scaled that their products with `vectors`, (classes, most, dim), are the
-    logits of Eq. 8. Texts are weighed within their tile; its share, which makes the weights those
-    of Eq. 8, follows at the end from its highest logit and the weight of that one. buffers:
-    (2, elements), room for a tile's logits and weights. Yields (rows, classes) and (rows,).
+    Sums run over a class's texts in the tile, weighed within the tile. A tile's share, which makes
+    the weights those of Eq. 9, follows at the end from its highest logit and the weight of that
+    one.
+
+    Args:
+        rows: (rows, dim), scaled so that products with `vectors` are the logits of Eq. 9.
+        vectors: Descriptions, (classes, most, dim).
+        tiles: Tiles that cover all descriptions.
+        buffers: (2, elements), room for a tile's logits and weights.
+
+    Yields:
+        Sums (rows, classes) and shares (rows,) of each tile.
     """
     highest, top = rows.new_empty(2, len(rows), len(tiles))
     sums = []
@@ -129,10 +156,10 @@ def _match(
 
 
 def _tiles(present: Tensor, side: int) -> list[Tile]:
-    """Tiles of at most `side` texts, which cover all of a padded table but its padding.
+    """List tiles of at most `side` texts that cover all of a padded table but its padding.
 
-    The classes of a tile have equally many texts, so that nothing in it need be masked. They are
-    a slice where they are neighbours, which copies nothing of a table without padding.
+    Classes of a tile have equally many texts, so that nothing in it needs a mask. They are a slice
+    where they are neighbours, which copies nothing of a table without padding.
     """
     counts = present.sum(dim=1)
     tiles: list[Tile] = []
@@ -146,32 +173,49 @@ def _tiles(present: Tensor, side: int) -> list[Tile]:
 
 
 def _spans(count: int, step: int) -> list[slice]:
-    """Slices of at most `step` items, which cover `count`."""
+    """List slices of at most `step` items that cover `count` items."""
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def mean_view(features: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The sum of an image's views: (images, views, dim), weighed by (images, views), to
-    (images, dim)."""
+    """Sum the views of each image.
+
+    Args:
+        features: (images, views, dim).
+        weights: Number of times each view counts, (images, views); None for once.
+
+    Returns:
+        (images, dim).
+    """
     return features.sum(dim=1) if weights is None else (features * weights[..., None]).sum(dim=1)
 
 
 def aligned_image(image: Tensor, crops: Tensor, scale: float) -> Tensor:
-    """An image as the renormalised mean of its crops, those like the image first (WCA).
+    """Average an image's crops by their similarity with the image (WCA).
 
-    image: (images, dim); crops: (images, crops, dim), all of unit length. Crops are weighed by
-    softmax(scale * cosine with the image). Returns unit vectors (images, dim).
+    Args:
+        image: Unit vectors of whole images, (images, dim).
+        crops: Unit vectors of crops, (images, crops, dim).
+        scale: Factor of the cosine between crop and image before the softmax over crops.
+
+    Returns:
+        Renormalised means, unit vectors (images, dim).
     """
     likeness = torch.einsum("id,icd->ic", image, crops)
     return F.normalize(mean_view(crops, (scale * likeness).softmax(dim=-1)), dim=-1)
 
 
 def aligned_texts(labels: Tensor, descriptions: Descriptions, scale: float) -> Tensor:
-    """A class as the renormalised mean of its descriptions, those like its name first (WCA).
+    """Average a class's descriptions by their similarity with the class's label (WCA).
 
-    labels: (classes, dim), the vector of each class's plain label. Descriptions of a class are
-    weighed by softmax(scale * cosine with the label) among themselves. Returns unit vectors
-    (classes, dim).
+    Args:
+        labels: Unit vectors of each class's plain label, (classes, dim).
+        descriptions: Embeddings of all classes' descriptions.
+        scale: Factor of the cosine between description and label before the softmax over the
+            class's descriptions.
+
+    Returns:
+        Renormalised means, unit vectors (classes, dim).
     """
     likeness = torch.einsum("cd,cmd->cm", labels, descriptions.vectors)
     weight = (scale * likeness).masked_fill(~descriptions.present, -torch.inf).softmax(dim=-1)
@@ -186,19 +230,33 @@ def cross_align(
     image_scale: float,
     text_scale: float,
 ) -> Tensor:
-    """Scores of weighted cross-alignment (WCA; Eq. 2 with its code's renormalisation).
+    """Score images by weighted cross-alignment (WCA; Eq. 2).
 
-    image: (images, dim); crops: (images, crops, dim); labels: (classes, dim). Returns cosines
-    (images, classes). ValueError for shapes that do not fit.
+    As in WCA's released code, both weighted means are renormalised.
+
+    Args:
+        image: Unit vectors of whole images, (images, dim).
+        crops: Unit vectors of crops, (images, crops, dim).
+        labels: Unit vectors of each class's plain label, (classes, dim).
+        descriptions: Embeddings of all classes' descriptions.
+        image_scale: `scale` of `aligned_image`.
+        text_scale: `scale` of `aligned_texts`.
+
+    Returns:
+        Cosines (images, classes).
+
+    Raises:
+        ValueError: For shapes that do not match.
     """
     _check(crops, descriptions)
     if image.shape != crops[:, 0].shape or labels.shape != descriptions.vectors[:, 0].shape:
-        raise ValueError("expected one image for its crops, and one label for each class")
+        raise ValueError("expected one image vector for its crops, and one label vector per class")
     texts = aligned_texts(labels, descriptions, text_scale)
     return aligned_image(image, crops, image_scale) @ texts.T
 
 
 def _check(features: Tensor, descriptions: Descriptions) -> None:
+    """Raise ValueError unless features are (images, crops, dim), with the dim of `descriptions`."""
     dim = descriptions.vectors.shape[-1]
     if features.ndim != 3 or features.shape[-1] != dim:
         raise ValueError(

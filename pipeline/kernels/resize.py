@@ -1,17 +1,17 @@
 """Crop and resize many boxes of one image, byte for byte as Pillow does.
 
-Pillow resizes one axis after the other. A pixel is the sum of its neighbours times weights, which
-are whole multiples of 2^-22; it is rounded half up and clipped to a byte before the other axis has
-its turn. On the CPU those are the integer sums of `resize_compiled`. On CUDA each pass is a product
-of matrices in float64: a byte times a weight has 31 bits, so that products and sums are exact in
-whatever order they are added.
+Pillow resizes one axis after the other. A pixel is the weighted sum of its neighbours, with weights
+that are whole multiples of 2^-22; it is rounded half up and clipped to a byte before the pass along
+the other axis. On the CPU these are the integer sums of `resize_compiled`. On CUDA each pass is a
+matrix product in float64: a byte times a weight has 31 bits, so that products and sums are exact in
+any order of summation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import PIL
@@ -19,34 +19,39 @@ import torch
 from torch import Tensor
 
 from pipeline.kernels.geometry import clip_view
+from pipeline.kernels.resize_taps import BITS, Crops, Filter, Taps, _taps
 
-Filter = Literal["bilinear", "bicubic"]
-
-BITS = 22
-"""Pillow's weights are whole multiples of 2^-22."""
 COLUMNS_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
-"""Whether Pillow begins with the columns of an image that shrinks mostly in height; 13.0 does."""
+"""True if Pillow resizes columns first when an image shrinks mostly in height; 13.0 does."""
 HELD = 1 << 26
-"""Bytes of matrices held at once on CUDA; also of pixels in float64 that one product reads."""
+"""Most bytes on CUDA of matrices held at once, and of float64 pixels that one product reads."""
 
 
 def planes(image: Any) -> Tensor:
-    """An RGB image, of Pillow or as uint8 (height, width, 3), as uint8 (3, height, width)."""
+    """Convert an RGB image to uint8 (3, height, width).
+
+    Args:
+        image: Pillow image, or uint8 array (height, width, 3).
+    """
     return torch.from_numpy(np.array(np.asarray(image).transpose(2, 0, 1), order="C"))
 
 
 @dataclass(frozen=True)
 class Resizer:
-    """What CLIP's preprocessing makes of boxes, before it normalises: squares of `side` pixels.
+    """Cropping and resizing of boxes as in CLIP's preprocessing, up to its normalisation.
 
-    mode: `shortest` (the short side resized, then the centre: OpenAI's), `longest` (the long side
-    resized, then padded with black) or `squash`. filter: Pillow's, antialiased when it shrinks.
-    ValueError for others, or for a side that is not positive.
+    Raises:
+        ValueError: For another mode or filter, or a side that is not positive.
     """
 
     side: int
+    """Side of the square output, in pixels."""
     mode: str = "shortest"
+    """open_clip's `resize_mode`: `shortest` (resize the short side, then crop the centre; used by
+    OpenAI), `longest` (resize the long side, then pad with black) or `squash` (resize both sides).
+    """
     filter: Filter = "bicubic"
+    """Pillow's filter, antialiased when the box shrinks."""
 
     def __post_init__(self) -> None:
         if self.side < 1 or self.filter not in ("bilinear", "bicubic"):
@@ -54,11 +59,18 @@ class Resizer:
         clip_view(1, 1, self.side, self.mode)
 
     def __call__(self, image: Tensor, boxes: np.ndarray | Tensor) -> Tensor:
-        """Each box cropped and resized: uint8 (n, 3, side, side) on the image's device.
+        """Crop and resize boxes of an image.
 
-        image: uint8 (3, height, width), as of `planes`, on the CPU or on CUDA. boxes: integers
-        (n, 4), half-open, on the CPU. ValueError for other types or shapes, for a box that is empty
-        or not inside the image, and for one so thin that `longest` leaves nothing of it.
+        Args:
+            image: uint8 (3, height, width), as returned by `planes`, on the CPU or on CUDA.
+            boxes: Half-open boxes in pixels, integers (n, 4), on the CPU.
+
+        Returns:
+            uint8 (n, 3, side, side), on the image's device.
+
+        Raises:
+            ValueError: For other types or shapes, for a box that is empty or leaves the image, or
+                one so thin that `longest` rounds a side to 0 pixels.
         """
         boxes = _checked(image, np.asarray(boxes))
         if not len(boxes):
@@ -66,11 +78,12 @@ class Resizer:
         crops = self._crops(boxes)
         if image.is_cuda:
             return _by_products(image, crops)
-        from pipeline.kernels.resize_compiled import by_sums  # numba, once it is needed
+        from pipeline.kernels.resize_compiled import by_sums  # imports numba
 
         return torch.from_numpy(by_sums(image.numpy(), crops))
 
     def _crops(self, boxes: np.ndarray) -> Crops:
+        """Compute corners and taps of boxes, int64 (n, 4)."""
         sizes = boxes[:, 2:] - boxes[:, :2]
         views = [clip_view(w, h, self.side, self.mode) for w, h in sizes.tolist()]
         lengths = np.array([view.lengths for view in views])
@@ -89,6 +102,7 @@ class Resizer:
 
 
 def _checked(image: Tensor, boxes: np.ndarray) -> np.ndarray:
+    """Check types, shapes and bounds; return the boxes as int64."""
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         shape = tuple(image.shape)
         raise ValueError(f"image: {image.dtype} {shape}, not uint8 (3, height, width)")
@@ -103,76 +117,13 @@ def _checked(image: Tensor, boxes: np.ndarray) -> np.ndarray:
     return boxes
 
 
-# --- Weights ---------------------------------------------------------------------------------
-
-
-class Taps(NamedTuple):
-    """What the m outputs along one axis of n boxes are sums of.
-
-    first, last: int64 (n, m), the first input and the end of the last; the first of all is 0.
-    weights: int32 (n, m, taps), in 2^-22; zero past the last input.
-    """
-
-    first: np.ndarray
-    last: np.ndarray
-    weights: np.ndarray
-
-
-@dataclass(frozen=True)
-class Crops:
-    """How n boxes are cropped and resized.
-
-    corners: int64 (n, 2), x and y of the first pixel that is needed, from which inputs are counted.
-    columns_first: bool (n,), whether y has its pass before x.
-    """
-
-    corners: np.ndarray
-    x: Taps
-    y: Taps
-    columns_first: np.ndarray
-
-
-def _taps(
-    sizes: np.ndarray, lengths: np.ndarray, outputs: np.ndarray, kind: Filter
-) -> tuple[np.ndarray, Taps]:
-    """`sizes` pixels, (n,), resized to `lengths`, (n,), as far as `outputs`, (n, m), are wanted.
-
-    Returns the first input that is needed, (n,), and the taps. Outputs below 0 or from the length
-    on are black. Operations are in Pillow's order: in another one, float64 would round some
-    differently.
-    """
-    sizes, lengths = sizes[:, None], lengths[:, None]
-    places = outputs.clip(0, lengths - 1)
-    scale = sizes / lengths
-    stretch = np.maximum(scale, 1.0)
-    reach = stretch * (2.0 if kind == "bicubic" else 1.0)
-    centers = (places + 0.5) * scale
-    first = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
-    last = np.minimum((centers + reach + 0.5).astype(np.int64), sizes)
-    inputs = first + np.arange((last - first).max())[:, None, None]
-    values = _filtered((inputs - centers + 0.5) * (1.0 / stretch), kind)
-    values *= inputs < last
-    values /= sum(values)  # one after the other, which numpy's own sum need not be
-    whole = np.trunc(values * 2.0**BITS + np.copysign(0.5, values)) * (places == outputs)
-    weights = np.moveaxis(whole, 0, -1).astype(np.int32, order="C")
-    return first[:, 0], Taps(first - first[:, :1], last - first[:, :1], weights)
-
-
-def _filtered(x: np.ndarray, kind: Filter) -> np.ndarray:
-    x = np.minimum(np.abs(x), 2.0)
-    if kind == "bilinear":
-        return np.asarray(np.maximum(1.0 - x, 0.0))
-    inner = (1.5 * x - 2.5) * x * x + 1.0
-    outer = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
-    return np.asarray(np.where(x < 1.0, inner, outer))
-
-
 # --- Products --------------------------------------------------------------------------------
 
 
 def _by_products(image: Tensor, crops: Crops) -> Tensor:
+    """Resize by matrix products in float64, in groups of boxes that fit into `HELD` bytes."""
     count, side = crops.x.first.shape
-    done = image.new_empty((count, 3, side, side))
+    resized = image.new_empty((count, 3, side, side))
     longest = int(max(crops.x.last.max(), crops.y.last.max()))
     group = max(1, HELD // (16 * side * longest))
     for start in range(0, count, group):
@@ -181,19 +132,20 @@ def _by_products(image: Tensor, crops: Crops) -> Tensor:
         x, y = (_matrices(taps, chosen, image.device) for taps in (crops.x, crops.y))
         for row, ((left, top), across, down) in enumerate(zip(corners, x, y, strict=True), start):
             crop = image[:, top : top + len(down), left : left + len(across)]
-            done[row] = _both(crop, across, down, bool(crops.columns_first[row]))
-    return done
+            resized[row] = _both(crop, across, down, bool(crops.columns_first[row]))
+    return resized
 
 
 def _both(crop: Tensor, across: Tensor, down: Tensor, columns_first: bool) -> Tensor:
+    """Resize one crop along both axes, in Pillow's order."""
     if columns_first:
         return _bytes(_by_parts(crop, 2, lambda part: down.mT @ part) @ across)
     return _bytes(down.mT @ _by_parts(crop, 1, lambda part: part @ across))
 
 
 def _matrices(taps: Taps, chosen: slice, device: torch.device) -> list[Tensor]:
-    """Of each box, float64 (inputs, outputs)."""
-    first, last, weights = (each[chosen] for each in taps)
+    """Return one matrix per box, float64 (inputs, outputs)."""
+    first, last, weights = (values[chosen] for values in taps)
     outputs = first.shape[1]
     counts = last[:, -1] * outputs
     inputs = first[..., None] + np.arange(weights.shape[2])
@@ -202,14 +154,15 @@ def _matrices(taps: Taps, chosen: slice, device: torch.device) -> list[Tensor]:
     flat = torch.zeros(int(counts.sum()) + 1, dtype=torch.float64, device=device)
     used = torch.from_numpy(np.where(inputs < last[..., None], places, -1)).to(device)
     flat[used] = torch.from_numpy(weights).to(device).double() * 2.0**-BITS
-    return [each.view(-1, outputs) for each in flat[:-1].split(counts.tolist())]
+    return [matrix.view(-1, outputs) for matrix in flat[:-1].split(counts.tolist())]
 
 
 def _by_parts(crop: Tensor, axis: int, product: Callable[[Tensor], Tensor]) -> Tensor:
-    """One pass: the pixels are converted and multiplied a part along the other axis at a time."""
+    """Run one pass over the pixels, a part along the other axis at a time."""
     step = max(1, HELD * crop.shape[axis] // (8 * crop.numel()))
     return torch.cat([_bytes(product(part.double())) for part in crop.split(step, axis)], axis)
 
 
 def _bytes(sums: Tensor) -> Tensor:
+    """Round half up and clip to 0..255, in place."""
     return sums.add_(0.5).clamp_(0, 255).floor_()

@@ -1,8 +1,8 @@
-"""The passes of `resize` on the CPU: Pillow's integer sums, compiled by numba when first called.
+"""Passes of `resize` on the CPU: Pillow's integer sums, compiled by numba at the first call.
 
-A pass adds whole rows of pixels, each row times one weight, so that the inner loops go along bytes
-that lie side by side, and become vector instructions. For the other axis the pixels are turned on
-their side. The machine code is kept in the cache of this folder, or in the user's.
+A pass adds whole rows of pixels, each times one weight, so that inner loops run along contiguous
+bytes and become vector instructions. The pass along the other axis works on transposed pixels.
+numba keeps the machine code in the cache of this folder, or else in the user's.
 """
 
 from __future__ import annotations
@@ -13,41 +13,45 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from pipeline.kernels.resize import BITS, Crops, Taps
+from pipeline.kernels.resize_taps import BITS, Crops, Taps
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 HALF = 1 << (BITS - 1)
+"""One half in fixed point, added before the shift that rounds."""
 ROWS = 16
-"""Rows that are turned at once: what they have in one column is then two words of 8 bytes."""
+"""Rows transposed at once; their bytes in one column are two words of 8 bytes."""
 
 
 def by_sums(image: np.ndarray, crops: Crops) -> np.ndarray:
-    """uint8 (3, height, width) to uint8 (n, 3, side, side)."""
+    """Crop and resize boxes of an image: uint8 (3, height, width) to uint8 (n, 3, side, side)."""
     count, side = crops.x.first.shape
-    done = np.empty((count, 3, side, side), np.uint8)
+    resized = np.empty((count, 3, side, side), np.uint8)
     image = np.ascontiguousarray(image)
     sideways = np.stack([_turned(plane) for plane in image])
-    _resize(sideways, np.flatnonzero(~crops.columns_first), crops.corners, crops.x, crops.y, done)
+    _resize(
+        sideways, np.flatnonzero(~crops.columns_first), crops.corners, crops.x, crops.y, resized
+    )
     chosen = np.flatnonzero(crops.columns_first)
     if len(chosen):
         corners = np.ascontiguousarray(crops.corners[:, ::-1])
-        _resize(image, chosen, corners, crops.y, crops.x, done)
-        done[chosen] = done[chosen].swapaxes(2, 3)
-    return done
+        _resize(image, chosen, corners, crops.y, crops.x, resized)
+        resized[chosen] = resized[chosen].swapaxes(2, 3)
+    return resized
 
 
 def _compiled(function: F) -> F:
+    """Compile a function with numba; without a cache if no folder for it can be written."""
     try:
-        made: F = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # there is no folder for the machine code
-        made = numba.njit(nogil=True)(function)
-    return made
+        compiled: F = numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # no writable folder for the machine code
+        compiled = numba.njit(nogil=True)(function)
+    return compiled
 
 
 @_compiled
 def _weave(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, out: np.ndarray) -> None:
-    """Four rows of bytes as one: a byte of each in turn."""
+    """Interleave four rows of bytes into one."""
     for j in range(len(a)):
         out[4 * j] = a[j]
         out[4 * j + 1] = b[j]
@@ -57,7 +61,7 @@ def _weave(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, out: np.n
 
 @_compiled
 def _turned(pixels: np.ndarray) -> np.ndarray:
-    """(rows, columns) to (columns, rows), and on to a multiple of `ROWS` whatever there is."""
+    """Transpose (rows, columns); pad the new rows to a multiple of `ROWS` with arbitrary bytes."""
     rows, columns = pixels.shape
     out = np.empty((columns, -(-rows // ROWS) * ROWS), np.uint8)
     once = np.empty((4, 4 * columns), np.uint8)
@@ -84,9 +88,8 @@ def _pass(
     weights: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Rows of pixels from a corner on, as wide as `out`, to the outputs that are the rows of `out`.
-
-    corner: row and column.
+    """Resize rows of pixels, from a corner (row, column) on and as wide as `out`, into the rows of
+    `out`.
     """
     outputs, width = out.shape
     left, right = corner[1], corner[1] + width
@@ -115,9 +118,12 @@ def _resize(
     corners: np.ndarray,
     down: Taps,
     across: Taps,
-    done: np.ndarray,
+    resized: np.ndarray,
 ) -> None:
-    """Fills `done` in for the chosen boxes: down the rows of planes first, and turned by that."""
+    """Resize the chosen boxes into `resized`.
+
+    The first pass goes down the rows of each plane, the second across, on transposed pixels.
+    """
     origin = np.zeros(2, np.int64)
     for plane in range(3):
         for i in chosen:
@@ -125,4 +131,4 @@ def _resize(
             between = np.empty((len(first), across.last[i, -1]), np.uint8)
             _pass(pixels[plane], corners[i], first, last, weights, between)
             first, last, weights = across.first[i], across.last[i], across.weights[i]
-            _pass(_turned(between), origin, first, last, weights, done[i, plane])
+            _pass(_turned(between), origin, first, last, weights, resized[i, plane])

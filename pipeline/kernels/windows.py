@@ -1,9 +1,8 @@
-"""Windows of a token grid stretched over the whole grid (Eq. 7, then bicubic resizing).
+"""Windows of a token grid resized to the whole grid (Eq. 7, then bicubic resizing).
 
-Stretching is linear and works along each side alone: a window of an image X of tokens becomes
-R_y X R_x', with one small matrix for each place a window can have along a side. So a batch of
-windows is two matrix products, and what follows can be worked out on the image instead of on each
-window.
+Resizing is linear and separable: a window of an image X of tokens becomes R_y X R_x', with one
+small matrix for each pair of ends that a window can have along a side. A batch of windows is thus
+two matrix products, and what follows can be computed on the image instead of on each window.
 """
 
 from __future__ import annotations
@@ -23,48 +22,80 @@ from pipeline.kernels.blocks import after_attention, in_dtype_of
 
 @dataclass(frozen=True)
 class Stretch:
-    """R_y and R_x of n windows, each (n, grid, grid), from places in the image to the window's."""
+    """Matrices that resize n windows to the whole grid, from places in the image to places in the
+    window.
+    """
 
     down: Tensor
+    """R_y of each window, (n, grid, grid)."""
     across: Tensor
+    """R_x of each window, (n, grid, grid)."""
 
     @classmethod
     def of(cls, windows: Tensor, grid: int, like: Tensor) -> Stretch:
-        """For integers (n, 4), left, top, right, bottom, half-open; on the device of `like`."""
+        """Look up the matrices of windows.
+
+        Args:
+            windows: Half-open windows in tokens, integers (n, 4).
+            grid: Tokens along a side.
+            like: Tensor whose dtype and device the matrices get.
+        """
         table = _sides(grid, like.dtype, like.device)
         left, top, right, bottom = windows.to(like.device).unbind(dim=1)
         return cls(table[top, bottom], table[left, right])
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Each window of (grid, grid, channels), stretched: (n, grid, grid, channels)."""
+        """Resize each window of an image of tokens: (grid, grid, channels) to (n, grid, grid,
+        channels).
+        """
         rows = (self.down @ image.flatten(1)).unflatten(2, image.shape[1:])
         stretched: Tensor = self.across[:, None] @ rows
         return stretched
 
     def pooled(self, weights: Tensor) -> Tensor:
-        """The other way: weights of places in windows, (n, grid, grid, channels), as weights of the
-        same shape of places in the image, that give the same sums."""
+        """Apply the transposed map: weights of places in windows to weights of places in the image.
+
+        Weighted sums over the image then equal those over the windows.
+
+        Args:
+            weights: (n, grid, grid, channels).
+
+        Returns:
+            (n, grid, grid, channels).
+        """
         rows = self.across[:, None].transpose(-1, -2) @ weights
         places = self.down.transpose(-1, -2) @ rows.flatten(2)
         return torch.unflatten(places, 2, weights.shape[2:])
 
     def squared(self, gram: Tensor) -> Tensor:
-        """Squared lengths of stretched tokens, (n, grid, grid), from the products of all pairs of
-        the image's tokens, (grid, grid, grid, grid)."""
+        """Compute squared lengths of the resized tokens.
+
+        Args:
+            gram: Products of all pairs of the image's tokens, (grid, grid, grid, grid).
+
+        Returns:
+            (n, grid, grid).
+        """
         pairs = gram.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
         lengths: Tensor = _outer(self.down) @ pairs @ _outer(self.across).transpose(-1, -2)
         return lengths
 
 
 def _outer(maps: Tensor) -> Tensor:
-    """Products of all pairs in a row: (n, grid, grid) to (n, grid, grid * grid)."""
+    """Compute products of all pairs within each row: (n, grid, grid) to (n, grid, grid * grid)."""
     return (maps[..., :, None] * maps[..., None, :]).flatten(2)
 
 
 @lru_cache(maxsize=8)
 def _sides(grid: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Bicubic maps (a = -0.75, align_corners=False) of every part of a side, by its two ends:
-    (grid + 1, grid + 1, grid, grid), from places of the side to those of the stretched part."""
+    """Tabulate the bicubic maps of every part of a side to the whole side.
+
+    Bicubic means a = -0.75 and align_corners=False, as in torch.
+
+    Returns:
+        (grid + 1, grid + 1, grid, grid), by first end and last end of the part, then by place in
+            the resized part and place along the side.
+    """
     table = torch.zeros(grid + 1, grid + 1, grid, grid, dtype=torch.float64)
     for length in range(1, grid + 1):
         line = torch.eye(length, dtype=torch.float64)[None, :, None]
@@ -77,12 +108,22 @@ def _sides(grid: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def class_token_after_windows(
     block: ResidualAttentionBlock, tokens: Tensor, windows: Tensor
 ) -> Tensor:
-    """The class token that leaves `block` for each window stretched over the grid.
+    """Compute the class token that leaves a block, for each window resized to the whole grid.
 
-    tokens: an image's, (1 + grid * grid, width), as they enter. Returns (n, width), the same as
-    `class_token_after` of the stretched windows, which are never made: their norms follow from the
-    products of all pairs of the image's tokens, their attention and its weighted mean from maps of
-    the image. ValueError as `grid_of`.
+    Equal to `class_token_after` of the resized windows, which are never built: their norms follow
+    from the products of all pairs of the image's tokens, their attention and its weighted mean from
+    maps of the image.
+
+    Args:
+        block: Block of an open_clip ViT.
+        tokens: Tokens of one image that enter it, (1 + grid * grid, width), the class token first.
+        windows: Half-open windows in tokens, integers (n, 4).
+
+    Returns:
+        (n, width).
+
+    Raises:
+        ValueError: As in `grid_of`.
     """
     grid, norm = grid_of(tokens, windows), block.ln_1
     tokens = in_dtype_of(block, tokens)
@@ -97,8 +138,8 @@ def class_token_after_windows(
     (folded,) = folding.folded_query(block.attn, normed)
     logits = stretch((image @ (norm.weight * folded).T).view(grid, grid, -1)) / deviation
     logits = (logits + folded @ norm.bias).flatten(1, 2).transpose(1, 2)
-    own = (folded @ normed[0])[None, :, None].expand(len(windows), -1, -1)
-    weights = torch.cat([own, logits], dim=-1).softmax(dim=-1)
+    class_logit = (folded @ normed[0])[None, :, None].expand(len(windows), -1, -1)
+    weights = torch.cat([class_logit, logits], dim=-1).softmax(dim=-1)
 
     of_first, of_image = weights[..., :1], weights[..., 1:]
     places = stretch.pooled(of_image.transpose(1, 2).unflatten(1, (grid, grid)) / deviation)
@@ -110,8 +151,16 @@ def class_token_after_windows(
 
 
 def grid_of(tokens: Tensor, windows: Tensor) -> int:
-    """Tokens along a side; ValueError for tokens that are no square grid behind a class token, or
-    windows that are no integers (n, 4), empty, or leave it."""
+    """Return the number of tokens along a side, after checking tokens and windows.
+
+    Args:
+        tokens: Tokens of one image, (1 + grid * grid, width), the class token first.
+        windows: Half-open windows in tokens, integers (n, 4), inside the grid.
+
+    Raises:
+        ValueError: For tokens that are not a square grid behind a class token, or windows of
+            another shape or dtype, that are empty, or that leave the grid.
+    """
     grid = math.isqrt(max(len(tokens) - 1, 0))
     if tokens.ndim != 2 or grid * grid + 1 != len(tokens):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""What a method is: settings of its own, the texts and views it reads, and a way to score.
+"""Interface of a scoring method: its settings, the texts and views it reads, and its scorer.
 
-A method is asked once for a scorer, which then takes a block of images at a time. What it is given
-covers more than one block: a method that lives on the stream of images (a cache, a classifier
-fitted to all of them) reads blocks as it likes before it answers for any.
+A method builds a scorer once per run; the scorer then takes one block of images at a time. The
+inputs cover all images: a transductive method (a cache, a classifier fitted to all images) may read
+any blocks before it scores the first one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from pipeline.config import Section
+from pipeline.core.section import Section
+from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,79 +21,86 @@ if TYPE_CHECKING:
     from pipeline.kernels.matching import Descriptions
 
 
-class View(NamedTuple):
-    """A block of images seen in one way."""
+class ViewVectors(NamedTuple):
+    """Embeddings of one kind of view, for a block of images.
+
+    A view here is one embedded crop or the whole image. Not to be confused with
+    `pipeline.kernels.geometry.View`, the part of an image that CLIP's preprocessing shows.
+    """
 
     vectors: Tensor
-    """(images, views, dim), unit length."""
+    """Unit vectors (images, views, dim), of the dtype and on the device of the texts."""
     weights: Tensor | None = None
-    """How often each view counts, (images, views); None: once."""
+    """Number of times that each view counts, (images, views); None for once."""
 
 
-Views = Mapping[str, View]
+Views = Mapping[str, ViewVectors]
+"""Embeddings of a block of images, by name of the view: `image`, `raw`, `feature`, `squares`."""
 Scorer = Callable[[slice, Views], "Tensor"]
-"""Which images, and their views by name, to scores (images, classes)."""
+"""Function of a block of images (a slice of the index) and its views that returns their scores.
+
+Scores are float (images, classes); the class with the highest score is predicted.
+"""
 
 
 @dataclass(frozen=True)
-class Matching:
-    """Settings that methods share, ready to use."""
-
-    n: int = 60
-    """Crops of a branch."""
-    m: int | None = None
-    """Descriptions of a class that ABS matches, the first ones; None: all."""
-    temperature: float = 0.03
-    """Divides cosine similarities in the softmax; already made to fit the model at hand."""
-    sharpness: float = 1.0
-    """The model's logit scale as a share of 100: factor on what multiplies cosines in a softmax."""
-    raw: bool = True
-    feature: bool = True
-    soft: bool = True
-    """The components of ABS (Table 4)."""
-
-    @property
-    def logit_scale(self) -> float:
-        """What the model at hand learned to multiply cosines by."""
-        return 100 * self.sharpness
-
-
-@dataclass(frozen=True)
-class Given:
-    """All that a method may look at. Labels of images are not among it."""
+class MethodInputs:
+    """Inputs of a method. Labels of images are not among them."""
 
     texts: Mapping[str, Descriptions]
-    """Description vectors by text set, of the classes that compete."""
-    matching: Matching
+    """Text embeddings by name of the text set, for the competing classes."""
+    config: ScoresConfig
+    """Settings of the section `scores`."""
     images: int = 0
-    """How many images there are."""
+    """Number of images in the index."""
     block: Callable[[slice], Views] | None = None
-    """Reads the views of any images, in the order of the index."""
+    """Function that reads the views of any slice of images, in the order of the index."""
 
 
 class Method(Section):
-    """Base of all methods; the fields of a method are its own settings, and part of the key."""
+    """Base class of scoring methods. Its fields are the method's settings and part of the key."""
 
     texts: ClassVar[tuple[str, ...]]
-    """Text sets it reads."""
+    """Names of the text sets that the method reads."""
 
-    def views(self, matching: Matching) -> dict[str, int]:
-        """The views it reads under these settings, and how many of each at least.
+    def views(self, config: ScoresConfig) -> dict[str, int]:
+        """Return the views that the method reads, and how many of each it needs per image.
 
-        `image` is the whole image; `raw` and `feature` are attention-guided crops, `squares` random
-        ones. It may be given more of a view, if another method reads more.
+        `image` is the whole image; `raw` and `feature` are attention-guided crops; `squares` are
+        random crops. The scorer may receive more views of a kind than this if another method reads
+        more.
+
+        Args:
+            config: Settings of the section `scores`.
+
+        Returns:
+            Number of views per image, by name in `VIEW_NAMES`.
         """
         return {"image": 1}
 
-    def probabilities(self, scores: Tensor, matching: Matching) -> Tensor:
-        """How likely its scores, (images, classes), make each class: rows of the same shape that
-        add to 1.
+    def probabilities(self, scores: Tensor, config: ScoresConfig) -> Tensor:
+        """Convert scores to class probabilities.
 
-        As CLIP was trained, the softmax of cosines times the logit scale; a method whose scores are
-        no cosines says here what else they are.
+        The default is CLIP's, softmax(logit_scale * score) over classes for scores that are
+        cosines. A method whose scores are not cosines overrides it.
+
+        Args:
+            scores: Scores of the scorer, (images, classes).
+            config: Settings of the section `scores`.
+
+        Returns:
+            Probabilities (images, classes); rows sum to 1.
         """
-        return (matching.logit_scale * scores).softmax(dim=-1)
+        return (config.logit_scale * scores).softmax(dim=-1)
 
     @abstractmethod
-    def scorer(self, given: Given) -> Scorer:
-        """Ready to score; heavy imports belong here."""
+    def scorer(self, inputs: MethodInputs) -> Scorer:
+        """Build the scorer. Import heavy libraries here instead of at the top of the module.
+
+        Args:
+            inputs: Texts, settings, and access to the views of all images.
+        """
+
+
+VIEW_NAMES = ("image", "raw", "feature", "squares")
+"""Views that methods may read: the whole image, and the crops of each view set."""

@@ -1,25 +1,25 @@
-"""One vector per class: the renormalised mean of its texts, against the whole image (Eq. 1).
+"""Methods that compare the whole image with the renormalised mean of each class's texts (Eq. 1).
 
-The text set makes the method: one template is CLIP, several are CLIP-E, descriptors CLIP-D, noise
-Waffle, and generated sentences CuPL.
+They differ in their text set: one template (CLIP), several templates (CLIP-E), descriptors
+(CLIP-D), random words and characters (Waffle), or sentences of a language model (CuPL).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.methods.base import Given, Method, Scorer, Views
+from pipeline.methods.base import Method, MethodInputs, Scorer, Views
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class MeanText(Method):
-    """Cosine of the image with each class's mean text."""
+    """Cosine of the whole image with the mean text of each class."""
 
-    def scorer(self, given: Given) -> Scorer:
-        """Of the one text set."""
-        (texts,) = given.texts.values()
+    def scorer(self, inputs: MethodInputs) -> Scorer:
+        """Build a scorer with the only text set of the method."""
+        (texts,) = inputs.texts.values()
         means = texts.means()
 
         def score(images: slice, views: Views) -> Tensor:
@@ -29,7 +29,7 @@ class MeanText(Method):
 
 
 class Clip(MeanText):
-    """CLIP."""
+    """CLIP with one template (Radford et al., 2021)."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip",)
 
@@ -41,18 +41,18 @@ class ClipE(MeanText):
 
 
 class ClipD(MeanText):
-    """Classification by description."""
+    """Classification by description (Menon and Vondrick, 2022)."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip-d",)
 
 
 class Waffle(MeanText):
-    """Random words and characters in place of descriptors."""
+    """Random words and characters instead of descriptors (Roth et al., 2023)."""
 
     texts: ClassVar[tuple[str, ...]] = ("waffle",)
 
 
 class Cupl(MeanText):
-    """Customised prompts: sentences of a language model, all of them."""
+    """Customised prompts: all sentences of a language model (Pratt et al., 2023)."""
 
     texts: ClassVar[tuple[str, ...]] = ("cupl",)

@@ -1,1 +1,1 @@
-"""Models: `sources` says which one, without importing torch; the other files run it."""
+"""Models: `source` resolves which model is meant without importing torch; other modules run it."""

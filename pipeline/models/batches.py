@@ -1,4 +1,4 @@
-"""Images into a model: batches that fit, of the dtype its weights have."""
+"""Run a model in batches that fit into memory, on inputs of the dtype of its weights."""
 
 from __future__ import annotations
 
@@ -8,42 +8,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import AbsError
-from pipeline.models.device import name_of
-from pipeline.progress import Reporter
-from pipeline.runtime import Runtime
+from pipeline.core.errors import AbsError
+from pipeline.core.progress import Reporter
+from pipeline.core.runtime import Runtime
+from pipeline.models.device import device_name
 
 SIZES = {"cpu": 16}
-"""Images at once that a device does best with: on a CPU, what stays in its caches."""
+"""Default batch size by type of device; on a CPU, images that stay in its caches."""
 LARGE = 256
-"""On any other device."""
+"""Default batch size on other devices."""
 
 
 class Batches:
-    """Cuts what a model is given into batches; smaller ones, if the device lacks the memory."""
+    """Batched application of a model; the batch size is halved if the device runs out of memory."""
 
     def __init__(self, runtime: Runtime, device: torch.device) -> None:
         self.size = runtime.batch_size or SIZES.get(device.type, LARGE)
         self._device = device
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """The device, torch and the batch size: other ones may round otherwise."""
-        found: dict[str, Any] = {"device": name_of(self._device), "torch": torch.__version__}
-        found["batch_size"] = self.size
+    def environment(self) -> dict[str, Any]:
+        """Device, torch version and batch size; on a CPU also threads and instruction set.
+
+        Different ones may change results by rounding.
+        """
+        values: dict[str, Any] = {"device": device_name(self._device), "torch": torch.__version__}
+        values["batch_size"] = self.size
         if self._device.type != "cpu":
-            return found
+            return values
         kind = torch.backends.cpu.get_cpu_capability()
-        return found | {"threads": torch.get_num_threads(), "instructions": kind}
+        return values | {"threads": torch.get_num_threads(), "instructions": kind}
 
     def __call__(
         self, function: Callable[[Tensor], Tensor], values: Tensor, full: bool = False
     ) -> Tensor:
-        """`function` of all of `values`, (n, ...) to (n, ...). AbsError if one is too many.
+        """Apply a function to all values, batch by batch.
 
-        full: all batches are of one size, the last filled up with copies of its last row, so that
-        what comes of a row does not depend on how many there are. On a CPU the size is a multiple
-        of 16: with 5 or 7 it was seen to depend on the row's place in a batch, by rounding.
+        Args:
+            function: Function of a batch, (n, ...) to (n, ...).
+            values: Inputs, (n, ...).
+            full: Make all batches of one size, filling the last one with copies of its last row, so
+                that the result of a row does not depend on the number of rows. On a CPU the size is
+                then a multiple of 16: with 5 or 7 rows, results were seen to depend by rounding on
+                the row's place in the batch.
+
+        Raises:
+            AbsError: If the device runs out of memory with batch size 1.
         """
         parts, start = [], 0
         while start < len(values):
@@ -51,7 +61,7 @@ class Batches:
             batch = values[start : start + size]
             part = self._try(function, _filled(batch, size) if full else batch)
             if part is None:
-                self._halve()  # out here, where nothing holds what the failed batch had
+                self._halve()  # not in the handler, which holds the failed batch's tensors
             else:
                 parts.append(part[: len(batch)])
                 start += size
@@ -59,41 +69,45 @@ class Batches:
 
     @property
     def _whole(self) -> int:
+        """Size of full batches."""
         return -(-self.size // 16) * 16 if self._device.type == "cpu" else self.size
 
     @staticmethod
     def _try(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
+        """Run one batch; None if the device runs out of memory."""
         try:
             return function(batch)
         except torch.OutOfMemoryError:
             return None
 
     def _halve(self) -> None:
+        """Halve the batch size and report it."""
         if self.size == 1:
-            raise AbsError("the device has not the memory for a batch of 1; set runtime.device=cpu")
+            raise AbsError("out of memory with batch size 1; set runtime.device=cpu")
         self.size //= 2
         torch.cuda.empty_cache()
-        Reporter().say(f"out of memory on the device: going on with runtime.batch_size={self.size}")
+        Reporter().say(f"out of memory; continuing with runtime.batch_size={self.size}")
 
 
 def _filled(batch: Tensor, size: int) -> Tensor:
+    """Fill a batch up to a size with copies of its last row."""
     if len(batch) == size:
         return batch
     return torch.cat([batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])])
 
 
 class Normalise:
-    """Bytes to what a model was trained on: (x / 255 - mean) / std of each channel."""
+    """Normalisation of pixels: (x / 255 - mean) / std of each channel."""
 
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], device: torch.device, dtype: torch.dtype
     ) -> None:
         self._mean, self._std = (
-            torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (mean, std)
+            torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std)
         )
         self._dtype = dtype
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (n, 3, side, side) to the same of the model's dtype, on its device."""
+        """Convert uint8 (n, 3, side, side) to the model's dtype, on its device."""
         bytes_ = images.to(self._mean.device, non_blocking=True)
         return ((bytes_.float().div_(255) - self._mean) / self._std).to(self._dtype)

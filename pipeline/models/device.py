@@ -1,4 +1,4 @@
-"""Where arithmetic runs; and libraries that warn of what has been checked already."""
+"""Device that models run on, and silence for warnings of libraries about checked conditions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from contextlib import contextmanager
 
 import torch
 
-from pipeline.errors import AbsError
-from pipeline.runtime import Runtime
+from pipeline.core.errors import AbsError
+from pipeline.core.runtime import Runtime
 
 
 def device_of(runtime: Runtime) -> torch.device:
-    """The device that `runtime.device` means; AbsError if torch cannot use it."""
+    """Return the device that `runtime.device` names, and set the number of threads.
+
+    Raises:
+        AbsError: If torch cannot use the device.
+    """
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     if runtime.device == "auto":
@@ -28,14 +32,14 @@ def device_of(runtime: Runtime) -> torch.device:
     return device
 
 
-def name_of(device: torch.device) -> str:
-    """`cpu`, or the name of the GPU."""
+def device_name(device: torch.device) -> str:
+    """Return `cpu`, or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings from a library while it builds a model; its errors still come through."""
+    """Suppress warnings of a library while it builds a model; errors still propagate."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Weights as files: looked for in the folder of weights and the hub's cache, else fetched.
+"""Weights files: from the folder of weights or the hub's cache, or else downloaded.
 
-Without a connection the answer comes at once, not after minutes of retries, and names every place
-that was looked in. `HF_HUB_OFFLINE` is honoured.
+Without a connection, MissingInput is raised at once instead of after minutes of retries, and names
+every place that was searched. `HF_HUB_OFFLINE` is honoured.
 """
 
 from __future__ import annotations
@@ -14,44 +14,50 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
-from pipeline.errors import ConfigError, MissingInput
-from pipeline.locations import Paths, expand
-from pipeline.models.folders import Layout
+from pipeline.core.errors import ConfigError, MissingInput
+from pipeline.core.paths import Paths, expand
+from pipeline.models.local_dir import FolderLayout
 
-PATIENCE = 10.0
-"""Seconds that the hub has for its first answer."""
+TIMEOUT = 10.0
+"""Timeout of the hub's first answer, in seconds."""
 
 NAME = r"\b[\w.-]+\b/\b[\w.-]{1,96}\b"
-"""How the hub's repositories are called."""
+"""Regular expression of the hub's repository names."""
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository of the hub: `owner/name`, and where its files may lie already."""
+    """Model repository of the hub, and the places on this machine where its files may be."""
 
     name: str
+    """`owner/name`."""
     paths: Paths
+    """Folders of the settings, among them the folder of weights."""
     remedy: str
-    """What else can be done where a file is missing: the end of a sentence."""
+    """Alternative where a file is missing: the end of the error's sentence."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME, self.name) or re.search(r"--|\.\.|\.git$", self.name):
-            raise ConfigError(f"{self.name!r} is no repository: write hf-hub:OWNER/NAME")
+            raise ConfigError(f"{self.name!r} is not a repository name; write hf-hub:OWNER/NAME")
 
-    def file(self, names: tuple[str, ...], known_as: str = "") -> Path:
-        """The first of `names` that is on this machine, else `known_as`, else from the hub.
+    def file(self, names: tuple[str, ...], local_name: str = "") -> Path:
+        """Return one file, from this machine or else from the hub.
 
-        `known_as` is a name that the file has outside the hub, in the folder of weights. Raises
-        MissingInput that names the files, the places and the remedy.
+        Args:
+            names: Names of the file in the repository, the preferred first.
+            local_name: Name of the file outside the hub, in the folder of weights.
+
+        Raises:
+            MissingInput: If the file is nowhere; names the files, the places and the remedy.
         """
         for path in (path for name in names for path in self._copies(name)):
             return path
-        if self._weights and known_as and (self._weights / known_as).is_file():
-            return self._weights / known_as
-        return self._download([names], known_as=known_as)[0]
+        if self._weights and local_name and (self._weights / local_name).is_file():
+            return self._weights / local_name
+        return self._download([names], local_name=local_name)[0]
 
-    def folder(self, layout: Layout) -> Path:
-        """A folder with everything of `layout`, on this machine or else from the hub."""
+    def folder(self, layout: FolderLayout) -> Path:
+        """Return a folder with all files of a layout, from this machine or else from the hub."""
         for config in self._copies(layout.config):
             if layout.complete(config.parent):
                 return config.parent
@@ -59,44 +65,48 @@ class Repository:
 
     @property
     def _weights(self) -> Path | None:
+        """Folder of weights, if one is set."""
         return expand(self.paths.weights).absolute() if self.paths.weights else None
 
     @property
     def _caches(self) -> list[Path]:
+        """Folders in the layout of the hub's cache."""
         cache = Path(constants.HF_HUB_CACHE)
         return [self._weights, cache] if self._weights else [cache]
 
     @property
     def _plain(self) -> list[Path]:
-        """Folders that hold the repository's files under their own names."""
+        """Folders that may hold the repository's files under their own names."""
         last = self.name.partition("/")[2]
         return [self._weights / self.name, self._weights / last] if self._weights else []
 
     def _copies(self, name: str) -> Iterator[Path]:
+        """List copies of a file on this machine."""
         cached = [try_to_load_from_cache(self.name, name, cache_dir=c) for c in self._caches]
         paths = [Path(path) for path in cached if isinstance(path, str)]
         yield from (p for p in [*paths, *(f / name for f in self._plain)] if p.is_file())
 
     def _download(
-        self, wanted: list[tuple[str, ...]], others: Sequence[str] = (), known_as: str = ""
+        self, required: list[tuple[str, ...]], optional: Sequence[str] = (), local_name: str = ""
     ) -> list[Path]:
-        """One file of each of `wanted`, and all of `others` that the hub has."""
+        """Download one file of each of `required`, and all of `optional` that exist."""
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
-            listing = HfApi().model_info(self.name, timeout=PATIENCE).siblings or ()
-            there = {file.rfilename for file in listing}
-            chosen = [_first(names, there) for names in wanted]
-            chosen += [name for name in others if name in there]
+            listing = HfApi().model_info(self.name, timeout=TIMEOUT).siblings or ()
+            available = {file.rfilename for file in listing}
+            chosen = [_first(names, available) for names in required]
+            chosen += [name for name in optional if name in available]
             return [
                 Path(hf_hub_download(self.name, name, cache_dir=self._caches[0])) for name in chosen
             ]
         except Exception as error:
-            raise self._missing(wanted, known_as, error) from None
+            raise self._missing(required, local_name, error) from None
 
     def _missing(
-        self, wanted: list[tuple[str, ...]], known_as: str, error: Exception
+        self, required: list[tuple[str, ...]], local_name: str, error: Exception
     ) -> MissingInput:
-        files = ", ".join(" or ".join(filter(None, (*names, known_as))) for names in wanted)
+        """Return the error for files that are neither on this machine nor downloadable."""
+        files = ", ".join(" or ".join(filter(None, (*names, local_name))) for names in required)
         places = ", ".join(map(str, [*self._caches, *self._plain]))
         reason = str(error) if isinstance(error, LookupError) else type(error).__name__
         return MissingInput(
@@ -105,8 +115,9 @@ class Repository:
         )
 
 
-def _first(names: tuple[str, ...], there: set[str]) -> str:
+def _first(names: tuple[str, ...], available: set[str]) -> str:
+    """Return the first name that the repository has."""
     for name in names:
-        if name in there:
+        if name in available:
             return name
     raise LookupError("the repository has no such file")

@@ -1,4 +1,4 @@
-"""The squares of pixels that a model sees, byte for byte as its own preprocessing makes them."""
+"""Square inputs of a model, byte for byte as the model's own preprocessing makes them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.errors import AbsError
-from pipeline.images import pixels
-from pipeline.kernels.resize import Filter, Resizer, planes
-from pipeline.progress import Reporter
+from pipeline.core.errors import AbsError
+from pipeline.core.progress import Reporter
+from pipeline.kernels.resize import Resizer, planes
+from pipeline.kernels.resize_taps import Filter
 
 
 class Preprocessing:
-    """Crops and resizes boxes of images, on the device that the model is on.
+    """Cropping and resizing of boxes of images, on the device of the model.
 
-    By `Resizer`, once it has been seen to give the same bytes as `by_pillow` on this machine; if
-    it does not, as with a Pillow that resizes otherwise than the known ones, by Pillow itself.
+    Uses `Resizer` if it gives the same bytes as Pillow on this machine, which is tested on
+    creation. Otherwise, as with a version of Pillow that resizes differently, it uses Pillow
+    itself.
+
+    Args:
+        resizer: Resizer with the model's side, mode and filter.
+        by_pillow: The model's own preprocessing of a Pillow image, up to its normalisation.
+        device: Device of the model.
     """
 
     def __init__(
@@ -30,46 +36,61 @@ class Preprocessing:
     ) -> None:
         self._resizer, self._by_pillow, self._device = resizer, by_pillow, device
         # Other devices lack float64.
-        self._place = device if device.type == "cuda" else torch.device("cpu")
-        little, much = resizer.side + 8, 3 * resizer.side
-        sizes = ((little, much), (much, little), (much // 9 + 1, much // 8 + 1))
-        self.exact = all(self._agrees(*size) for size in sizes)
+        self._resize_device = device if device.type == "cuda" else torch.device("cpu")
+        short, long = resizer.side + 8, 3 * resizer.side
+        sizes = ((short, long), (long, short), (long // 9 + 1, long // 8 + 1))
+        self.exact = all(self._matches_pillow(*size) for size in sizes)
         if not self.exact:
-            Reporter().say("this Pillow resizes in a way of its own: it makes the crops, slowly")
+            Reporter().say("unknown way of resizing in this Pillow; using Pillow itself, slower")
 
     def __call__(self, image: Image.Image, boxes: np.ndarray | None = None) -> Tensor:
-        """RGB image, boxes (n, 4) in pixels, half-open; the whole image if None.
+        """Crop and resize boxes of an RGB image.
 
-        Returns uint8 (n, 3, side, side) on the device.
+        Args:
+            image: RGB image.
+            boxes: Half-open boxes in pixels, (n, 4); None for the whole image.
+
+        Returns:
+            uint8 (n, 3, side, side), on the device.
+
+        Raises:
+            AbsError: If the device runs out of memory.
         """
         if boxes is None:
             boxes = np.array([(0, 0, *image.size)])
         if self.exact:
             try:
-                return self._resizer(planes(image).to(self._place), boxes).to(self._device)
+                return self._resizer(planes(image).to(self._resize_device), boxes).to(self._device)
             except torch.OutOfMemoryError:
                 raise AbsError(
-                    "the device has not the memory for the crops of a unit; set layout.images or "
-                    "layout.crops lower, or runtime.device=cpu"
+                    "out of memory while cropping a unit; lower layout.images or layout.crops, "
+                    "or set runtime.device=cpu"
                 ) from None
-        return self._slowly(image, boxes).to(self._device)
+        return self._with_pillow(image, boxes).to(self._device)
 
-    def _slowly(self, image: Image.Image, boxes: np.ndarray) -> Tensor:
+    def _with_pillow(self, image: Image.Image, boxes: np.ndarray) -> Tensor:
+        """Crop and resize with Pillow."""
         crops = [self._by_pillow(image.crop(tuple(box))) for box in boxes.tolist()]
-        return torch.from_numpy(np.stack([pixels(crop) for crop in crops]))
+        return torch.stack([planes(crop) for crop in crops])
 
-    def _agrees(self, width: int, height: int) -> bool:
+    def _matches_pillow(self, width: int, height: int) -> bool:
+        """Compare `Resizer` and Pillow on random pixels."""
         noise = np.random.default_rng(0).integers(0, 2, (height, width, 3), dtype=np.uint8) * 255
         image = Image.fromarray(noise)
         boxes = np.array([(0, 0, width, height), (3, 2, width - 1, height // 2)])
-        found = self._resizer(planes(image).to(self._place), boxes)
-        return torch.equal(found.cpu(), self._slowly(image, boxes))
+        resized = self._resizer(planes(image).to(self._resize_device), boxes)
+        return torch.equal(resized.cpu(), self._with_pillow(image, boxes))
 
 
 def squashed(side: int, kind: Filter, device: torch.device) -> Preprocessing:
-    """The whole image squashed to a square, without a crop of its centre.
+    """Return the preprocessing that squashes the whole image to a square, without a centre crop.
 
-    The released code feeds DINO so; timm's own transform would crop the border away.
+    The released code feeds DINO in this way; timm's own transform would crop the border.
+
+    Args:
+        side: Side of the square, in pixels.
+        kind: Filter.
+        device: Device of the model.
     """
     resample = Image.Resampling[kind.upper()]
     resizer = Resizer(side, "squash", kind)

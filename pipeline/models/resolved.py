@@ -1,4 +1,4 @@
-"""A model that can be built: the answer to which one is meant."""
+"""A resolved model: architecture, weights file, and all else that decides its output."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ HUB = "hf-hub:"
 
 @dataclass(frozen=True)
 class Resolved:
-    """Where a model's parts lie, and what decides its output."""
+    """Files and configuration of a model that can be built."""
 
     name: str
-    """The name that the library builds: an architecture, or `local-dir:` with a full path."""
+    """Name that the library builds: an architecture, or `local-dir:` with a full path."""
     architecture: dict[str, Any]
+    """Configuration that decides the output, as JSON types."""
     file: Path | None
-    """The weights; None for random ones."""
+    """Weights file; None for random weights."""
     seed: int | None = None
+    """Seed of random weights."""
     extra: tuple[Path, ...] = ()
     """Other files that decide the output, such as a tokenizer's."""
 
-    def note(self) -> dict[str, Any]:
-        """What `recalled` needs, as JSON types; a model of a folder is read again instead."""
+    def as_record(self) -> dict[str, Any]:
+        """Return a record for `from_record`, as JSON types; unused for models of a folder."""
         file = str(self.file) if self.file else None
         return {
             "name": self.name,
@@ -37,11 +39,14 @@ class Resolved:
         }
 
 
-def recalled(note: Any) -> Resolved | None:
-    """The model of a note; None if the note is another's or the weights are gone."""
+def from_record(record: Any) -> Resolved | None:
+    """Restore a model from its record.
+
+    Returns None for a record of another form, or if the weights file is gone.
+    """
     try:
-        file = Path(note["file"]) if note["file"] else None
-        found = Resolved(note["name"], note["architecture"], file, note["seed"])
+        file = Path(record["file"]) if record["file"] else None
+        resolved = Resolved(record["name"], record["architecture"], file, record["seed"])
     except (KeyError, TypeError):
         return None
-    return None if file and not file.exists() else found
+    return None if file and not file.exists() else resolved

@@ -1,7 +1,7 @@
-"""Tensors out of weights files, none of which may run code.
+"""Load tensors from weights files without running any code of theirs.
 
-safetensors holds nothing but tensors; of a pickle only tensors are taken, by torch's restricted
-reader; a TorchScript archive, in which OpenAI gave out its CLIPs, is opened by torch's own reader.
+safetensors files hold only tensors. Pickles are read by torch's restricted reader, which accepts
+tensors only. TorchScript archives, the format of OpenAI's CLIPs, are opened by torch's own reader.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.errors import AbsError
+from pipeline.core.errors import AbsError
 from pipeline.models.device import quiet
 
 NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Where a checkpoint of training keeps the weights, the better first."""
+"""Keys of a training checkpoint that may hold the weights, the preferred first."""
 
 OPENAI = ("input_resolution", "context_length", "vocab_size")
-"""What OpenAI's archives hold beside the weights."""
+"""Entries of OpenAI's archives that are not weights."""
 
 
 def is_torchscript(file: Path) -> bool:
-    """Whether `file` is a TorchScript archive; False if it cannot be read."""
+    """Return whether a file is a TorchScript archive; False if it cannot be read."""
     try:
         with zipfile.ZipFile(file) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -36,35 +36,40 @@ def is_torchscript(file: Path) -> bool:
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name, on the CPU.
+    """Load the tensors of a weights file by name, on the CPU.
 
-    Reads safetensors, what torch.save makes of tensors or of a checkpoint with them, and OpenAI's
-    TorchScript archives. Raises AbsError for anything else.
+    Reads safetensors, files of torch.save with tensors or with a checkpoint of them, and OpenAI's
+    TorchScript archives.
+
+    Raises:
+        AbsError: For any other file.
     """
     try:
         with quiet():
-            found = _content(file)
+            content = _content(file)
     except pickle.UnpicklingError:
         raise _unloadable(file, "it holds more than tensors; convert it to safetensors") from None
-    except Exception as error:  # whatever a damaged file makes the libraries raise
-        raise _unloadable(file, in_one_line(error)) from None
-    tensors = {_plain_name(name): value for name, value in found.items()}
+    except Exception as error:  # of many types, for a damaged file
+        raise _unloadable(file, short_reason(error)) from None
+    tensors = {_plain_name(name): value for name, value in content.items()}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise _unloadable(file, "it is no mapping of names to tensors")
+        raise _unloadable(file, "it is not a mapping of names to tensors")
     return tensors
 
 
-def in_one_line(error: Exception) -> str:
-    """What a library says is wrong, which may fill a screen."""
+def short_reason(error: Exception) -> str:
+    """Shorten a library's error, which may fill a screen, to one line."""
     words = str(error).split() or [type(error).__name__]
     return textwrap.shorten(" ".join(words), 240, placeholder=" ...")
 
 
 def _unloadable(file: Path, reason: str) -> AbsError:
+    """Return the error for a file that cannot be loaded."""
     return AbsError(f"weights {file} cannot be loaded: {reason}")
 
 
 def _content(file: Path) -> dict[str, Any]:
+    """Load a file by its format."""
     if file.suffix == ".safetensors":
         return dict(load_file(file))
     if is_torchscript(file):
@@ -77,6 +82,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def _openai(file: Path) -> dict[str, Any]:
+    """Load one of OpenAI's archives."""
     tensors = torch.jit.load(str(file), map_location="cpu").state_dict()
     if not all(name in tensors for name in OPENAI):
         raise ValueError("a TorchScript archive, but not one of OpenAI's; save its state_dict")
@@ -84,7 +90,7 @@ def _openai(file: Path) -> dict[str, Any]:
 
 
 def _plain_name(name: str) -> str:
-    """Without the prefixes of wrappers that training puts around a model."""
+    """Strip prefixes that training wrappers add to names."""
     for prefix in ("_orig_mod.", "module.", "_orig_mod."):
         name = name.removeprefix(prefix)
     return name

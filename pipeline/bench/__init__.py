@@ -1,0 +1,1 @@
+"""Benchmarks and stress tests: `abs bench`, `make torture`, `python -m pipeline.bench.scale`."""

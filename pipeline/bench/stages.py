@@ -1,0 +1,470 @@
+"""Benchmark of every stage against a plain implementation: `abs bench`.
+
+Both implementations run alternately in one process, and the result is the median of their ratios,
+because seconds depend on the other load of the machine. Weights are random: times and agreement of
+the vectors are measured, accuracy is not.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+import torch.nn.functional as F
+import yaml
+
+from pipeline.bench import plain
+from pipeline.core import files
+from pipeline.core.errors import AbsError
+from pipeline.core.progress import Reporter
+from pipeline.datasets.images import Images, decode
+from pipeline.kernels.matching import Descriptions, soft_match
+from pipeline.kernels.resize import Resizer, planes
+from pipeline.models.precision import best
+from pipeline.run import Run
+from pipeline.store.artifact import Artifact
+from pipeline.store.units import ArraySpec, row_units
+from pipeline.views.config import BOX, WINDOW
+
+CLIP, VIT = "ViT-B-16", "vit_base_patch16_224.dino"
+N = 60
+"""Number of crops of a branch, as in the paper."""
+CLASSES, TEXTS_PER_CLASS, DIM = 1000, 50, 512
+"""Size of the text set for soft matching, as for ImageNet."""
+
+TEXTS = [f"a photo with {i} things" for i in range(8)]
+"""Texts that the pipeline encodes: few, because a dataset's texts are encoded only once."""
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Result of one comparison."""
+
+    what: str
+    ours: float
+    """Median of this project's times, in seconds."""
+    against: float
+    """Median of the baseline's times, in seconds."""
+    ratio: float
+    """Median of against / ours over pairs of timings; above 1, this project is faster."""
+    note: str = ""
+
+
+def compare(what: str, ours: Work, against: Work, pairs: int, note: str = "") -> Row:
+    """Time both alternately; a first pair warms caches and allocators and is not counted."""
+    times = [(_seconds(ours), _seconds(against)) for _ in range(pairs + 1)][1:]
+    ours_median, against_median = (statistics.median(side) for side in zip(*times, strict=True))
+    ratio = statistics.median(baseline / own for own, baseline in times)
+    return Row(what, ours_median, against_median, ratio, note)
+
+
+@torch.inference_mode()
+def _seconds(work: Work) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main(images: Path, number: int, pairs: int, out: Path) -> None:
+    """Run all comparisons, print a Markdown table, and store it in `out` as .md and .parquet."""
+    rows, reporter = [], Reporter()
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case.of(Path(folder), images, number)
+        for part in (kernels, store, indexing, encoders, stages, together, cached):
+            for row in part(case, pairs):
+                reporter.say(f"{row.what}: {row.ratio:.2f}")
+                rows.append(row)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    out.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame([{**asdict(row), **machine()} for row in rows])
+    frame.to_parquet(out / f"{stamp}.parquet", index=False)
+    text = markdown(rows, number, pairs)
+    files.write_atomic(out / f"{stamp}.md", text.encode())
+    print(text)
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine: CPU, number of threads, GPU, version of torch."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    threads = torch.get_num_threads()
+    return {"cpu": cpu, "threads": threads, "device": device, "torch": torch.__version__}
+
+
+def markdown(rows: list[Row], number: int, pairs: int) -> str:
+    """Format the table, below a line about models, counts and machine."""
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+    head = f"{CLIP}, {VIT}, N = {N}, {number} images, medians of {pairs} pairs; {facts}.\n\n"
+    table = "| what | ours | against | ratio | |\n|---|---|---|---|---|\n"
+    cells = [
+        (row.what, _clock(row.ours), _clock(row.against), f"{row.ratio:.2f}", row.note)
+        for row in rows
+    ]
+    return head + table + "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds * 1e3:.1f} ms"
+
+
+# --- The benchmark case -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A dataset of a few images, and the models that both implementations share."""
+
+    folder: Path
+    files: list[Path]
+
+    @classmethod
+    def of(cls, folder: Path, images: Path, number: int) -> Case:
+        """Choose images at even distances in the sorted list of a folder's images, as one class.
+
+        Raises AbsError if the folder has fewer than `number` images.
+        """
+        paths = sorted(
+            p for p in images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")
+        )
+        if len(paths) < number:
+            raise AbsError(f"{images} has {len(paths)} images, fewer than {number}")
+        class_folder = folder / "images" / "any"
+        class_folder.mkdir(parents=True)
+        for i in range(number):
+            source = paths[i * len(paths) // number]
+            (class_folder / f"{i:03d}{source.suffix}").symlink_to(source.resolve())
+        files.write_json(folder / "texts.json", {"any": TEXTS})
+        config = {
+            "dataset": {"name": "bench", "root": str(folder / "images")},
+            "clip": {"model": CLIP, "weights": "random:0"},
+            "attention": {"model": VIT, "weights": "random:0"},
+            "descriptions": {"cupl": {"file": str(folder / "texts.json")}},
+            "scores": {"methods": ["abs"], "n": N},
+            "layout": {"images": number, "crops": N},
+        }
+        (folder / "bench.yaml").write_text(yaml.safe_dump(config))
+        return cls(folder, sorted(class_folder.iterdir()))
+
+    def run(self, store: str, *overrides: str) -> Run:
+        """Return a run on the images, with the store `store` below the folder of the case."""
+        os.environ["ABS_ARTIFACTS"] = str(self.folder / store)
+        return Run.of(
+            str(self.folder / "bench.yaml"), "official", ["windows.encode=drawn", *overrides]
+        )
+
+    @cached_property
+    def finished(self) -> Run:
+        """Run in float32, with every stage finished."""
+        run = self.run("float32", "scores.methods=[clip,cupl,abs]")
+        run.execute(run.stages, [], quiet=True)
+        return run
+
+    @cached_property
+    def workers(self) -> dict[str, Any]:
+        """Workers of the stages that run a model, by stage name."""
+        names = ("attention", "embeddings-image", "embeddings-raw", "embeddings-feature")
+        return {name: self.finished.named(name)[0].worker(self.finished.store) for name in names}
+
+    @cached_property
+    def plain(self) -> plain.Plain:
+        """Plain implementation with the same CLIP weights."""
+        clip = self.workers["embeddings-raw"].clip
+        return plain.Plain(clip._model, timm.create_model(VIT).eval().to(clip.device))
+
+    @cached_property
+    def plain_stages(self) -> dict[str, Callable[[], Any]]:
+        """Plain implementation of each stage in `workers`, by stage name."""
+        tables = {
+            name: self.finished.store.open(self.finished.named(name)[0]).table("crops")
+            for name in ("crops-raw", "crops-feature")
+        }
+        shape = len(self.files), N, 4
+        boxes = tables["crops-raw"][BOX].to_numpy().reshape(shape)
+        windows = tables["crops-feature"][WINDOW].to_numpy().reshape(shape)
+        return {
+            "attention": lambda: self.plain.attention(self.files),
+            "embeddings-image": lambda: self.plain.images(self.files),
+            "embeddings-raw": lambda: self.plain.boxes(self.files, boxes),
+            "embeddings-feature": lambda: self.plain.windows(self.files, windows),
+        }
+
+    def work(self, name: str) -> Any:
+        """Run a stage's worker on all images, without images or tokens cached by earlier calls."""
+        worker, run = self.workers[name], self.finished
+        index = run.store.open(run.named("index")[0]).table("images")
+        fresh: dict[str, Any] = {"images": Images(worker.images._contents, index)}
+        if hasattr(worker, "_tokens"):
+            fresh["_tokens"] = {}
+        worker = replace(worker, **fresh)
+        worker.disable_reuse()  # otherwise views are copied from the store instead of embedded
+        (unit,) = run.named(name)[0].units(run.store)
+        return worker.compute(unit, worker.read(unit))
+
+
+# --- Comparisons ------------------------------------------------------------------------------
+
+
+def kernels(case: Case, pairs: int) -> Iterator[Row]:
+    """Compare matrix products, crops and soft matching."""
+    device = case.plain.device
+    a, b = torch.randn(2048, 768, device=device), torch.randn(768, 3072, device=device)
+    half = a.bfloat16(), b.bfloat16()
+    operations = 2 * a.numel() * b.shape[1]
+    row = compare(
+        "matrix product, bfloat16 against float32",
+        lambda: [torch.mm(*half) for _ in range(4)],
+        lambda: [torch.mm(a, b) for _ in range(4)],
+        4 * pairs,
+    )
+    rates = [4 * operations / seconds / 1e9 for seconds in (row.ours, row.against)]
+    yield replace(row, note=f"{rates[0]:.0f} and {rates[1]:.0f} GFLOP/s")
+    yield _crops(case, pairs)
+    yield _matching(device, pairs)
+
+
+def _crops(case: Case, pairs: int) -> Row:
+    """Compare cropping and resizing with Pillow on one thread, and count differing bytes."""
+    image = decode(case.files[0].read_bytes())
+    pixels, generator = planes(image).to(case.plain.device), np.random.default_rng(0)
+    shares = generator.random((2, N, 2))
+    sides = ((0.5 + 0.4 * shares[0]) * min(image.size)).astype(int)
+    corners = (shares[1] * (np.array(image.size) - sides)).astype(int)
+    boxes = np.concatenate([corners, corners + sides], axis=1)
+    resizer, by_pillow = Resizer(224), case.plain.geometry
+    expected = np.stack([np.asarray(by_pillow(image.crop(tuple(box)))) for box in boxes.tolist()])
+    differing = int((resizer(pixels, boxes).cpu().numpy() != expected.transpose(0, 3, 1, 2)).sum())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    row = compare(
+        f"crop and resize of {N} boxes, against Pillow",
+        lambda: resizer(pixels, boxes),
+        lambda: [np.asarray(by_pillow(image.crop(tuple(box)))) for box in boxes.tolist()],
+        2 * pairs,
+        f"{differing} differing bytes",
+    )
+    torch.set_num_threads(threads)
+    return row
+
+
+def _matching(device: torch.device, pairs: int) -> Row:
+    """Compare soft matching with its matrix product and with the plain implementation."""
+    texts = F.normalize(torch.randn(CLASSES * TEXTS_PER_CLASS, DIM), dim=-1)
+    labels = torch.arange(CLASSES).repeat_interleave(TEXTS_PER_CLASS)
+    crops = F.normalize(torch.randn(8, 2 * N, DIM), dim=-1)
+    table = Descriptions.from_rows(texts, labels, CLASSES).to(device)
+    texts, labels, crops = texts.to(device), labels.to(device), crops.to(device)
+    rows, out = crops.flatten(0, 1), torch.empty(8 * 2 * N, 5000, device=device)
+
+    def product() -> None:
+        for start in range(0, len(texts), 5000):
+            torch.mm(rows, texts[start : start + 5000].T, out=out)
+
+    against_product = compare(
+        "soft matching, against its matrix product alone",
+        lambda: soft_match(crops, table, 0.03),
+        product,
+        2 * pairs,
+    )
+    against_plain = compare(
+        "", lambda: soft_match(crops, table, 0.03),
+        lambda: plain.soft_match(crops, texts, labels, 0.03), pairs,
+    )  # fmt: skip
+    note = f"{against_plain.ratio:.1f} times as fast as the plain implementation"
+    return replace(against_product, note=note)
+
+
+def store(case: Case, pairs: int) -> Iterator[Row]:
+    """Compare writing and reading vectors with NumPy files, in units of 128 images of 60 crops."""
+    block, units = 128, row_units(1024, 128)
+    values = np.random.default_rng(0).random((block, N, DIM)).astype(np.float16)
+    shape, chunks = (1024, N, DIM), (block, N, DIM)
+    spec = ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16")
+    artifact, npy_folder = Artifact(case.folder / "vectors", "vectors"), case.folder / "plain"
+
+    def write() -> None:
+        artifact.remove()
+        artifact.begin({})
+        artifact.create(spec)
+        for unit in units:
+            written = artifact.write(unit, {"embeddings": values})
+            artifact.commit(unit, block, written, {}, {})
+        artifact.finalise([], {})
+
+    def write_npy() -> None:
+        shutil.rmtree(npy_folder, ignore_errors=True)
+        npy_folder.mkdir()
+        for unit in units:
+            with open(npy_folder / f"{unit.name}.npy", "wb") as file:
+                np.save(file, values)
+                os.fsync(file.fileno())
+
+    size = values.nbytes * len(units) / 1e6
+    row = compare("writing vectors, against numpy.save and fsync", write, write_npy, pairs)
+    yield replace(row, note=f"{size / row.ours:,.0f} and {size / row.against:,.0f} MB/s")
+    array = artifact.array("embeddings")
+    row = compare(
+        "reading vectors, against numpy.load",
+        lambda: [array[unit.rows] for unit in units],
+        lambda: [np.load(npy_folder / f"{unit.name}.npy") for unit in units],
+        pairs,
+    )
+    yield replace(row, note=f"{size / row.ours:,.0f} and {size / row.against:,.0f} MB/s")
+
+
+def indexing(case: Case, pairs: int) -> Iterator[Row]:
+    """Compare the index stage with decoding alone, and a second index with the first."""
+    class_folder, count = case.folder / "many" / "any", 200
+    class_folder.mkdir(parents=True)
+    for i in range(count):
+        source = case.files[i % len(case.files)]
+        (class_folder / f"{i:04d}{source.suffix}").symlink_to(source.resolve())
+    links = sorted(class_folder.iterdir())
+
+    def index(delete_store: bool) -> None:
+        run = case.run("index", f"dataset.root={class_folder.parent}", "index.max_skipped=1")
+        if delete_store:
+            shutil.rmtree(case.folder / "index", ignore_errors=True)
+        run.execute(run.named("index"), [], quiet=True)
+
+    row = compare(
+        f"index of {count} files, against decoding them",
+        lambda: index(True),
+        lambda: [decode(file.read_bytes()) for file in links],
+        pairs,
+    )
+    yield replace(row, note=f"{count / row.ours:,.0f} images/s")
+    row = compare(
+        "index of unchanged files, against their first index",
+        lambda: index(False),
+        lambda: index(True),
+        pairs,
+    )
+    yield replace(row, note=f"{count / row.ours:,.0f} images/s")
+
+
+def encoders(case: Case, pairs: int) -> Iterator[Row]:
+    """Compare the models alone, on preprocessed tensors."""
+    clip = case.workers["embeddings-raw"].clip
+    pixels = torch.randint(0, 256, (N, 3, 224, 224), dtype=torch.uint8)
+    normalised = clip._normalise(pixels)
+    batches = normalised.split(plain.BATCH)
+    yield compare(
+        f"{N} raw crops, against forward passes of open_clip",
+        lambda: clip.encode_images(pixels),
+        lambda: [clip._visual(batch) for batch in batches],
+        pairs,
+    )
+    last, generator = len(clip._blocks) - 1, np.random.default_rng(0)
+    sides = generator.choice([7, 9, 11, 13], N)
+    corners = (generator.random((2, N)) * (15 - sides)).astype(int)
+    ends = [np.zeros(N, int), *corners, *(corners + sides)]
+    windows = torch.from_numpy(np.stack(ends, axis=1))
+    tokens = clip.tokens_before(pixels[:1], last)
+    row = compare(
+        f"{N} feature crops in the last block, against one forward pass of open_clip",
+        lambda: clip.encode_windows(tokens, windows, last, "crop", 2.0),
+        lambda: clip._visual(normalised[:1]),
+        2 * pairs,
+    )
+    yield replace(row, note=f"{1 / row.ratio:.3f} of a forward pass")
+    maps = case.workers["attention"].maps
+    timm_vit = timm.create_model(VIT).eval().to(clip.device)
+    yield compare(
+        "attention of 16 images, against a forward pass of timm",
+        lambda: maps.attention(pixels[:16]),
+        lambda: timm_vit(normalised[:16]),
+        pairs,
+    )
+    auto = case.run("half", "clip.precision=auto")
+    auto_clip = auto.named("embeddings-raw")[0].worker(case.finished.store).clip  # type: ignore[attr-defined]
+    yield compare(
+        f"{N} raw crops, {auto.settings.clip.precision} against float32",
+        lambda: auto_clip.encode_images(pixels),
+        lambda: clip.encode_images(pixels),
+        pairs,
+        best("auto")[1],
+    )
+
+
+def stages(case: Case, pairs: int) -> Iterator[Row]:
+    """Compare stages one by one, from image files to vectors."""
+    for name, plain_stage in case.plain_stages.items():
+        note = ""
+        if name != "attention":  # the plain attention model has other random weights
+            (vectors,) = case.work(name).values()
+            with torch.inference_mode():
+                plain_vectors = plain_stage()
+            worst = np.abs(vectors - plain_vectors.cpu().numpy().reshape(vectors.shape)).max()
+            note = f"differs by at most {worst:.1e}"
+        ours = lambda name=name: case.work(name)  # noqa: E731
+        yield compare(f"{name}, from files", ours, plain_stage, pairs, note)
+
+
+def together(case: Case, pairs: int) -> Iterator[Row]:
+    """Compare the whole pipeline, including its store but not the loading of models."""
+    counts = iter(range(10**6))
+
+    def pipeline(precision: str) -> float:
+        overrides = [f"{section}.precision={precision}" for section in ("clip", "attention")]
+        run = case.run(f"all-{next(counts)}", *overrides)
+        _ = [stage.key for stage in run.stages]  # resolves the models, which is part of loading
+        start = time.perf_counter()
+        outcomes = run.execute(run.stages, [], quiet=True)
+        return time.perf_counter() - start - sum(o.seconds.get("load", 0.0) for o in outcomes)
+
+    def plain_pipeline() -> float:
+        parts = [lambda: case.plain.texts(TEXTS), *case.plain_stages.values()]
+        return sum(map(_seconds, parts))
+
+    auto = best("auto")[0]
+    times = [(pipeline("float32"), pipeline(auto), plain_pipeline()) for _ in range(pairs + 1)][1:]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    for column, name in enumerate(("float32", auto)):
+        ratio = statistics.median(row[2] / row[column] for row in times)
+        note = f"{len(case.files) / medians[column]:.3f} images/s"
+        what = f"all stages, {name}, against the plain implementation"
+        yield Row(what, medians[column], medians[2], ratio, note)
+    ratio = statistics.median(single / half for single, half, _ in times)
+    yield Row(f"all stages, {auto} against float32", medians[1], medians[0], ratio)
+
+
+def cached(case: Case, pairs: int) -> Iterator[Row]:
+    """Compare a run whose stages are all finished with importing pandas and typer."""
+    environment = {**os.environ, "ABS_ARTIFACTS": str(case.folder / "float32")}
+    words = ["run", "--dataset", str(case.folder / "bench.yaml")]
+    words += ["--set", "windows.encode=drawn", "--set", "scores.methods=[clip,cupl,abs]"]
+
+    def process(*command: str) -> Work:
+        return lambda: subprocess.run(
+            [sys.executable, *command], env=environment, capture_output=True, check=True
+        )
+
+    yield compare(
+        "a run with nothing to do, against importing pandas and typer",
+        process("-m", "pipeline", *words),
+        process("-c", "import pandas, typer"),
+        pairs,
+    )

@@ -1,0 +1,1 @@
+"""Foundations that know nothing of the project: errors, files, hashing, settings, progress."""

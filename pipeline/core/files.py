@@ -1,0 +1,140 @@
+"""Files that appear whole or not at all, and digests that are computed once per file version."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.errors import AbsError, Damaged, MissingInput
+
+if TYPE_CHECKING:
+    pass
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` by temporary file, fsync and rename. Its folder must be there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, rendered(value))
+
+
+def rendered(value: Any) -> bytes:
+    """The bytes that `write_json` writes."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The JSON in `path`; an AbsError that names `what` if it is missing or malformed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+    except FileNotFoundError:
+        raise MissingInput(f"{what} not found: {path}") from None
+    except (ValueError, RecursionError) as error:
+        raise AbsError(f"{what} {path} is not valid JSON: {error}") from None
+    except IsADirectoryError:
+        raise AbsError(f"{what} {path} is a folder") from None
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """The same with a digest of itself, so that no byte of it can change unnoticed."""
+    write_json(path, {**value, "seal": _seal(value)})
+
+
+def read_sealed(path: Path, what: str) -> dict[str, Any]:
+    """What `write_sealed` wrote; MissingInput without a file, Damaged for any other bytes."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingInput(f"{what} not found: {path}") from None
+    except IsADirectoryError:
+        raise Damaged(f"{what} is a folder: {path}") from None
+    known = hashlib.sha256(content).digest()
+    if known not in _WHOLE and not _is_whole(content):
+        raise Damaged(f"{what} is damaged: {path}")
+    _WHOLE.add(known)
+    value = dict(json.loads(content))
+    del value["seal"]
+    return value
+
+
+_WHOLE: set[bytes] = set()
+"""sha256 of sealed contents that were seen to be whole; to see it costs more than to read them."""
+
+
+def _is_whole(content: bytes) -> bool:
+    try:
+        value = json.loads(content)
+        same = rendered(value) == content
+        seal = value.pop("seal")
+    except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
+        return False
+    return same and bool(seal == _seal(value))
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(rendered(value)).hexdigest()[:32]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands there twice")
+    return found
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with all that is in it; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def checksum(path: Path) -> str:
+    """Digest of a file's bytes as receipts have it: half of its sha256."""
+    return sha256_of(path)[:32]
+
+
+def checksum_of(content: bytes) -> str:
+    """The same of bytes that were read."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among all processes that lock this file, for as long as the block runs."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def version_of(path: Path) -> list[int]:
+    """Size, times and inode of a file: others whenever its bytes may be."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,106 @@
+"""sha256 of files, computed once per version of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.core.files import sha256_of, version_of, write_atomic
+from pipeline.core.threads import READERS, prefetch, readers
+
+SAVE_EVERY = 5000
+"""Files that are read before their digests are saved."""
+
+
+class Readable(Protocol):
+    """Named contents whose bytes can be read and whose changes show without reading them."""
+
+    def where(self, path: str) -> str:
+        """The full name of a content."""
+        ...
+
+    def version(self, path: str) -> list[int]:
+        """Numbers that differ whenever the bytes may differ."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The bytes."""
+        ...
+
+
+class HashCache:
+    """sha256 of files and of parts of them, remembered with their versions.
+
+    The memory is advice: a damaged or lost one is rebuilt by reading the files again. It begins
+    with the sha256 of what follows.
+    """
+
+    def __init__(self, memory: Path) -> None:
+        self._memory = memory
+        self._known: dict[str, list[Any]] = {}
+        self._unsaved = 0
+        try:
+            seal, _, content = memory.read_bytes().partition(b"\n")
+        except OSError:
+            return
+        if seal == _sealed(content):
+            self._known = json.loads(content)
+
+    def sha256(self, path: Path) -> str:
+        """sha256 of one file."""
+        look = str(path), version_of(path)
+        if self._recall(*look) is None:
+            self._remember(*look, sha256_of(path))
+            self._save()
+        return str(self._known[look[0]][-1])
+
+    def sha256_many(
+        self, contents: Readable, paths: Iterable[str], advance: Callable[[int], None]
+    ) -> list[str]:
+        """sha256 of each image in turn; reads only those that changed since the last look.
+
+        `advance` is told of each. What was read is remembered now and then, so that an interrupted
+        look goes on from there.
+        """
+        paths = list(paths)
+        looks = [(contents.where(path), contents.version(path)) for path in paths]
+        every = zip(paths, looks, strict=True)
+        unknown = [(path, look) for path, look in every if self._recall(*look) is None]
+        advance(len(paths) - len(unknown))
+
+        def read(item: tuple[str, object]) -> str:
+            return hashlib.sha256(contents.read(item[0])).hexdigest()
+
+        for (_, look), sha256 in prefetch(readers(), read, unknown, depth=4 * READERS):
+            self._remember(*look, sha256.result())
+            advance(1)
+        self._save()
+        return [str(self._known[name][-1]) for name, _ in looks]
+
+    def _recall(self, name: str, version: list[int]) -> str | None:
+        known = self._known.get(name)
+        return str(known[-1]) if known is not None and known[:-1] == version else None
+
+    def _remember(self, name: str, version: list[int], sha256: str) -> None:
+        self._known[name] = [*version, sha256]
+        self._unsaved += 1
+        if self._unsaved == SAVE_EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        if not self._unsaved:
+            return
+        self._unsaved = 0
+        try:
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            content = json.dumps(self._known).encode()
+            write_atomic(self._memory, _sealed(content) + b"\n" + content)
+        except OSError:
+            return  # a read-only store can still be read; the next look hashes again
+
+
+def _sealed(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()

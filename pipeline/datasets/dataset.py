@@ -1,0 +1,139 @@
+"""A dataset on disk: images, labels and classes as its reader returns them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.core.errors import AbsError, MissingInput
+from pipeline.core.hash_cache import HashCache
+from pipeline.core.hashing import digest
+from pipeline.core.paths import Paths
+from pipeline.core.progress import Reporter
+from pipeline.datasets.classes import Classes, resolve_classes
+from pipeline.datasets.config import DatasetConfig
+from pipeline.datasets.contents import Contents, FolderContents
+from pipeline.datasets.listing import LayoutNotFound, Listing
+from pipeline.datasets.readers.registry import reader_of
+
+Samples = list[tuple[str, int]]
+"""(path below the root, label) of each image."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset on disk. Its listing and digests are computed on first use, then cached."""
+
+    config: DatasetConfig
+    paths: Paths
+    digests: HashCache
+
+    @property
+    def root(self) -> Path:
+        """Folder of the images."""
+        return self._listed[0]
+
+    @property
+    def listing(self) -> Listing:
+        """Result of the reader."""
+        return self._listed[1]
+
+    @property
+    def contents(self) -> Contents:
+        """Access to the bytes of the images."""
+        return self.listing.contents or FolderContents(self.root)
+
+    @property
+    def other_roots(self) -> list[Path]:
+        """Further locations of `dataset.root` that exist and are not used."""
+        return [place for place in self._places if place.exists() and place != self.root]
+
+    @property
+    def _places(self) -> list[Path]:
+        """All candidate locations, in the order in which they are tried."""
+        return [place.absolute() for root in self.config.root for place in self.paths.places(root)]
+
+    @cached_property
+    def _listed(self) -> tuple[Path, Listing]:
+        reader, reasons = reader_of(self.config), []
+        for place in self._places:
+            if place.exists():
+                try:
+                    return place if place.is_dir() else place.parent, reader(place)
+                except LayoutNotFound as reason:
+                    reasons.append(str(reason))
+        raise self._missing(reasons)
+
+    def _missing(self, reasons: list[str]) -> MissingInput:
+        if reasons:
+            return MissingInput(f"dataset {self.config.name!r}: {'; '.join(reasons)}")
+        return MissingInput(
+            f"images of dataset {self.config.name!r} not found: looked for "
+            f"{', '.join(map(str, self._places))}; "
+            "set ABS_DATA (make: DATA=) or dataset.root"
+        )
+
+    @property
+    def classes(self) -> Classes:
+        """Class names, as an input of their own that has its own digest."""
+        return self._resolved[0]
+
+    @property
+    def samples(self) -> Samples:
+        """Path and label of each image."""
+        return self._resolved[1]
+
+    @cached_property
+    def _resolved(self) -> tuple[Classes, Samples, list[tuple[str, str]]]:
+        names, vocabulary = self._file("names"), self._file("vocabulary")
+        unique = self.config.duplicates == "unique"
+        classes, labels = resolve_classes(self.listing, names, vocabulary, unique)
+        samples, skipped = [], list(self.listing.skipped)
+        for path, label in self.listing.samples:
+            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+                raise AbsError(f"{self.root}: the listed path {path!r} is outside the folder")
+            if self.contents.has(path):
+                samples.append((path, labels[label]))
+            else:
+                skipped.append((path, "listed, but not there"))
+        if not samples:
+            raise MissingInput(f"{self.root}: none of the {len(skipped)} listed images exists")
+        return classes, samples, skipped
+
+    def _file(self, field: str) -> Path | None:
+        path = getattr(self.config, field)
+        return path and self.paths.find(path, f"class {field}", f"dataset.{field}")
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """(file, reason) of files that are not samples."""
+        return self._resolved[2]
+
+    def sha256_of_images(self) -> list[str]:
+        """Return the sha256 of each sample's file, in order.
+
+        The first call reads every file that is new or changed since its digest was cached, which
+        can be the whole dataset, and shows progress. Later calls return the same list.
+        """
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> list[str]:
+        paths = [path for path, _ in self.samples]
+        with Reporter().stage(f"reading {self.config.name}", len(paths), "images") as advance:
+            return self.digests.sha256_many(self.contents, paths, advance)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the name, and a digest of paths, labels and contents, for the key.
+
+        The location of the root and the names of classes are not part of it.
+        """
+        return {"name": self.config.name, "files": self._digest}
+
+    @cached_property
+    def _digest(self) -> str:
+        samples = zip(self.samples, self.sha256_of_images(), strict=True)
+        rows = [[path, label, sha] for (path, label), sha in samples]
+        return digest([[one.key for one in self.listing.classes], rows, self.skipped])

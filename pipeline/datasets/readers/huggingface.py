@@ -1,0 +1,199 @@
+"""Reader of datasets of the Hugging Face library in local files; needs the extra `huggingface`.
+
+It reads the output of `save_to_disk`, or a copy of a dataset's repository (Parquet below `data/`),
+which the library converts once into its own cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
+from pipeline.core.files import version_of
+from pipeline.core.hashing import digest
+from pipeline.datasets.listing import (
+    Columns,
+    LayoutNotFound,
+    Listing,
+    classes_of_labels,
+    require_utf8,
+)
+
+SAVED = (("dataset_dict.json",), ("state.json", "dataset_info.json"))
+"""Files that `save_to_disk` writes: for several splits, or for one table."""
+
+
+@dataclass(frozen=True)
+class TableContents:
+    """Images in a column of a table; their paths are `<split>/<row>`."""
+
+    root: Path
+    column: Any
+    """A datasets.Dataset of one column with undecoded images."""
+    files: int
+    """Digest of the versions of the table's files."""
+
+    def has(self, path: str) -> bool:
+        """Return whether the row exists."""
+        return 0 <= _row(path) < len(self.column)
+
+    def where(self, path: str) -> str:
+        """Return folder, row and column: `<root>/<split>/<row> (<column>)`."""
+        (name,) = self.column.column_names
+        return f"{self.root / path} ({name})"
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes in the table; AbsError if it holds only a file name."""
+        (value,) = self.column[_row(path)].values()
+        content = (value or {}).get("bytes")
+        if content is None:
+            raise AbsError(
+                f"{self.where(path)}: the table has no image bytes; save it with them, or list the "
+                "files in a manifest"
+            )
+        return bytes(content)
+
+    def version(self, path: str) -> list[int]:
+        """Return the digest of the table's files, and the row."""
+        return [self.files, _row(path)]
+
+
+def read_huggingface(root: Path, columns: Columns) -> Listing:
+    """Read one split of the dataset in `root`.
+
+    Columns default to the only one of images and the only one of labels. Rows without a label
+    (null, empty or -1) are skipped. ConfigError if split or column must be chosen.
+    """
+    if not is_huggingface(root):
+        raise LayoutNotFound(f"{root} has neither the output of save_to_disk nor Parquet files")
+    split, table = _table(root, columns.split)
+    image = _column(table, "image", columns.image)
+    label = _column(table, "label", columns.label)
+    values = [_checked_label(value, root, label) for value in table.select_columns([label])[label]]
+    names = getattr(table.features[label], "names", None)
+    labels = [value for value in values if value is not None]
+    if not labels:
+        raise AbsError(f"{root}: no row of {split!r} has a label; choose another dataset.split")
+    classes, indices = classes_of_labels(labels, names, str(root))
+    rows = [(f"{split}/{row:07d}", value) for row, value in enumerate(values)]
+    samples = [(path, indices[value]) for path, value in rows if value is not None]
+    skipped = [(path, "no label") for path, value in rows if value is None]
+    contents = TableContents(root, _undecoded(table, image), _versions(table))
+    layout = f"split {split!r}, columns {image!r} and {label!r}"
+    return Listing(classes, samples, layout, skipped=skipped, contents=contents)
+
+
+def is_huggingface(root: Path) -> bool:
+    """Return whether a folder or Parquet file looks like a dataset that contains its images."""
+    if _saved(root):
+        return True
+    files = [root] if root.is_file() else root.rglob("*.parquet")
+    return any(_has_images(file) for file in files if file.suffix == ".parquet")
+
+
+def _has_images(file: Path) -> bool:
+    """Return whether a Parquet file has a struct column (bytes, path): the library's images."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        kinds = parquet.read_schema(file).types
+    except (OSError, pa.ArrowInvalid):
+        return False
+    structs = [kind for kind in kinds if pa.types.is_struct(kind)]
+    return any({"bytes", "path"} <= {field.name for field in kind} for kind in structs)
+
+
+def _row(path: str) -> int:
+    return int(path.rpartition("/")[2])
+
+
+def _saved(root: Path) -> bool:
+    return any(all((root / name).is_file() for name in names) for names in SAVED)
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingInput(
+            "the reader huggingface needs the library datasets: pip install 'abs-pipeline"
+            "[huggingface]'"
+        ) from None
+    return datasets
+
+
+def _table(root: Path, split: str | None) -> tuple[str, Any]:
+    """Return the split's name and its table."""
+    library = _library()
+    try:
+        if _saved(root):
+            loaded = library.load_from_disk(str(root))
+        elif root.suffix == ".parquet":
+            loaded = library.load_dataset("parquet", data_files=str(root))
+        else:
+            loaded = library.load_dataset(str(root))
+    except Exception as error:  # whatever damaged files make the library raise
+        raise AbsError(f"{root} cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(loaded, dict):
+        name = str(loaded.split or "all")
+        if split not in (None, name):
+            raise ConfigError(f"dataset.split: {root} has no {split!r}, but only {name!r}")
+        return name, loaded
+    if split is None and len(loaded) > 1:
+        splits = ", ".join(loaded)
+        raise ConfigError(f"dataset.split: {root} has several splits; choose one of {splits}")
+    chosen = str(next(iter(loaded))) if split is None else split
+    if chosen not in loaded:
+        hint = did_you_mean(chosen, loaded)
+        raise ConfigError(f"dataset.split: {root} has no {chosen!r}; {hint}")
+    return chosen, loaded[chosen]
+
+
+def _column(table: Any, what: str, wanted: str | None) -> str:
+    """Return the column of images or labels: the chosen one, the only one of its type, or the one
+    called `what`."""
+    library = _library()
+    features: dict[str, Any] = table.features
+    kind = library.Image if what == "image" else library.ClassLabel
+    if wanted is not None:
+        if wanted not in features:
+            raise ConfigError(
+                f"dataset.{what}: no column {wanted!r}; {did_you_mean(wanted, features)}"
+            )
+        if what == "image" and not isinstance(features[wanted], kind):
+            raise ConfigError(f"dataset.{what}: the column {wanted!r} has no images")
+        return wanted
+    candidates = [name for name, feature in features.items() if isinstance(feature, kind)]
+    if what == "label" and what in features and what not in candidates:
+        candidates = [*candidates, what]
+    if len(candidates) == 1:
+        return candidates[0]
+    if what in candidates and isinstance(features[what], kind):
+        return what
+    names = ", ".join(candidates or features)
+    raise ConfigError(f"dataset.{what}: choose one of the columns {names}")
+
+
+def _checked_label(value: Any, root: Path, label: str) -> int | str | None:
+    if value is None or value == -1 or value == "":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return require_utf8(value)
+    raise ConfigError(
+        f"dataset.label: column {label!r} of {root} has {value!r}, expected a name or a number"
+    )
+
+
+def _undecoded(table: Any, image: str) -> Any:
+    chosen = table.select_columns([image])
+    return chosen.cast_column(image, _library().Image(decode=False))
+
+
+def _versions(table: Any) -> int:
+    versions = [version_of(Path(file["filename"])) for file in table.cache_files]
+    return int(digest(versions), 16)

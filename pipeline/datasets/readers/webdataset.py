@@ -1,0 +1,219 @@
+"""Reader of WebDataset: images and labels as members of tar files, `<key>.jpg` beside `<key>.cls`.
+
+Members are read at their offsets with Python's own tarfile: the webdataset library only streams,
+and its URLs may run commands. A sample is a run of consecutive members with one key, as in that
+library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.core.errors import AbsError, ConfigError
+from pipeline.core.files import version_of
+from pipeline.datasets.listing import (
+    SUFFIXES,
+    Columns,
+    LayoutNotFound,
+    Listing,
+    classes_of_labels,
+    read_lines,
+    require_utf8,
+)
+
+NAMES = ("classnames.txt", "classes.txt")
+"""Files of class names, one per line, in the shards' folder or above it."""
+
+BLOCK = 512
+"""Bytes of a tar block."""
+
+LABELS = ("cls", "cls.txt", "label", "label.txt")
+"""Suffixes of members that hold the label."""
+
+
+@dataclass(frozen=True)
+class ShardContents:
+    """Members of tar files; their paths are `<shard>/<member>`."""
+
+    root: Path
+    members: dict[str, tuple[str, int, int]]
+    """(shard, offset, size) of each member by its path."""
+
+    def has(self, path: str) -> bool:
+        """Return whether the member exists."""
+        return path in self.members
+
+    def where(self, path: str) -> str:
+        """Return the shard's full path, followed by the member's name."""
+        return str(self.root / path)
+
+    def read(self, path: str) -> bytes:
+        """Return the member's bytes; AbsError if the shard is shorter than it was when listed."""
+        shard, offset, size = self.members[path]
+        with open(self.root / shard, "rb") as file:
+            file.seek(offset)
+            content = file.read(size)
+        if len(content) < size:
+            raise AbsError(f"{self.where(path)}: the shard ends before the member does")
+        return content
+
+    def version(self, path: str) -> list[int]:
+        """Return the shard's size, times and inode, then the member's offset and size."""
+        shard, offset, size = self.members[path]
+        return [*version_of(self.root / shard), offset, size]
+
+
+def read_webdataset(root: Path, columns: Columns) -> Listing:
+    """Read all samples of the shards below `root` that belong to one split.
+
+    Labels are names, or numbers whose names are listed in `classnames.txt`. AbsError names a shard
+    that is damaged or compressed, or a sample without a label. ConfigError if a split must be
+    chosen.
+    """
+    shards = _shards(root, columns.split)
+    every = [sample for shard in shards for sample in _samples(root, shard, columns)]
+    labelled = [sample for sample in every if isinstance(sample, tuple)]
+    if not labelled:
+        raise AbsError(f"{root}: no images in {len(shards)} shards")
+    labels = [label for _, _, label in labelled]
+    names = _names(shards[0].parent, root)
+    classes, indices = classes_of_labels(labels, names, str(root))
+    members = {path: place for path, place, _ in labelled}
+    if len(members) < len(labelled):
+        raise AbsError(f"{root}: a shard has two images of the same name")
+    samples = [(path, indices[label]) for path, _, label in labelled]
+    layout = f"{len(shards)} shards in {shards[0].parent}"
+    skipped = [(name, "a sample without an image") for name in every if isinstance(name, str)]
+    return Listing(
+        classes, sorted(samples), layout, skipped=skipped, contents=ShardContents(root, members)
+    )
+
+
+def _shards(root: Path, split: str | None) -> list[Path]:
+    """Return the tar files of one split: in one folder, with names that differ only in a number."""
+    splits: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*.tar")) if root.is_dir() else []:
+        splits.setdefault(_split(path.relative_to(root)), []).append(path)
+    if not splits:
+        raise LayoutNotFound(f"{root} has no shards (*.tar); decompress .tar.gz files first")
+    wanted = [name for name in splits if split is None or split in _words(name)]
+    if len(wanted) != 1:
+        reason = "several splits" if split is None else f"not exactly one split {split!r}"
+        raise ConfigError(f"dataset.split: {root} has {reason}; choose one of {', '.join(splits)}")
+    return splits[wanted[0]]
+
+
+def _split(shard: Path) -> str:
+    """Return a shard's split: `test` for `test/0.tar`, `birds-val` for `birds-val-000012.tar`."""
+    stem = re.sub(r"[-_.]?\d+([-_.]of[-_.]\d+)?$", "", shard.stem)
+    return (shard.parent / stem).as_posix() if stem else shard.parent.as_posix()
+
+
+def _words(split: str) -> set[str]:
+    return {split, *split.split("/"), *re.split(r"[/._-]", split)}
+
+
+def _samples(
+    root: Path, shard: Path, columns: Columns
+) -> Iterator[tuple[str, tuple[str, int, int], int | str] | str]:
+    """Yield (path, (shard, offset, size), label) per image, or the name of a sample without one."""
+    name = shard.relative_to(root).as_posix()
+    with open(shard, "rb") as file:
+        try:
+            for key, members in groupby(_members(file), key=lambda member: member[0]):
+                sample = {suffix: info for _, suffix, info in members}
+                image = _image(sample, columns.image)
+                if image is None:
+                    if {*LABELS, "json"} & set(sample):
+                        yield require_utf8(f"{name}/{key.lstrip('/')}")
+                    continue
+                place = name, image.offset_data, image.size
+                path = f"{name}/{require_utf8(image.name)}"
+                yield path, place, _label(file, sample, columns.label, f"{shard}: {key}")
+        except tarfile.TarError as error:
+            raise AbsError(f"{shard} is damaged or not a plain tar file: {error}") from None
+
+
+def _members(file: BinaryIO) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
+    """Yield key, suffix and header of each member, split as the webdataset library does."""
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for info in tar:
+            tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
+            folder, _, last = info.name.rpartition("/")
+            key, dot, suffix = last.partition(".")
+            if info.isreg() and key and dot and not info.name.startswith("__"):
+                yield f"{folder}/{key}", suffix.lower(), info
+        _check_end(file, tar.offset)
+
+
+def _check_end(file: BinaryIO, offset: int) -> None:
+    """Raise ReadError unless the archive ends in zeros; tarfile also stops at damaged headers."""
+    file.seek(offset)
+    if file.read(BLOCK) != bytes(BLOCK):
+        raise tarfile.ReadError("it is truncated, or has a damaged header")
+    while rest := file.read(1 << 20):
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("it has data after its end")
+
+
+def _image(sample: dict[str, tarfile.TarInfo], wanted: str | None) -> tarfile.TarInfo | None:
+    if wanted is not None:
+        return sample.get(wanted.lower())
+    images = [info for suffix, info in sample.items() if f".{suffix}" in SUFFIXES]
+    if len(images) > 1:
+        names = ", ".join(info.name for info in images)
+        raise ConfigError(f"dataset.image: a sample has {names}; choose a suffix, such as jpg")
+    return images[0] if images else None
+
+
+def _label(
+    file: BinaryIO, sample: dict[str, tarfile.TarInfo], wanted: str | None, where: str
+) -> int | str:
+    """Return a sample's label: from a member of its own, or from a field of its JSON."""
+    for suffix in (wanted.lower(),) if wanted else LABELS:
+        if suffix in sample:
+            try:
+                text = _content(file, sample[suffix]).decode().strip()
+            except UnicodeDecodeError:
+                raise AbsError(f"{where}.{suffix} is not UTF-8") from None
+            return _number_or_name(text, f"{where}.{suffix}")
+    if "json" in sample:
+        field = wanted or "label"
+        try:
+            value = json.loads(_content(file, sample["json"]))[field]
+        except (ValueError, KeyError, TypeError):
+            raise AbsError(f"{where}.json has no field {field!r}; set dataset.label") from None
+        return _number_or_name(value, f"{where}.json, field {field!r}")
+    suffixes = ", ".join(sample)
+    raise AbsError(f"{where} has no label; expected {LABELS[0]} or json among {suffixes}")
+
+
+def _content(file: BinaryIO, info: tarfile.TarInfo) -> bytes:
+    return os.pread(file.fileno(), info.size, info.offset_data)
+
+
+def _number_or_name(value: Any, where: str) -> int | str:
+    if isinstance(value, str) and value.strip():
+        return int(value) if value.isdecimal() and len(value) < 10 else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise AbsError(f"{where}: expected a label, a number or a name, found {value!r}")
+
+
+def _names(folder: Path, root: Path) -> list[str] | None:
+    """Return the names of numbered classes from the nearest list, or None without one."""
+    for place in (folder, *folder.parents):
+        for name in NAMES:
+            if (place / name).is_file():
+                return read_lines(place / name)
+        if place == root:
+            break
+    return None

@@ -1,0 +1,1 @@
+"""Engine of many processes, on Dask distributed."""

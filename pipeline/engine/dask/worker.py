@@ -1,0 +1,251 @@
+"""Worker side of the Dask engine: rebuild a stage from its settings and compute its units.
+
+A task carries the settings, the name and the key of a stage, and a unit. A worker whose files or
+code lead to another key refuses the task. Outputs go to the store; a task returns a `UnitResult`.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum, auto
+from functools import lru_cache, partial
+
+from distributed import get_worker
+
+from pipeline.core.code import code_of
+from pipeline.core.errors import AbsError, one_line
+from pipeline.engine.base import Rebuild
+from pipeline.engine.work import Seconds, UnitWork
+from pipeline.stage import Stage
+from pipeline.store.store import Store
+from pipeline.store.units import Unit
+
+STORE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors of a shared store that every worker would meet."""
+
+IDLE = 60.0
+"""Seconds without a task after which a loaded stage may be released for another run's."""
+
+THREADS = 3
+"""Threads of a worker: one unit is read while another is computed and a third is written."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """Everything that a worker needs to rebuild a stage."""
+
+    settings: str
+    """Settings as JSON, with the number of threads filled in and absolute paths."""
+    threads: int
+    options: str
+    stage: str
+    key: str
+    code: str
+    run: str
+    """Unique name of the command that submits units: files may change between two commands."""
+
+    rebuild: Rebuild
+
+    def build(self) -> tuple[Stage, Store]:
+        """Rebuild the stage and its store. Raises AbsError if key or code differ on this worker."""
+        store, stages = _stages_of_run(self.rebuild, self.settings, self.run)
+        wanted = self.stage, self.key
+        stage = next((stage for stage in stages if (stage.name, stage.key) == wanted), None)
+        if stage is None:
+            raise AbsError(
+                f"{self.stage}: a worker computes another key; it has other files or another "
+                "version of the project"
+            )
+        if code_of(stage) != self.code:
+            raise AbsError(
+                f"{self.stage}: a worker has other code than this command; install the same code "
+                "there and restart it"
+            )
+        return stage, replace(store, options=self.options)
+
+
+@lru_cache(maxsize=1)
+def _stages_of_run(rebuild: Rebuild, settings: str, run: str) -> tuple[Store, Sequence[Stage]]:
+    """Rebuild store and stages once per run, so that files are hashed once."""
+    store, stages = rebuild(settings)
+    for stage in stages:
+        code_of(stage)  # cached now: the digest of the code that was imported, not of later edits
+    return store, stages
+
+
+class State(StrEnum):
+    """Outcome of a task."""
+
+    DONE = auto()
+    SKIPPED = auto()
+    """Another process has claimed or finished the unit, or this worker is about to close."""
+    FAILED = auto()
+    """The unit failed on this worker; another worker may succeed."""
+    STOP = auto()
+    """An error that every unit of the stage would meet."""
+
+
+@dataclass
+class UnitResult:
+    """Return value of a task."""
+
+    state: State
+    error: str = ""
+    exit_code: int = 1
+    traceback: str = ""
+    """Traceback of an error outside the unit, such as loading; a unit's own is in the store."""
+    out_of_memory: bool = False
+    """Whether the process ran out of memory and has to be restarted."""
+    seconds: Seconds = field(default_factory=dict)
+    worker: str = ""
+    """Address of the worker."""
+
+    @classmethod
+    def failure(cls, error: Exception | str, traceback: str = "", worker: str = "") -> UnitResult:
+        """Return a FAILED result; an error given as text is also its own traceback."""
+        if isinstance(error, str):
+            return cls(State.FAILED, error, traceback=traceback or error, worker=worker)
+        memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+        message = one_line(error)
+        return cls(State.FAILED, message, traceback=traceback, out_of_memory=memory, worker=worker)
+
+
+class LoadedStage:
+    """A stage in this process: loaded with the first unit, then kept for the others.
+
+    One unit at a time is read, and one is computed.
+    """
+
+    def __init__(self, spec: StageSpec) -> None:
+        self.spec = spec
+        self._loading, self._reading = threading.Lock(), threading.Lock()
+        self._slots = threading.Semaphore(THREADS)
+        self._resources = ExitStack()
+        self._work: UnitWork | None = None
+        self._closed = False
+        self._active: set[str] = set()
+        self._last = time.monotonic()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the last task ended more than IDLE seconds ago; the client may be gone."""
+        return not self._active and time.monotonic() - self._last > IDLE
+
+    def close(self) -> None:
+        """Release models and claims; later tasks are skipped."""
+        self._closed, self._work = True, None
+        self._resources.close()
+
+    def compute(self, unit: Unit) -> UnitResult:
+        """Compute a unit, unless another process has claimed or finished it."""
+        self._active.add(unit.name)
+        try:
+            with self._slots:
+                return self._claim_and_compute(unit)
+        except AbsError as error:
+            if _is_local(error.__cause__):
+                return UnitResult.failure(str(error))
+            return UnitResult(State.STOP, str(error), error.exit_code)
+        except Exception as error:  # raised by loading, which may succeed on another worker
+            return UnitResult.failure(error, traceback.format_exc())
+        finally:
+            self._active.discard(unit.name)
+            self._last = time.monotonic()
+
+    def _claim_and_compute(self, unit: Unit) -> UnitResult:
+        seconds: Seconds = {}
+        work = self._load(seconds)
+        claimed = work is not None and work.claim(unit)
+        result = self._run_steps(work, unit) if work and claimed else UnitResult(State.SKIPPED)
+        result.seconds |= seconds
+        return result
+
+    def _load(self, seconds: Seconds) -> UnitWork | None:
+        """Return the loaded stage, or None if it was released meanwhile."""
+        with self._loading:
+            if self._work is None and not self._closed:
+                start = time.perf_counter()
+                stage, store = self.spec.build()
+                self._work = self._resources.enter_context(UnitWork.load(stage, store))
+                seconds["load"] = time.perf_counter() - start
+            if self._closed:  # while it was loading
+                self.close()
+            return self._work
+
+    def _run_steps(self, work: UnitWork, unit: Unit) -> UnitResult:
+        results: list[UnitResult] = []
+        with work.errors(unit, lambda error: results.append(UnitResult.failure(error))):
+            with self._reading:
+                inputs, seconds = work.read(unit)
+            with _torch_threads(self.spec.threads):
+                outputs = work.compute(unit, inputs, seconds)
+            work.write(unit, outputs, seconds)
+            results.append(UnitResult(State.DONE, seconds=seconds))
+        return results[0]
+
+
+_computing = threading.Lock()
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Compute exclusively in this process, with a given number of torch threads.
+
+    Torch keeps that number partly per process and partly per calling thread, so it is set in every
+    Dask thread before use.
+    """
+    import torch
+
+    with _computing:
+        torch.set_num_threads(threads)
+        yield
+
+
+_stages: dict[str, LoadedStage] = {}
+"""The loaded stage of each run, by the run's name."""
+_stages_lock = threading.Lock()
+_closing = threading.Event()
+"""Set once this process is out of memory and about to be restarted by its nanny."""
+
+
+def compute_unit(spec: StageSpec, unit: Unit) -> UnitResult:
+    """Compute one unit; the function that is submitted to Dask."""
+    worker = get_worker()
+    if _closing.is_set():
+        return UnitResult(State.SKIPPED, worker=worker.address)
+    result = _stage_of(spec).compute(unit)
+    result.worker = worker.address
+    if result.out_of_memory and not _closing.is_set():
+        _closing.set()
+        close = partial(worker.close_gracefully, restart=True)  # the nanny starts a new process
+        later = worker.loop.call_later, 0.2, close  # after this result has been sent
+        worker.loop.add_callback(*later)
+    return result
+
+
+def release(run: str) -> None:
+    """Release the loaded stage of a run that has finished with it."""
+    with _stages_lock:
+        if run in _stages:
+            _stages.pop(run).close()
+
+
+def _stage_of(spec: StageSpec) -> LoadedStage:
+    """Return the loaded stage of `spec`; release the run's previous stage and idle stages."""
+    with _stages_lock:
+        if spec.run not in _stages or _stages[spec.run].spec != spec:
+            for run in [run for run, s in _stages.items() if run == spec.run or s.idle]:
+                _stages.pop(run).close()
+            _stages[spec.run] = LoadedStage(spec)
+        return _stages[spec.run]
+
+
+def _is_local(error: BaseException | None) -> bool:
+    """Return whether an error may be this machine's alone, so that another worker may succeed."""
+    return isinstance(error, OSError) and error.errno not in STORE_FULL

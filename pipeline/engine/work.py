@@ -1,0 +1,102 @@
+"""The steps of a unit in any engine: claim, read, compute, write, commit the receipt.
+
+The failure of a unit is recorded and never cached. An error that every other unit would meet too (a
+wrong setting, a full disk, no permission) is an AbsError and stops the stage at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.code import code_of
+from pipeline.core.errors import AbsError
+from pipeline.stage import Stage, Worker, refuse_changed
+from pipeline.store.artifact import Artifact, store_error
+from pipeline.store.claims import Claims
+from pipeline.store.store import Store
+from pipeline.store.units import Unit
+
+if TYPE_CHECKING:
+    from pipeline.store.units import Output
+
+Seconds = dict[str, float]
+
+
+@dataclass(frozen=True)
+class UnitWork:
+    """A loaded stage, and the claims of this process on its units."""
+
+    worker: Worker
+    artifact: Artifact
+    claims: Claims
+    code: str
+
+    @classmethod
+    @contextmanager
+    def load(cls, stage: Stage, store: Store) -> Iterator[UnitWork]:
+        """Load a stage and create its arrays; safe in several processes at once."""
+        worker, artifact = stage.worker(store), store.artifact(stage)
+        refuse_changed(stage)
+        for spec in worker.arrays():
+            artifact.create(spec)
+        with Claims(artifact.path / "claims") as claims:
+            yield cls(worker, artifact, claims, code_of(stage))
+
+    def claim(self, unit: Unit) -> bool:
+        """Claim a unit. Return False if another process has claimed or finished it."""
+        if self.artifact.finished([unit]) or not self.claims.take(unit.name):
+            return False
+        if self.artifact.finished([unit]):
+            self.claims.release(unit.name)  # another process finished it meanwhile
+            return False
+        return True
+
+    def read(self, unit: Unit) -> tuple[Any, Seconds]:
+        """Read the inputs of a unit; return them with the seconds that took."""
+        seconds: Seconds = {}
+        with _timed("read", seconds):
+            return self.worker.read(unit), seconds
+
+    def compute(self, unit: Unit, inputs: Any, seconds: Seconds) -> dict[str, Output]:
+        """Compute the outputs of a unit; add the time to `seconds`."""
+        with _timed("compute", seconds):
+            return self.worker.compute(unit, inputs)
+
+    def write(self, unit: Unit, outputs: dict[str, Output], seconds: Seconds) -> None:
+        """Write the outputs, commit the receipt, and release the claim."""
+        with _timed("write", seconds):
+            written = self.artifact.write(unit, outputs)
+        rows = len(next(iter(outputs.values())))
+        self.artifact.commit(unit, rows, written, seconds, self._maker())
+        self.claims.release(unit.name)
+
+    def _maker(self) -> dict[str, Any]:
+        process = {"host": os.uname().nodename, "pid": os.getpid()}
+        return {**process, "code": self.code, **self.worker.environment()}
+
+    @contextmanager
+    def errors(self, unit: Unit, failed: Callable[[Exception], None]) -> Iterator[None]:
+        """Record an error of one unit and call `failed`; re-raise errors that stop the stage."""
+        try:
+            yield
+        except Exception as error:
+            self.claims.release(unit.name)
+            if isinstance(error, AbsError):
+                raise
+            if isinstance(error, OSError):
+                raise store_error(error, self.artifact) from error
+            self.artifact.fail(unit, traceback.format_exc())
+            failed(error)
+
+
+@contextmanager
+def _timed(name: str, seconds: Seconds) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start

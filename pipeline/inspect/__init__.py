@@ -1,0 +1,1 @@
+"""Questions to a store: status, why, verify, gc."""

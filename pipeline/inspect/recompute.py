@@ -1,0 +1,77 @@
+"""Computes finished units again and compares them with what is stored."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.core import files
+from pipeline.core.errors import MissingInput
+from pipeline.core.progress import Reporter
+from pipeline.inspect.verify import Damage, VerifyReport
+from pipeline.stage import Stage
+from pipeline.store import arrays
+from pipeline.store.artifact import Artifact
+from pipeline.store.store import Store
+from pipeline.store.units import Unit
+
+
+def recompute(found: VerifyReport, store: Store, stages: list[Stage], reporter: Reporter) -> None:
+    """Compute one unit of every stage again, chosen by chance, and add what differs to `found`.
+
+    Nothing is marked as damaged. Stages that are not finished are listed as missing.
+    """
+    for stage in stages:
+        try:
+            units = stage.units(store)
+            store.open(stage)
+        except MissingInput:
+            found.missing.append(stage.name)
+            continue
+        unit = random.choice(units)
+        reporter.say(f"{stage.name}: computing unit {unit.name} again")
+        found.damage += differences_of_unit(store, stage, unit)
+        found.again.append(f"{stage.name}/{unit.name}")
+
+
+def differences_of_unit(store: Store, stage: Stage, unit: Unit) -> Iterator[Damage]:
+    """One finished unit computed again in a folder of its own: files that come out otherwise.
+
+    Where another device or batch size made it, vectors may differ by rounding, and tables of what
+    was computed from such are not compared.
+    """
+    artifact = store.artifact(stage)
+    receipt = artifact.ledger.read(unit.name)
+    if receipt is None:
+        raise MissingInput(f"{artifact.path}: the receipt of unit {unit.name} is gone")
+    worker = stage.worker(store)
+    worker.disable_reuse()
+    with tempfile.TemporaryDirectory() as folder:
+        again = Artifact(Path(folder), stage.name)
+        again.begin(stage.identity())
+        for spec in worker.arrays():
+            again.create(spec)
+        written = again.write(unit, worker.compute(unit, worker.read(unit)))
+        environment = worker.environment()
+        same_maker = {name: receipt.maker.get(name) for name in environment} == environment
+        for path in written:
+            name = str(path.relative_to(folder))
+            _, checksum = receipt.files.get(name, (0, ""))
+            if files.checksum(path) == checksum:
+                continue
+            if not same_maker and (path.suffix == ".parquet" or _close(artifact, again, name)):
+                continue
+            made = " ".join(f"{key} {value}" for key, value in receipt.maker.items())
+            yield Damage(artifact, name, f"comes out otherwise now (made by {made})", unit.name)
+
+
+def _close(a: Artifact, b: Artifact, name: str) -> bool:
+    """Whether two chunks differ by rounding alone."""
+    import numpy as np
+
+    folder = name.partition("/")[0]
+    dtype = str((arrays.described(a.path / folder) or {}).get("data_type", "float32"))
+    one, other = (np.fromfile(each.path / name, dtype).astype(float) for each in (a, b))
+    return one.shape == other.shape and np.allclose(one, other, 1e-2, 2.0**-9, equal_nan=True)

@@ -1,0 +1,233 @@
+"""Whether the store still holds what was written: every byte of it is covered by some digest.
+
+    identity.json    its digest is the artifact's key
+    manifest.json    sealed; names the units, holds the metadata of arrays
+    ledger/*.json    sealed; the size and checksum of every file of a unit
+
+What is damaged is made unfinished, so that the next run computes just that again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core import files
+from pipeline.core.errors import AbsError, Damaged, MissingInput
+from pipeline.core.hashing import SCHEMA
+from pipeline.core.threads import READERS, prefetch, readers
+from pipeline.store import arrays
+from pipeline.store.artifact import IDENTITY, MANIFEST, Artifact
+from pipeline.store.claims import living
+from pipeline.store.ledger import Receipt
+from pipeline.store.store import RUNS, Store
+
+if TYPE_CHECKING:
+    from pipeline.core.progress import Reporter
+
+MEGABYTE = 1 << 20
+NOW = {"schema": SCHEMA}
+"""Stands for an identity that is damaged."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as it was written."""
+
+    artifact: Artifact
+    file: str
+    """Below the artifact's folder."""
+    what: str
+    unit: str | None = None
+    """The unit to compute again; None if no unit is lost."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        path = str(self.artifact.path)
+        return {"artifact": path, "unit": self.unit, "file": self.file, "what": self.what}
+
+
+def damages(artifact: Artifact, seen: Callable[[int], None]) -> Iterator[Damage]:
+    """All damage of one artifact, finished or not; `seen` is told the bytes that were read.
+
+    One that was written with another layout is not looked at.
+    """
+    manifest = None
+    try:
+        manifest = files.read_sealed(artifact.path / MANIFEST, "a manifest")
+    except MissingInput:
+        pass
+    except Damaged:
+        yield Damage(artifact, MANIFEST, "is not what was written")
+    if artifact.identity is None:
+        yield Damage(artifact, IDENTITY, "does not give the artifact's key")
+    receipts = {}
+    for unit in artifact.ledger.units():
+        receipt = artifact.ledger.read(unit)
+        if receipt is None:
+            name = str(artifact.ledger.path(unit).relative_to(artifact.path))
+            yield Damage(artifact, name, "is not what was written", unit)
+        else:
+            receipts[unit] = receipt
+    yield from _contents(artifact, list(receipts.values()), seen)
+    if manifest is not None:
+        yield from _disagreements(artifact, manifest, receipts)
+    yield from _arrays(artifact, manifest)
+
+
+def _contents(
+    artifact: Artifact, receipts: list[Receipt], seen: Callable[[int], None]
+) -> Iterator[Damage]:
+    named = [(each, name, *entry) for each in receipts for name, entry in each.files.items()]
+
+    def wrong(item: tuple[Receipt, str, int, str]) -> str:
+        _, name, size, checksum = item
+        path = artifact.path / name
+        try:
+            if path.stat().st_size != size:
+                return f"has {path.stat().st_size} bytes, not {size}"
+            return "" if files.checksum(path) == checksum else "is not what was written"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+
+    for (receipt, name, size, _), found in prefetch(readers(), wrong, named, depth=2 * READERS):
+        if what := found.result():
+            yield Damage(artifact, name, what, receipt.unit)
+        seen(size)
+
+
+def _disagreements(
+    artifact: Artifact, manifest: dict[str, Any], receipts: dict[str, Receipt]
+) -> Iterator[Damage]:
+    if manifest.get("key") != artifact.path.name or manifest.get("stage") != artifact.stage:
+        yield Damage(artifact, MANIFEST, "is that of another artifact")
+        return
+    for unit, stated in manifest["units"].items():
+        receipt = artifact.ledger.path(unit)
+        if not receipt.exists():
+            yield Damage(artifact, str(receipt.relative_to(artifact.path)), "is gone", unit)
+        elif unit in receipts and receipts[unit].digest != stated:
+            yield Damage(artifact, MANIFEST, f"does not agree with the ledger on unit {unit}")
+
+
+def _arrays(artifact: Artifact, manifest: dict[str, Any] | None) -> Iterator[Damage]:
+    stated = manifest["arrays"] if manifest else {}
+    for folder in sorted({*stated, *(path.name for path in artifact.path.glob("*.zarr"))}):
+        found = arrays.described(artifact.path / folder)
+        if found is None or (
+            manifest and found != stated.get(folder) and not artifact.grown(folder)
+        ):
+            yield Damage(artifact, f"{folder}/{arrays.METADATA}", "is not what was written")
+
+
+def mark(found: list[Damage]) -> list[str]:
+    """Make what is damaged unfinished; what a manifest knows is written again from there.
+
+    Returns why some could not be marked: they are in use, or cannot be written.
+    """
+    problems = []
+    for artifact in {damage.artifact.path: damage.artifact for damage in found}.values():
+        here = [damage for damage in found if damage.artifact.path == artifact.path]
+        if artifact.stage == RUNS:
+            problems.append(f"{artifact.path}: run its settings again, or remove the folder")
+            continue
+        if claims := living(artifact.path / "claims"):
+            problems.append(f"{artifact.path}: {claims[0].who} is at it; verify it again later")
+            continue
+        try:
+            restored = _restored(artifact, {damage.file for damage in here})
+            if lost := [damage for damage in here if damage.file not in restored]:
+                artifact.forget(damage.unit for damage in lost if damage.unit)
+        except OSError as error:
+            problems.append(f"{artifact.path}: cannot be marked ({error.strerror})")
+    return problems
+
+
+def _restored(artifact: Artifact, damaged: set[str]) -> set[str]:
+    """Those of the damaged files that an undamaged manifest knows, written again."""
+    try:
+        manifest = artifact.manifest
+    except AbsError:
+        return set()
+    known = {f"{name}/{arrays.METADATA}": value for name, value in manifest["arrays"].items()}
+    known[IDENTITY] = manifest["identity"]
+    restored = damaged & known.keys()
+    for name in restored:
+        files.write_json(artifact.path / name, known[name])
+    return restored
+
+
+# --- Of a whole store -------------------------------------------------------------------------
+
+
+@dataclass
+class VerifyReport:
+    """What was looked at, and what was found."""
+
+    artifacts: int = 0
+    files: int = 0
+    bytes: int = 0
+    damage: list[Damage] = field(default_factory=list)
+    older: list[str] = field(default_factory=list)
+    """Artifacts of another layout, which are not looked at."""
+    again: list[str] = field(default_factory=list)
+    """Units that were computed again."""
+    unmarked: list[str] = field(default_factory=list)
+    """Why some of it could not be made unfinished."""
+    missing: list[str] = field(default_factory=list)
+    """Stages that could not be computed again: they are not finished for what their inputs are."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {**vars(self), "damage": [damage.as_dict() for damage in self.damage]}
+
+    def look(self, stores: list[Store], reporter: Reporter) -> None:
+        """Compare every file of every artifact with its digest."""
+        found = [artifact for store in stores for artifact in store.artifacts()]
+        older = [each for each in found if (each.identity or NOW)["schema"] != SCHEMA]
+        self.older += [str(each.path) for each in older]
+        readable = [each for each in found if each not in older]
+        size = sum(sum(_sizes(artifact)) for artifact in readable) // MEGABYTE
+        with reporter.stage("verify", size, "MB") as advance:
+            for artifact in readable:
+
+                def seen(count: int) -> None:
+                    self.files, self.bytes = self.files + 1, self.bytes + count
+                    advance(self.bytes // MEGABYTE - (self.bytes - count) // MEGABYTE)
+
+                folder = _inode(artifact.path)
+                damaged = list(damages(artifact, seen))
+                # One that was removed or replaced meanwhile is another process's affair.
+                self.damage += damaged if folder and _inode(artifact.path) == folder else []
+                self.artifacts += 1
+            for store in stores:
+                self.damage += _records(store)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _records(store: Store) -> Iterator[Damage]:
+    """Damaged records of runs; `abs gc` refuses to work beside them."""
+    for path in sorted(store.folder.glob(f"{RUNS}/*/run.json")):
+        try:
+            files.read_sealed(path, "a record")
+        except MissingInput:
+            continue
+        except Damaged:
+            yield Damage(Artifact(path.parent, RUNS), path.name, "is not what was written")
+
+
+def _sizes(artifact: Artifact) -> Iterator[int]:
+    for unit in artifact.ledger.units():
+        if receipt := artifact.ledger.read(unit):
+            yield from (size for size, _ in receipt.files.values())
+
+
+# --- By computing again -----------------------------------------------------------------------

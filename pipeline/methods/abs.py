@@ -1,0 +1,55 @@
+"""ABS: soft matching of an image's views with all descriptions (Eq. 10).
+
+Its three components can be switched off (Table 4): without crops of either branch it takes the
+whole image; without soft matching it compares each view with the mean description of each class, as
+CuPL does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors
+from pipeline.methods.config import ScoresConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Abs(Method):
+    """Attention-based selection."""
+
+    texts: ClassVar[tuple[str, ...]] = ("cupl",)
+
+    def views(self, config: ScoresConfig) -> dict[str, int]:
+        """Return n views of each branch that is on, or else the whole image."""
+        branches = {"feature": config.feature, "raw": config.raw}
+        return {name: config.n for name, on in branches.items() if on} or {"image": 1}
+
+    def probabilities(self, scores: Tensor, config: ScoresConfig) -> Tensor:
+        """Convert scores to probabilities from the mean over views instead of the sum.
+
+        Soft matching divides the weight of each view among all classes. The mean of a class is then
+        a small part of a cosine, and the probabilities lie close to each other.
+        """
+        return super().probabilities(scores / sum(self.views(config).values()), config)
+
+    def scorer(self, inputs: MethodInputs) -> Scorer:
+        """Build a scorer that sums over all views: 2n crops if both branches are on."""
+        from pipeline.kernels.matching import mean_view, soft_match
+
+        config, texts = inputs.config, inputs.texts["cupl"]
+        texts = texts if config.m is None else texts.first(config.m)
+        means, names = texts.means(), self.views(config)
+
+        def score_view(view: ViewVectors) -> Tensor:
+            vectors = view.vectors if view.weights is not None else view.vectors[:, : config.n]
+            if config.soft:
+                return soft_match(vectors, texts, config.scaled_temperature, view.weights)
+            return mean_view(vectors, view.weights) @ means.T
+
+        def score(images: slice, views: Views) -> Tensor:
+            first, *others = [score_view(views[name]) for name in names]
+            return sum(others, start=first)
+
+        return score

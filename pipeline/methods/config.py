@@ -1,0 +1,57 @@
+"""Settings of the section `scores`, shared by all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.core.section import Section
+
+
+class ScoresConfig(Section):
+    """Settings that score embeddings of views (section 3.4 of the paper)."""
+
+    methods: tuple[str, ...] | None = None
+    """Names of the methods; None for every method whose texts are given."""
+    n: int = Field(default=60, ge=1, le=10_000)
+    """Crops per branch (N in the paper); the first n of each image."""
+    m: int | None = Field(default=50, ge=1)
+    """Descriptions that ABS uses (M in the paper), the first m of each class; None for all."""
+    temperature: float = Field(default=0.03, ge=1e-6)
+    """Softmax temperature of soft matching, for a CLIP whose learned logit scale is 100, as
+    OpenAI's are.
+    """
+    logit_scale: float = Field(default=100.0, ge=1e-3, le=1e6)
+    """Logit scale that the CLIP in use has learned. Similarities are divided by temperature * 100 /
+    logit_scale, so that a profile means the same for every model.
+    """
+    classes: Literal["all", "present"] = "all"
+    """Classes that compete if the dataset has only part of its vocabulary: all, of which only those
+    present can be predicted, or only those present.
+    """
+    raw: bool = True
+    """Component of ABS (Table 4): raw crops. Without any crops ABS takes the whole image."""
+    feature: bool = True
+    """Component of ABS (Table 4): feature crops."""
+    soft: bool = True
+    """Component of ABS (Table 4): soft matching."""
+    expectation: bool = False
+    """Exact expectation of the feature branch, times n, instead of n draws."""
+
+    @field_validator("methods")
+    @classmethod
+    def _distinct(cls, methods: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if methods is not None and (len(set(methods)) != len(methods) or not methods):
+            raise ValueError("expected one or more methods without repetition, or null for all")
+        return methods
+
+    def naming(self, methods: Iterable[str]) -> ScoresConfig:
+        """Return a copy with these methods."""
+        return self.model_copy(update={"methods": tuple(methods)})
+
+    @property
+    def scaled_temperature(self) -> float:
+        """Divisor of cosines in soft matching, for the logit scale of the CLIP in use."""
+        return self.temperature / (self.logit_scale / 100.0)

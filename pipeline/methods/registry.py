@@ -1,0 +1,45 @@
+"""Registry of all methods by name. To add a method, add a file to this folder and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline.core.errors import ConfigError, did_you_mean
+from pipeline.methods.abs import Abs
+from pipeline.methods.base import VIEW_NAMES, Method
+from pipeline.methods.config import ScoresConfig
+from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
+from pipeline.methods.wca import Wca
+
+METHODS: dict[str, type[Method]] = {
+    "clip": Clip,
+    "clip-e": ClipE,
+    "clip-d": ClipD,
+    "waffle": Waffle,
+    "cupl": Cupl,
+    "wca": Wca,
+    "abs": Abs,
+}
+"""Method classes by the name that settings and results use."""
+
+
+def method_of(name: str) -> type[Method]:
+    """Return the method class of a name; raise ConfigError with the known names for another."""
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, METHODS)}")
+    return METHODS[name]
+
+
+def views_read(methods: Iterable[Method], config: ScoresConfig) -> dict[str, int]:
+    """Return the views that at least one of the methods reads, and the largest number needed of
+    each.
+    """
+    views: dict[str, int] = {}
+    for method in methods:
+        for name, count in method.views(config).items():
+            if name not in VIEW_NAMES:
+                raise ConfigError(
+                    f"{type(method).__name__} reads view {name!r}; {did_you_mean(name, VIEW_NAMES)}"
+                )
+            views[name] = max(count, views.get(name, 0))
+    return views

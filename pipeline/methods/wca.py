@@ -1,0 +1,66 @@
+"""WCA: weighted visual-text cross-alignment over random square crops (Li et al., 2024; Eq. 2).
+
+As in its released code, `n` squares are drawn from the pool with replacement, at the same positions
+of the pool for all images; another seed is another run. All descriptions are used.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from pipeline.core.section import MAX_SEED
+from pipeline.methods.base import Method, MethodInputs, Scorer, Views
+from pipeline.methods.config import ScoresConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Wca(Method):
+    """Cosine of the weighted mean of an image's crops with the weighted mean of a class's
+    descriptions.
+    """
+
+    pool: int = Field(default=100, ge=1, le=10_000)
+    """Squares per image that are embedded."""
+    n: int = Field(default=60, ge=1, le=10_000)
+    """Squares drawn from the pool."""
+    image_scale: float = Field(default=4.0, ge=-20, le=20)
+    """Logarithm of the factor of cosines in the softmax over crops, for a logit scale of 100."""
+    text_scale: float = Field(default=2.0, ge=-20, le=20)
+    """Logarithm of the factor of cosines in the softmax over descriptions, for a logit scale of
+    100.
+    """
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    """Seed that draws from the pool."""
+
+    texts: ClassVar[tuple[str, ...]] = ("clip", "cupl")
+
+    def views(self, config: ScoresConfig) -> dict[str, int]:
+        """Return the whole image, which weighs the squares, and the pool of squares."""
+        return {"image": 1, "squares": self.pool}
+
+    def scorer(self, inputs: MethodInputs) -> Scorer:
+        """Build a scorer; texts are averaged once, images block by block."""
+        from pipeline.kernels.matching import aligned_image, aligned_texts
+
+        relative, labels = inputs.config.logit_scale / 100.0, inputs.texts["clip"].means()
+        scale = relative * math.exp(self.text_scale)
+        texts = aligned_texts(labels, inputs.texts["cupl"], scale)
+
+        def score(images: slice, views: Views) -> Tensor:
+            image = views["image"].vectors[:, 0]
+            squares = views["squares"].vectors[:, self.drawn()]
+            return aligned_image(image, squares, relative * math.exp(self.image_scale)) @ texts.T
+
+        return score
+
+    def drawn(self) -> list[int]:
+        """Draw positions in the pool, n integers from 0 to pool - 1."""
+        from pipeline.kernels.sampling import integers, uniforms
+
+        u = uniforms(self.seed, "wca", "all images", 0, self.n)[:, 0]
+        return [int(place) for place in integers(0, self.pool - 1, u)]

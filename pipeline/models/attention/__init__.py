@@ -1,0 +1,1 @@
+"""Sources of attention maps: a timm ViT, CLIP itself, or random noise."""

@@ -1,0 +1,111 @@
+"""Sources of attention maps: a timm ViT, the run's own CLIP, or random noise (Table 6).
+
+A source has an identity that is known without importing torch; once loaded, it computes maps of
+images. The stage that stores the maps, and all later stages, are the same for every source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.core.hash_cache import HashCache
+from pipeline.core.paths import Paths
+from pipeline.models.attention.vit_source import VitSource
+from pipeline.models.clip.source import ClipSource
+from pipeline.models.config import RANDOM, VitConfig
+from pipeline.models.source import seed_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.core.runtime import Runtime
+    from pipeline.datasets.images import Images
+
+
+class AttentionMaps(Protocol):
+    """Interface of a loaded source."""
+
+    @property
+    def layers(self) -> int:
+        """Number of maps per image."""
+        ...
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side; the grid covers the whole image."""
+        ...
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Device and batch size, as in `Worker.environment`."""
+        ...
+
+    def read(self, images: Images, rows: slice) -> Any:
+        """Read the inputs of `attention` for the images of `rows`, such as squares of pixels."""
+        ...
+
+    def attention(self, inputs: Any) -> np.ndarray:
+        """Compute attention to each patch as a share of 1: float32 (n, layers, grid, grid)."""
+        ...
+
+
+class AttentionSource(Protocol):
+    """Interface of a configured source."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the maps, as JSON types."""
+        ...
+
+    def load(self, runtime: Runtime) -> AttentionMaps:
+        """Load the source, ready to compute maps. Heavy imports belong here."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomAttention:
+    """Noise instead of attention: the k patches of highest value are k random patches."""
+
+    seed: int
+    """Seed of the noise."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return the seed."""
+        return {"architecture": "random", "seed": self.seed}
+
+    def load(self, runtime: Runtime) -> AttentionMaps:
+        """Return the source; no model is loaded."""
+        from pipeline.models.attention.random import RandomMaps
+
+        return RandomMaps(self.seed)
+
+
+@dataclass(frozen=True)
+class ClipAttention:
+    """Attention of CLIP's own class token, over the whole image as a timm ViT sees it."""
+
+    clip: ClipSource
+    """The CLIP of the run."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return CLIP's identity, and that the image is squashed to its square, not cropped."""
+        return {**self.clip.identity(), "view": "squashed"}
+
+    def load(self, runtime: Runtime) -> AttentionMaps:
+        """Load CLIP."""
+        from pipeline.models.attention.clip import ClipMaps
+
+        return ClipMaps(self.clip, runtime)
+
+
+def attention_source(
+    config: VitConfig, clip: ClipSource, paths: Paths, digests: HashCache
+) -> AttentionSource:
+    """Return the source that `attention.model` names; only a timm ViT uses `attention.weights`."""
+    if config.model == "clip":
+        return ClipAttention(clip)
+    if config.model == "random":
+        return RandomAttention(0)
+    if config.model.startswith(RANDOM):
+        return RandomAttention(seed_of(config.model, "attention.model"))
+    return VitSource(config, paths, digests)

@@ -1,0 +1,42 @@
+"""A timm ViT as configured, resolved without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pipeline.models import local_dir
+from pipeline.models.config import RANDOM, VitConfig
+from pipeline.models.resolved import Resolved
+from pipeline.models.source import ModelSource, seed_of
+
+if TYPE_CHECKING:
+    from pipeline.core.runtime import Runtime
+    from pipeline.models.attention.vit import AttentionVit
+
+
+@dataclass(frozen=True)
+class VitSource(ModelSource):
+    """A timm ViT with a class token, whose attention guides the crops."""
+
+    config: VitConfig
+    library: ClassVar[str] = "timm"
+    section: ClassVar[str] = "attention"
+    layout: ClassVar[local_dir.FolderLayout] = local_dir.VIT
+
+    def load(self, runtime: Runtime) -> AttentionVit:
+        """Build the model and load its weights."""
+        from pipeline.models.attention.vit import AttentionVit
+
+        return AttentionVit(self.config, self.resolved, runtime)
+
+    def _resolve_folder(self, folder: Path) -> Resolved:
+        return local_dir.read_vit(folder)
+
+    def _resolve_name(self, name: str, weights: str) -> Resolved:
+        from pipeline.models.attention import names as timm_names
+
+        if weights.startswith(RANDOM):
+            return timm_names.resolve_random(name, seed_of(weights, "attention.weights"))
+        return timm_names.resolve(name, weights, self.paths)

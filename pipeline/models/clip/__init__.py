@@ -1,0 +1,1 @@
+"""CLIP through open_clip: names and weights, image and text encoders."""

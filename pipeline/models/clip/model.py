@@ -1,0 +1,265 @@
+"""CLIP through open_clip: preprocessing, both encoders, and the image encoder in two parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import convert_weights_to_lp
+from open_clip.transformer import (
+    LayerNorm,
+    LayerNormFp32,
+    ResidualAttentionBlock,
+    VisionTransformer,
+)
+from torch import Tensor
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from pipeline.core.errors import AbsError
+from pipeline.core.runtime import Runtime
+from pipeline.kernels.blocks import all_tokens_after
+from pipeline.kernels.feature_crops import (
+    Sequences,
+    encode_windows,
+    finish,
+    prompt_windows,
+)
+from pipeline.kernels.prompt_names import FeaturePrompt
+from pipeline.kernels.resize import Resizer
+from pipeline.models import weights
+from pipeline.models.batches import Batches, Normalise
+from pipeline.models.clip.source import ClipSource
+from pipeline.models.clip.weights import fill
+from pipeline.models.cls_attention import class_row
+from pipeline.models.device import device_of, quiet
+from pipeline.models.local_dir import MERGES
+from pipeline.models.precision import dtype_of
+from pipeline.models.preprocessing import Preprocessing
+from pipeline.models.resolved import Resolved
+
+
+class ClipModel:
+    """A loaded CLIP. Embeddings are unit vectors, float32 on the CPU."""
+
+    def __init__(self, source: ClipSource, runtime: Runtime) -> None:
+        self.device = device_of(runtime)
+        model, transform = _build(source.resolved)
+        visual, dtype = _plain_vit(model), dtype_of(source.config.precision)
+        _convert(model, visual, dtype)
+        # Weights keep requires_grad: only then does torch fold a batch of texts into one product,
+        # which in bfloat16 is four times as fast.
+        self._model = model.to(self.device).eval()
+        self._visual, self._blocks = visual, list(visual.transformer.resblocks)
+        self._tokenizer = _tokenizer(source.resolved)
+        self._in_batches = Batches(runtime, self.device)
+        steps = transform.transforms
+        self.preprocess = Preprocessing(
+            Resizer(source.image_size, source.resize_mode, source.interpolation),
+            Compose([step for step in steps if not isinstance(step, ToTensor | Normalize)]),
+            self.device,
+        )
+        (trained,) = (step for step in steps if isinstance(step, Normalize))
+        self._normalise = Normalise(trained.mean, trained.std, self.device, dtype)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Device and batch size."""
+        return self._in_batches.environment
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Encode texts: (texts, dim)."""
+        tokens = self._tokenizer(texts)
+        return _unit(self._in_batches(lambda b: self._model.encode_text(b.to(self.device)), tokens))
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor, full: bool = False) -> Tensor:
+        """Encode images: uint8 (n, 3, side, side) to (n, dim); `full` as in `Batches`."""
+
+        def vectors(batch: Tensor) -> Tensor:
+            return finish(self._visual, Sequences(self._embed(batch)), 0)
+
+        return _unit(self._in_batches(vectors, images, full))
+
+    @torch.inference_mode()
+    def tokens_before(self, images: Tensor, layer: int) -> Tensor:
+        """Compute the tokens that enter a block.
+
+        Args:
+            images: uint8 (n, 3, side, side).
+            layer: Index of the block, from 0.
+
+        Returns:
+            (n, 1 + grid * grid, width), the class token first, on the device and in the dtype of
+                the blocks before.
+        """
+
+        def tokens(batch: Tensor) -> Tensor:
+            entering = self._embed(batch)
+            for block in self._blocks[:layer]:
+                entering = all_tokens_after(block, entering)
+            return entering
+
+        return self._in_batches(tokens, images)
+
+    @torch.inference_mode()
+    def encode_windows(
+        self, tokens: Tensor, rows: Tensor, layer: int, prompt: FeaturePrompt, gain: float
+    ) -> Tensor:
+        """Encode windows of images' tokens (Eq. 7).
+
+        A vector does not depend on the other windows. At the last block, windows of an image share
+        almost all computation, which is done in float64 and then rounded; at earlier blocks,
+        batches are full.
+
+        Args:
+            tokens: Tokens that enter block `layer`, (images, 1 + grid * grid, width).
+            rows: Image, then window in tokens, integers (n, 5); by image.
+            layer: Index of the block that the windows enter.
+            prompt: Visual prompt; see `pipeline.kernels.feature_crops.prompt_windows`.
+            gain: Strength of the two highlights.
+
+        Returns:
+            (n, dim).
+        """
+        if prompt == "crop" and layer in (-1, len(self._blocks) - 1):
+            by_image = [
+                encode_windows(self._exact_end, tokens[i], windows, layer)
+                for i, windows in _by_image(rows)
+            ]
+            return _unit(torch.cat(by_image))
+
+        def vectors(batch: Tensor) -> Tensor:
+            parts = [
+                prompt_windows(tokens[i], windows, prompt, gain) for i, windows in _by_image(batch)
+            ]
+            return finish(self._visual, Sequences.joined(parts), layer)
+
+        return _unit(self._in_batches(vectors, rows, full=True))
+
+    @torch.inference_mode()
+    def cls_attention(self, images: Tensor) -> np.ndarray:
+        """Compute the class token's attention to each patch, not renormalised (Eq. 3).
+
+        Args:
+            images: uint8 (n, 3, side, side).
+
+        Returns:
+            Mean over heads, float32 (n, layers, grid, grid).
+        """
+
+        def rows(batch: Tensor) -> Tensor:
+            tokens, by_block = self._embed(batch), []
+            for block in self._blocks:
+                by_block.append(class_row(block, tokens))
+                tokens = all_tokens_after(block, tokens)
+            return torch.stack(by_block, dim=1)[:, :, 1:]
+
+        maps = self._in_batches(rows, images).unflatten(2, self._visual.grid_size)
+        return np.asarray(maps.cpu().numpy())
+
+    @cached_property
+    def _exact_end(self) -> VisionTransformer:
+        """Image encoder whose last block, norm and projection are float64, except on MPS."""
+        if self.device.type == "mps":
+            return self._visual
+        end = deepcopy(self._visual, {id(block): block for block in self._blocks[:-1]})
+        for part in (end.transformer.resblocks[-1], end.ln_post):
+            for module in part.double().modules():
+                if isinstance(module, LayerNormFp32):
+                    module.__class__ = LayerNorm
+        assert end.proj is not None
+        end.proj.data = end.proj.data.double()
+        return end
+
+    def _embed(self, batch: Tensor) -> Tensor:
+        """Compute the tokens that enter the first block."""
+        tokens: Tensor = self._visual._embeds(self._normalise(batch))
+        return tokens
+
+
+def _by_image(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield each image of integers (n, 5) with its windows, (m, 4)."""
+    for image in rows[:, 0].unique_consecutive().tolist():
+        yield image, rows[rows[:, 0] == image, 1:]
+
+
+def _plain_vit(model: Any) -> VisionTransformer:
+    """Return the image encoder; AbsError unless it is open_clip's ViT with plain blocks."""
+    visual = model.visual
+    plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None
+    if not plain or visual.pool_type != "tok" or visual.proj is None:
+        raise AbsError("clip.model: needs a ViT of open_clip whose class token is projected")
+    blocks = visual.transformer.resblocks
+    if not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
+        raise AbsError("clip.model: needs a ViT of open_clip with plain blocks")
+    return visual
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Normalise rows to length 1, float32 on the CPU."""
+    precise = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    return F.normalize(precise, dim=-1).float().cpu()
+
+
+def _convert(model: Any, visual: VisionTransformer, dtype: torch.dtype) -> None:
+    """Convert products to `dtype`; norms stay in float32.
+
+    So do the last block over images, which costs little for the class token alone, and the
+    projection behind it.
+    """
+    if dtype == torch.float32:
+        return
+    blocks = visual.transformer.resblocks
+    last, projection = deepcopy(blocks[-1]), visual.proj
+    assert projection is not None
+    exact = projection.detach().clone()
+    convert_weights_to_lp(model, dtype)
+    blocks[-1] = last
+    projection.data = exact
+    for module in model.modules():
+        if isinstance(module, LayerNorm):  # on CUDA, input and weights must agree
+            module.__class__ = LayerNormFp32
+
+
+def _build(model: Resolved) -> tuple[Any, Compose]:
+    """Build a model with its weights, or with seeded random ones, and its preprocessing."""
+    tensors = weights.read(model.file) if model.file else None
+    preprocess = model.architecture["preprocess"] or {}
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(model.seed or 0)
+        try:
+            built, _, transform = open_clip.create_model_and_transforms(
+                model.name,
+                load_weights=False,
+                pretrained_text=False,
+                image_mean=preprocess.get("mean"),
+                image_std=preprocess.get("std"),
+                image_interpolation=preprocess.get("interpolation"),
+                image_resize_mode=preprocess.get("resize_mode"),
+                precision="fp32",
+            )
+            if tensors:
+                fill(built, tensors)
+        except Exception as error:  # of many types, for weights of another model
+            reason = weights.short_reason(error)
+            raise AbsError(f"{model.name} with weights {model.file}: {reason}") from None
+    return built, transform
+
+
+def _tokenizer(model: Resolved) -> Any:
+    """Return open_clip's tokenizer, with the merges stored beside the weights if there are any."""
+    merges = [path for path in model.extra if path.name == MERGES]
+    try:
+        with quiet():
+            options = {"bpe_path": str(merges[0])} if merges else {}
+            return open_clip.get_tokenizer(model.name, **options)
+    except Exception as error:  # of many types, for other libraries' tokenizers
+        reason = weights.short_reason(error)
+        raise AbsError(f"the tokenizer of {model.name} cannot be loaded: {reason}") from None

@@ -1,0 +1,79 @@
+"""A CLIP as configured: architecture and weights, resolved without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pipeline.models import local_dir
+from pipeline.models.clip.vision import Vision, vision_of
+from pipeline.models.config import RANDOM, ClipConfig
+from pipeline.models.resolved import Resolved
+from pipeline.models.source import ModelSource, seed_of
+
+if TYPE_CHECKING:
+    from pipeline.kernels.resize_taps import Filter
+
+
+@dataclass(frozen=True)
+class ClipSource(ModelSource):
+    """A CLIP of open_clip with its tokenizer and preprocessing."""
+
+    config: ClipConfig
+    library: ClassVar[str] = "open_clip_torch"
+    section: ClassVar[str] = "clip"
+    layout: ClassVar[local_dir.FolderLayout] = local_dir.CLIP
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.vision.image_size
+
+    @property
+    def resize_mode(self) -> str:
+        """Way that preprocessing makes an image square: `shortest`, `longest` or `squash`."""
+        preprocess = self.resolved.architecture["preprocess"] or {}
+        return str(preprocess.get("resize_mode") or "shortest")
+
+    @property
+    def interpolation(self) -> Filter:
+        """Filter of the preprocessing's resizing."""
+        preprocess = self.resolved.architecture["preprocess"] or {}
+        return "bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic"
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks of the image encoder."""
+        return self.vision.layers
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side."""
+        return self.vision.grid
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self.vision.dim
+
+    @property
+    def width(self) -> int:
+        """Length of a token of the image encoder."""
+        return self.vision.width
+
+    @cached_property
+    def vision(self) -> Vision:
+        """Dimensions of the image encoder; ConfigError if it does not support feature crops."""
+        return vision_of(self.config.model, self.resolved.architecture["model"])
+
+    def _resolve_folder(self, folder: Path) -> Resolved:
+        return local_dir.read_clip(folder)
+
+    def _resolve_name(self, name: str, weights: str) -> Resolved:
+        from pipeline.models.clip import names as open_clip_names
+
+        if weights.startswith(RANDOM):
+            return open_clip_names.resolve_random(name, seed_of(weights, "clip.weights"))
+        return open_clip_names.resolve(name, weights, self.paths)

@@ -1,0 +1,75 @@
+"""The main path: which stages there are, in which order, reading what.
+
+Every stage is a value made of its settings and of the stages it reads. Its key follows from
+these, so the whole plan is known before anything runs.
+"""
+
+from __future__ import annotations
+
+from pipeline.core.hash_cache import HashCache
+from pipeline.datasets.dataset import Dataset
+from pipeline.methods.base import VIEW_NAMES
+from pipeline.models.attention.sources import attention_source
+from pipeline.models.clip.source import ClipSource
+from pipeline.settings import Settings
+from pipeline.stage import Stage, needed
+from pipeline.texts.class_texts import ClassTexts
+from pipeline.views.config import RawConfig, TokenGrid, WindowSpace
+from stages.attention import Attention
+from stages.crops import FeatureCrops, RawCrops, SquareCrops, Windows
+from stages.descriptions import DescriptionsStage
+from stages.embeddings import BoxEmbeddings, ImageEmbeddings, WindowEmbeddings
+from stages.index import Index
+from stages.metrics import Metrics
+from stages.scores import Scores
+
+
+def read(s: Settings) -> tuple[HashCache, Dataset]:
+    """The dataset of settings `s`, and the memory of digests of files."""
+    digests = HashCache(s.paths.memory(s.dataset.name))
+    return digests, Dataset(s.dataset, s.paths, digests)
+
+
+def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[Stage]:
+    """The stages that the chosen methods need under settings `s`, each after those it reads."""
+    digests, dataset = opened or read(s)
+    clip = ClipSource(s.clip, s.paths, digests)
+    maps = attention_source(s.attention, clip, s.paths, digests)
+    methods, views = s.chosen, s.views
+    index = Index(s.index, dataset)
+
+    texts = {}
+    for name in s.texts:
+        prompts = ClassTexts(name, s.descriptions[name], dataset.classes, s.paths, digests)
+        texts[name] = DescriptionsStage(prompts.config, prompts, dataset.classes, clip, s.runtime)
+
+    attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
+
+    grid = TokenGrid.of(clip, s.windows.view)
+    counts = {name: views.get(name, 0) for name in VIEW_NAMES}
+    blocks = index, s.layout.images, s.layout.crops
+    raw = RawCrops(*blocks, counts["raw"], s.crops, attention)
+    feature = FeatureCrops(*blocks, counts["feature"], s.crops, s.windows, attention, grid)
+    windows = [
+        Windows(*blocks[:2], space, attention, grid) for space in WindowSpace.of(s.crops, s.windows)
+    ]
+    squares = SquareCrops(*blocks, counts["squares"], s.squares)
+
+    common = clip, index, s.layout.images, dataset, s.runtime
+    embeddings = {
+        "image": ImageEmbeddings(*common),
+        "raw": BoxEmbeddings(*common, raw, s.raw),
+        "feature": WindowEmbeddings(*common, windows[0] if windows else feature, s.feature),
+        "squares": BoxEmbeddings(*common, squares, RawConfig()),
+    }
+
+    viewed = {name: embeddings[name] for name in views}
+    drawn = {"feature": feature} if windows and "feature" in views else {}
+    config = s.scores.naming(methods)
+    scores = Scores(
+        config, methods, index, dataset.classes, viewed, drawn, texts, s.layout.images, s.runtime
+    )
+    metrics = Metrics(scores, index, s.dataset.name)
+
+    encoded = [*texts.values(), attention, raw, feature, *windows, squares, *embeddings.values()]
+    return needed([metrics], [index, *encoded, scores, metrics])

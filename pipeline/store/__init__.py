@@ -1,0 +1,1 @@
+"""The artifact store: units, receipts, claims, artifacts, records of runs."""

@@ -1,0 +1,397 @@
+"""One artifact: a folder of the store, `<root>/<dataset>/<stage>/<key>/`.
+
+An artifact is finished when its `manifest.json` names every unit that is asked for. A unit is
+finished when its receipt in `ledger/` is there; that is written after the unit's data, and the
+manifest after all of them. Readers refuse an artifact that is not finished, and a file whose bytes
+are not those of its receipt, so nothing ever reads a hole or what a disk made of it. Units are
+idempotent and write only files of their own.
+
+    identity.json    what the key was made of, in clear
+    ledger/          one receipt per finished unit: files with checksums, rows, seconds, maker
+    failures/        one traceback per unit that raised; gone once the unit succeeds
+    claims/          one file per unit that a process is at, with its heartbeat
+    <name>.parquet   a table: one file, or a folder with one file per unit
+    <name>.zarr      an array: one chunk per unit, uncompressed, unwritten places NaN
+    manifest.json    the units, their digests and where they come from; written last
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pipeline.core import files
+from pipeline.core.addresses import elsewhere
+from pipeline.core.errors import AbsError, Damaged, MissingInput
+from pipeline.core.hashing import SCHEMA, digest
+from pipeline.core.threads import READERS, prefetch, readers
+from pipeline.store import arrays
+from pipeline.store.arrays import StoredArray
+from pipeline.store.ledger import Ledger, Receipt, merkle
+from pipeline.store.units import ArraySpec, Unit
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pipeline.store.units import Output
+
+IDENTITY, MANIFEST = "identity.json", "manifest.json"
+TRASH = ".trash-"
+"""How the name of a folder begins that is to be deleted."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One folder of the store."""
+
+    path: Path
+    stage: str
+    _opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Arrays that units are written to."""
+    _checked: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Files whose bytes were seen to be those of their receipts."""
+    _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The receipts by file, once they have been read."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The receipts."""
+        return Ledger(self.path)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of a finished artifact; MissingInput if there is none, Damaged if it is."""
+        what = f"the manifest of {self.stage}"
+        manifest = files.read_sealed(self.path / MANIFEST, what)
+        if (manifest.get("stage"), manifest.get("key")) != (self.stage, self.path.name):
+            raise Damaged(f"{self.path / MANIFEST} is that of another artifact")
+        if manifest.get("schema") != SCHEMA:
+            raise AbsError(
+                f"{self.path} was written with layout {manifest.get('schema')}, this program "
+                f"reads {SCHEMA}; remove the folder to compute it again"
+            )
+        return manifest
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What the key was made of; None if that is not there, or not what was written."""
+        path = self.path / IDENTITY
+        try:
+            found = files.read_json(path, "an identity")
+            whole = digest(found) == self.path.name and files.rendered(found) == path.read_bytes()
+        except (AbsError, OSError, TypeError):
+            return None
+        return found if whole else None
+
+    def missing(self, units: list[Unit]) -> str | None:
+        """None if finished for `units`, else how far it is: `missing`, `partial (3 of 8 units)`."""
+        state = "partial"
+        try:
+            if all(unit.name in self.manifest["units"] for unit in units):
+                return None
+        except MissingInput:
+            pass
+        except Damaged:
+            state = "damaged"
+        done = len(self.finished(units))
+        return f"{state} ({done} of {len(units)} units)" if done else "missing"
+
+    def digest(self, units: Iterable[Unit]) -> str:
+        """Content digest of those units, whatever others the artifact has."""
+        known = self.manifest["units"]
+        return merkle(f"{unit.name}:{known[unit.name]}" for unit in units)
+
+    def finished(self, units: Iterable[Unit]) -> set[str]:
+        """Names of those of `units` that have a receipt, and the files it names."""
+        return set(self.ledger.receipts(unit.name for unit in units))
+
+    def unfinished(self, units: Iterable[Unit]) -> list[Unit]:
+        """Those of `units` that are still to be made."""
+        all_units = list(units)
+        done = self.finished(all_units)
+        return [unit for unit in all_units if unit.name not in done]
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def table(
+        self,
+        name: str,
+        unit: Unit | None = None,
+        *,
+        columns: list[str] | None = None,
+        finished: bool = True,
+    ) -> pd.DataFrame:
+        """A whole table, or the part that one unit wrote; refused unless the artifact is finished.
+
+        Only a stage that looks at its own units before they are finalised sets `finished` to False.
+        Damaged if its bytes are not those that were written.
+        """
+        import pandas as pd
+
+        whole = f"{name}.parquet"
+        receipts = self._receipts(finished)
+        parts = [each for each in receipts if each.partition("/")[0] == whole]
+        if not finished and not parts:
+            raise MissingInput(f"{self.stage}: no unit with {name} is finished")
+        if not parts and whole not in receipts:
+            raise AbsError(f"{self.path}: {self.stage} has no table {name!r}")
+        chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
+        self._check(chosen)
+        system = elsewhere(self.path)
+        places: list[Any] = [self.path / each for each in chosen]
+        paths: Any = [each.path for each in places] if system else places  # as pandas takes them
+        return pd.read_parquet(paths, columns=columns, filesystem=system)
+
+    def array(self, name: str) -> StoredArray:
+        """An array of a finished artifact, lazily; Damaged where it is not what was written.
+
+        Metadata that is not what the manifest says is written again.
+        """
+        folder = f"{name}.zarr"
+        wrote = self.manifest["arrays"][folder]
+        if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
+            files.write_json(self.path / folder / arrays.METADATA, wrote)
+
+        def check(chunks: Iterable[str], again: bool) -> None:
+            names = [f"{folder}/{each}" for each in chunks]
+            if again:
+                self._checked.difference_update(names)
+            self._check(names)
+
+        return StoredArray(self.path / folder, check)
+
+    def _receipts(self, finished: bool = True) -> dict[str, Receipt]:
+        """The receipt that each file is named in: of the manifest's units, or of all there are.
+
+        Damaged if the manifest names a unit whose receipt or files are not those it was written of.
+        """
+        if "receipts" not in self._known:
+            found = self.ledger.receipts()
+            stated = self.manifest["units"] if finished else {u: r.digest for u, r in found.items()}
+            for unit, digest in stated.items():
+                if unit not in found or found[unit].digest != digest:
+                    self._damaged(f"what the receipt of unit {unit} names", unit)
+            chosen = [found[unit] for unit in stated]
+            self._known["receipts"] = {name: each for each in chosen for name in each.files}
+        known: dict[str, Receipt] = self._known["receipts"]
+        return known
+
+    def _check(self, names: Iterable[str]) -> None:
+        """Compare files with their receipts; each is read once as long as this object lives."""
+        unseen = [name for name in names if name not in self._checked]
+        receipts = self._receipts()
+        for name in unseen:
+            if name not in receipts:
+                self._damaged(name, None)
+        paths = [self.path / name for name in unseen]
+        sums = prefetch(readers(), files.checksum, paths, depth=READERS)
+        for name, (_, found) in zip(unseen, sums, strict=True):
+            if _outcome(found) != receipts[name].files[name][1]:
+                self._damaged(name, receipts[name].unit)
+        self._checked.update(unseen)
+
+    def _damaged(self, name: str, unit: str | None) -> NoReturn:
+        """Forget the unit and the manifest, so that the next run makes them again; raise."""
+        if elsewhere(self.path):
+            raise Damaged(f"{self.path}: {name} is not what was written; copy it once more")
+        try:
+            self.forget([unit] if unit else [])
+            next_ = "what is lost was marked as unfinished; run the same command again"
+        except OSError as error:
+            next_ = f"and cannot be marked as such ({error.strerror})"
+        raise Damaged(f"{self.path}: {name} is not what was written; {next_}")
+
+    def forget(self, units: Iterable[str]) -> None:
+        """Make units unfinished, and so the artifact: the next run computes them again."""
+        for unit in units:
+            self.ledger.forget(unit)
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        self._forget_what_was_read()
+
+    def _forget_what_was_read(self) -> None:
+        self.__dict__.pop("manifest", None)
+        self._known.clear()
+        self._checked.clear()
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def begin(self, identity: dict[str, Any]) -> None:
+        """Make the folder and say in clear what its key stands for."""
+        for folder in ("ledger", "claims"):
+            (self.path / folder).mkdir(parents=True, exist_ok=True)
+        files.write_json(self.path / IDENTITY, identity)
+
+    def create(self, spec: ArraySpec) -> None:
+        """Create an array, or let an existing one grow to `spec.shape`; it never shrinks.
+
+        How far it grew is on record, so that `verify` can tell a run that was killed from damage.
+        """
+        self._opened.pop(spec.name, None)
+        folder = self.path / f"{spec.name}.zarr"
+        with files.locked(self.path / "claims" / f"{spec.name}.lock"):
+            arrays.create(folder, spec)
+            files.write_sealed(self._growth(folder.name), arrays.described(folder) or {})
+
+    def grown(self, folder: str) -> bool:
+        """Whether an array's metadata is what a run made it that was to write more."""
+        try:
+            made = files.read_sealed(self._growth(folder), "growth")
+        except AbsError:
+            return False
+        return made == arrays.described(self.path / folder)
+
+    def _growth(self, folder: str) -> Path:
+        return self.path / "claims" / f"{folder}.growth"
+
+    def write(self, unit: Unit, outputs: dict[str, Output]) -> list[Path]:
+        """Write a unit's outputs; the files they went to."""
+        import pandas as pd
+
+        written = []
+        for name, value in outputs.items():
+            if isinstance(value, pd.DataFrame):
+                written.append(self._write_table(unit, name, value))
+            else:
+                written.append(self._write_chunk(unit, name, value))
+        return written
+
+    def _write_table(self, unit: Unit, name: str, frame: pd.DataFrame) -> Path:
+        path = self.path / f"{name}.parquet"
+        if unit.name != "all":
+            path.mkdir(exist_ok=True)
+            path = path / f"{unit.name}.parquet"
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        frame.to_parquet(temporary, index=False)
+        os.replace(temporary, path)
+        return path
+
+    def _write_chunk(self, unit: Unit, name: str, values: np.ndarray) -> Path:
+        if not arrays.all_finite(values):
+            raise AbsError(
+                f"{self.stage}: unit {unit.name} has values that are no numbers; the weights or "
+                f"what was stored before in {self.path.parent.parent} are damaged"
+            )
+        folder = self.path / f"{name}.zarr"
+        if name not in self._opened:
+            self._opened[name] = arrays.open_to_write(folder)
+        return folder / arrays.write_chunk(self._opened[name], unit, values)
+
+    def commit(
+        self,
+        unit: Unit,
+        rows: int,
+        written: list[Path],
+        seconds: dict[str, float],
+        maker: dict[str, Any],
+    ) -> None:
+        """Flush the unit's files, then write its receipt: from here on it is finished."""
+        sums = {}
+        for path in written:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            name = str(path.relative_to(self.path))
+            sums[name] = path.stat().st_size, files.checksum(path)
+        rounded = {name: round(value, 4) for name, value in seconds.items()}
+        self.ledger.write(Receipt(unit.name, rows, sums, rounded, maker, now()))
+        (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)
+
+    def fail(self, unit: Unit, traceback: str) -> None:
+        """Record why a unit raised. It stays unfinished and is tried again by the next run."""
+        (self.path / "failures").mkdir(exist_ok=True)
+        files.write_atomic(self.path / "failures" / f"{unit.name}.txt", traceback.encode())
+
+    def finalise(self, wanted: Iterable[Unit], provenance: dict[str, Any]) -> None:
+        """Write the manifest over every finished unit. The last write of a stage.
+
+        AbsError if one of those `wanted` is not finished.
+        """
+        receipts = self.ledger.receipts()
+        units = {name: receipt.digest for name, receipt in receipts.items()}
+        for unit in wanted:
+            if unit.name not in units:
+                raise AbsError(
+                    f"{self.stage}: unit {unit.name} was removed while others were computed; run "
+                    "the same command again"
+                )
+        seconds: Counter[str] = Counter()
+        for receipt in receipts.values():
+            seconds.update(receipt.seconds)
+        manifest = {
+            "schema": SCHEMA,
+            "stage": self.stage,
+            "key": self.path.name,
+            "digest": merkle(f"{name}:{value}" for name, value in units.items()),
+            "units": units,
+            "arrays": self._fitted(receipts.values()),
+            "rows": sum(receipt.rows for receipt in receipts.values()),
+            "bytes": sum(size for r in receipts.values() for size, _ in r.files.values()),
+            "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "makers": _makers(receipts.values()),
+            "finished": now(),
+            **provenance,
+        }
+        self._forget_what_was_read()
+        files.write_sealed(self.path / MANIFEST, manifest)
+
+    def _fitted(self, receipts: Iterable[Receipt]) -> dict[str, Any]:
+        """The metadata of each array, which then reaches as far as what was written."""
+        chunks: dict[str, list[str]] = {}
+        for receipt in receipts:
+            for name in receipt.files:
+                folder, _, chunk = name.partition("/")
+                if folder.endswith(".zarr"):
+                    chunks.setdefault(folder, []).append(chunk)
+        return {name: arrays.fit(self.path / name, found) for name, found in chunks.items()}
+
+    def remove(self) -> None:
+        """Take the artifact out of the store in one step, then delete it."""
+        if not self.path.exists():
+            return
+        self._opened.clear()
+        files.remove(put_aside(self.path))
+        self._forget_what_was_read()
+
+
+def _makers(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
+    """Each kind of maker once, with the units it made; processes are not told apart."""
+    kinds = [{n: v for n, v in receipt.maker.items() if n != "pid"} for receipt in receipts]
+    distinct = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
+    return [{**kind, "units": kinds.count(kind)} for kind in distinct]
+
+
+def _outcome(found: Future[str]) -> str:
+    """A checksum; that of a file that cannot be read is none."""
+    try:
+        return found.result()
+    except OSError:
+        return ""
+
+
+def put_aside(path: Path) -> Path:
+    """Take a folder out of the store in one step; where it lies until it is deleted."""
+    trash = path.with_name(f"{TRASH}{path.name}-{uuid.uuid4().hex[:8]}")
+    os.replace(path, trash)
+    return trash
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def store_error(error: OSError, artifact: Artifact) -> AbsError:
+    """An error of the store itself, in one line."""
+    where = error.filename or artifact.path
+    return AbsError(
+        f"{error.strerror or error}: {where}; finished units are kept; check path, permissions, "
+        "space left, and run the same command again"
+    )

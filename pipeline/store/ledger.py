@@ -1,0 +1,107 @@
+"""The ledger of an artifact: one receipt per finished unit, sealed with a digest of itself.
+
+A receipt is written after the unit's data. A unit is finished as long as its receipt is whole and
+the files that it names are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import files
+from pipeline.core.errors import Damaged, MissingInput
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was written for a unit, and by whom."""
+
+    unit: str
+    rows: int
+    files: dict[str, tuple[int, str]]
+    """Size and checksum of each, by its path below the artifact."""
+    seconds: dict[str, float]
+    maker: dict[str, Any]
+    """Host, process, device, batch size and the stage's own code: never part of a key."""
+    finished: str
+
+    @property
+    def digest(self) -> str:
+        """Content digest of the unit."""
+        return merkle(f"{name}:{checksum}" for name, (_, checksum) in self.files.items())
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All receipts of the artifact in a folder."""
+
+    artifact: Path
+
+    def write(self, receipt: Receipt) -> None:
+        """From here on the unit is finished."""
+        files.write_sealed(self.path(receipt.unit), asdict(receipt))
+
+    def path(self, unit: str) -> Path:
+        """The file of a unit's receipt."""
+        return self.artifact / "ledger" / f"{unit}.json"
+
+    def units(self) -> list[str]:
+        """Names of all units that have a receipt, whole or not."""
+        folder = self.artifact / "ledger"
+        found = folder.iterdir() if folder.is_dir() else []
+        return sorted(
+            name.removesuffix(".json")
+            for name in (path.name for path in found)
+            if name.endswith(".json") and not name.startswith(".")
+        )
+
+    def read(self, unit: str) -> Receipt | None:
+        """The receipt of a unit; None if there is none that can be trusted."""
+        try:
+            stored = files.read_sealed(self.path(unit), "a receipt")
+            return Receipt(**stored) if stored.get("unit") == unit else None
+        except (Damaged, MissingInput, TypeError):
+            return None
+
+    def receipts(self, units: Iterable[str] | None = None) -> dict[str, Receipt]:
+        """Of the given units, or of all, those that are finished."""
+        names = self.units() if units is None else units
+        found = {name: self.read(name) for name in names}
+        return {name: each for name, each in found.items() if each and self._complete(each)}
+
+    def _complete(self, receipt: Receipt) -> bool:
+        """Whether its files are there, by their sizes; what is in them is for `verify`."""
+        try:
+            return all(
+                (self.artifact / name).stat().st_size == size
+                for name, (size, _) in receipt.files.items()
+            )
+        except OSError:
+            return False
+
+    def content(self, receipt: Receipt, name: str) -> bytes | None:
+        """The file that a unit wrote to a table or an array; None if it is no longer what it was.
+
+        For a look that leaves no trace: nothing is marked as damaged.
+        """
+        for path, (_, checksum) in receipt.files.items():
+            if path.partition("/")[0] == name:
+                try:
+                    content = (self.artifact / path).read_bytes()
+                except OSError:
+                    return None
+                return content if files.checksum_of(content) == checksum else None
+        return None
+
+    def forget(self, unit: str) -> None:
+        """Make a unit unfinished, so that the next run computes it again."""
+        self.path(unit).unlink(missing_ok=True)
+
+
+def merkle(parts: Iterable[str]) -> str:
+    """One digest of several, in whatever order they come."""
+    return hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,1 @@
+"""Studies over many runs: experiments, sweeps, comparisons, the paper's tables."""

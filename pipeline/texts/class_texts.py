@@ -1,0 +1,113 @@
+"""The texts of one text set, joined with the classes by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import AbsError, ConfigError, did_you_mean
+from pipeline.core.hash_cache import HashCache
+from pipeline.core.hashing import digest
+from pipeline.core.paths import Paths
+from pipeline.datasets.classes import Classes
+from pipeline.datasets.open_clip_lists import openai_templates
+from pipeline.texts.readers import read_templates, read_texts, read_words
+from pipeline.texts.rules import descriptor_texts, fill_templates, noise_texts, waffle_noise
+from pipeline.texts.sets import OPTIONAL, Noise, Sentences, Templates, TextSet
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """The texts of one text set for every class. Prompt files are read on first use."""
+
+    name: str
+    config: TextSet
+    classes: Classes
+    paths: Paths
+    digests: HashCache
+
+    def identity(self) -> dict[str, Any]:
+        """Return the digests of prompt files and library templates, for the key.
+
+        Texts given in the settings themselves are in the key through the section.
+        """
+        digests = {
+            f"{field}_sha256": self.digests.sha256(self.path(field)) for field in self.file_fields
+        }
+        if isinstance(self.config, Templates) and self.config.library:
+            digests["library"] = digest(openai_templates())
+        return digests
+
+    @property
+    def file_fields(self) -> list[str]:
+        """Names of the settings that give a prompt file: `file`, `words`, both or none."""
+        return [field for field in ("file", "words") if getattr(self.config, field, None)]
+
+    def path(self, field: str) -> Path:
+        """Return the prompt file of a setting; ConfigError if unset, MissingInput if not found."""
+        setting, given = f"descriptions.{self.name}.{field}", getattr(self.config, field)
+        if given is None:
+            raise ConfigError(
+                f"{setting}: give a file, or leave methods that read it out of scores.methods"
+            )
+        return self.paths.find(given.removeprefix(OPTIONAL), f"texts of {self.name!r}", setting)
+
+    @cached_property
+    def texts(self) -> list[list[str]]:
+        """Texts of each class, by label; AbsError if a class has none."""
+        names, config = self.classes.names, self.config
+        if isinstance(config, Templates):
+            return fill_templates(names, self._templates(config))
+        if isinstance(config, Noise):
+            return noise_texts(names, self._noise(config))
+        keys = [self._key(aliases) for aliases in self.classes.aliases]
+        listed = [self._by_class[key] for key in keys]
+        if isinstance(config, Sentences):
+            return listed
+        # A name that the prompt file has for one class only replaces the class's own name.
+        counts = Counter(keys)
+        used = [n if counts[key] > 1 else key for n, key in zip(names, keys, strict=True)]
+        return descriptor_texts(used, listed)
+
+    @cached_property
+    def rows(self) -> list[tuple[int, int, str]]:
+        """(label, position within the class, text) of every text, by label."""
+        return [(c, i, text) for c, texts in enumerate(self.texts) for i, text in enumerate(texts)]
+
+    def _templates(self, config: Templates) -> Sequence[str]:
+        if config.library:
+            return openai_templates()
+        return config.templates or read_templates(self.path("file"))
+
+    def _noise(self, config: Noise) -> list[str]:
+        """Return Waffle's noise in the shape of the class names in the file of descriptors."""
+        words, descriptors = read_words(self.path("words")), self._by_class
+        letters = [text for texts in descriptors.values() for text in texts]
+        try:
+            return waffle_noise(list(descriptors), words, letters, config.pairs, config.seed)
+        except ValueError as error:
+            raise AbsError(f"{self.path('file')}: {error}") from None
+
+    @cached_property
+    def _by_class(self) -> dict[str, list[str]]:
+        return read_texts(self.path("file"), f"texts of {self.name!r}", empty=True)
+
+    @property
+    def unused_classes(self) -> list[str]:
+        """Class names of the prompt file that no class of the dataset uses."""
+        if isinstance(self.config, Templates):
+            return []
+        used = {name for aliases in self.classes.aliases for name in aliases}
+        return [name for name in self._by_class if name not in used]
+
+    def _key(self, aliases: tuple[str, ...]) -> str:
+        """Return the first alias that the prompt file lists; AbsError names the closest name."""
+        for name in aliases:
+            if name in self._by_class:
+                return name
+        hint = did_you_mean(aliases[0], self._by_class)
+        raise AbsError(f"{self.path('file')}: no texts for class {aliases[0]!r}; {hint}")

@@ -1,0 +1,1 @@
+"""View sets: their settings, draws, readers, and the reuse of stored views."""

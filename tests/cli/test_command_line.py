@@ -1,0 +1,299 @@
+"""What a person meets: one line for every mistake, exit codes, and commands that look."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.bench.fuzz import command_line, fault
+from pipeline.run import Run
+from tests.helpers.runs import ROOT, Runner, abs_command, said
+
+SMALL = ("--set", "scores.n=4")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run"], 2, "Missing option '--dataset'"),
+        (["run", "-d", "dmo"], 2, "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["runn"], 2, "No such command 'runn'. Did you mean 'run'?"),
+        (["run", "-d", "demo", "--bogus"], 2, "No such option: --bogus"),
+        (["run", "-d", "demo", "--to", "scorse"], 2, "did you mean 'scores'?"),
+        (["run", "-d", "demo", "--set", "crops.kk=3"], 2, "unknown setting 'crops.kk'"),
+        (["run", "-d", "/nowhere/x.yaml"], 2, "/nowhere/x.yaml cannot be read: No such file"),
+        (["embeddings", "rwa", "-d", "demo"], 2, "did you mean 'embeddings-raw'?"),
+        (["run", "-d", "demo", "--set", "dataset.root=/nowhere"], 1, "looked for /nowhere; set"),
+        (["run", "-d", "demo", "--set", "clip.model=local-dir:/nowhere"], 1, "looked for /nowhere"),
+        (["run", "-d", "demo", "--set", "feature.layer=99"], 2, "99 is not one of 4 blocks"),
+        (["run", "-d", "demo", "--set", "scores.temperature=.inf"], 2, "scores.temperature"),
+        (["run", "-d", "demo", "--set", "crops.k=2020-13-45"], 2, "not valid YAML"),
+        (["run", "-d", "demo", "--set", "dataset.root=~nobody1/x"], 2, "home directory"),
+        (["run", "-d", "demo", "--set", "scores.n=99999999999"], 2, "less than or equal to 10000"),
+        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99 clip.weights=x"], 1, "'ViT-B-32'?"),
+        (["run", "-d", "demo", "--set", "descriptions.cupl.file=/nowhere"], 1, "set descriptions"),
+        (["run", "-d", "demo", "--set", "scores.methods=[nope]"], 2, "'nope'; known: abs, clip, "),
+        (["run", "-d", "demo", "--set", "scores.methods=[asb]"], 2, "'asb'; did you mean 'abs'?"),
+        (["run", "-d", "demo", "--set", "methods.wca.pol=3"], 2, "did you mean 'pool'?"),
+        (["run", "-d", "demo", "--set", "descriptions.new.file=x"], 2, "new.rule: give one of "),
+        (["run", "-d", "demo", "-p", "paper", "--set", "scores.expectation=true"], 2, "encode=all"),
+        (["run", "-d", "demo", "--set", "dataset.names=/nowhere"], 1, "set dataset.names"),
+        (["run", "-d", "demo", "-p", "papper"], 2, "'papper'; did you mean 'paper'?"),
+        (
+            ["run", "-d", "demo", "--set", "scores.methods=[cupl] descriptions.cupl.file=null"],
+            2,
+            "descriptions.cupl.file: give a file, or leave methods that read it out of scores.meth",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_answered_with_one_line(
+    words: list[str], code: int, message: str, tmp_path: Path
+) -> None:
+    done = said(*words, ABS_ARTIFACTS=str(tmp_path / "store"))
+    assert done.returncode == code
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+@pytest.mark.parametrize(
+    "model",
+    [
+        "clip.model=ViT-B-16 clip.weights=openai",
+        "attention.model=vit_base_patch16_224.dino attention.weights=pretrained",
+    ],
+)
+def test_weights_that_are_not_there_are_named_before_any_work(
+    model: str, tiny: Path, tmp_path: Path
+) -> None:
+    places = {"HF_HUB_OFFLINE": "1", "ABS_WEIGHTS": str(tmp_path)}
+    done = abs_command("run", "-d", tiny, "--set", model, **places)
+    assert done.returncode == 1
+    assert f"not found in {tmp_path}, " in done.stderr
+    assert "and cannot be fetched" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("ledger"))
+
+
+def test_damaged_weights_are_one_line(tiny: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"not weights at all")
+    model = ["--set", "clip.model=ViT-B-32", "--set", f"clip.weights={weights}"]
+    done = said("run", "-d", tiny, "-q", *model)
+    assert done.returncode == 1
+    assert f"{weights} cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_class_without_descriptions_names_the_nearest(tiny: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('{"black-eyed fantale": ["A bird."], "black-eyed forktail": ["A bird."]}')
+    done = said("run", "-d", tiny, "--set", f"descriptions.cupl.file={prompts}")
+    assert done.returncode == 1
+    assert (
+        "no texts for class 'black-eyed fantail'; did you mean 'black-eyed fantale'?" in done.stderr
+    )
+
+
+def test_a_stage_alone_says_which_input_is_missing_and_the_command_that_makes_it(
+    tiny: Path,
+) -> None:
+    done = said("scores", "-d", tiny, *SMALL)
+    assert done.returncode == 1
+    command = f"abs index --dataset {tiny} --set scores.n=4"
+    assert done.stderr.strip() == f"abs: index of 'tiny' is missing; run: {command}"
+    assert said(*command.split()[1:]).returncode == 0
+    done = said("crops", "raw", "-d", tiny, *SMALL)
+    assert f"abs attention --dataset {tiny}" in done.stderr
+
+
+@pytest.mark.slow
+def test_every_stage_runs_alone_in_order(tiny: Path) -> None:
+    for kind in ("index", "descriptions", "attention", "crops", "embeddings", "scores", "metrics"):
+        done = said(kind, "-d", tiny, *SMALL)
+        assert done.returncode == 0, done.stderr
+        assert f"{kind}" in done.stderr
+        assert "done, " in done.stderr
+    assert "cached" in said("metrics", "-d", tiny, *SMALL).stderr
+
+
+@pytest.mark.slow
+def test_run_prints_a_table_then_says_that_nothing_is_to_do(tiny: Path) -> None:
+    done = said("run", "-d", tiny, *SMALL)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows[2:]] == ["clip", "cupl", "abs"]
+    assert {row[-1] for row in rows[2:]} == {"8"}
+    again = said("run", "-d", tiny, *SMALL)
+    assert again.stdout.splitlines()[0] == "Nothing to do: every stage is finished."
+    assert again.stdout.splitlines()[1:] == done.stdout.splitlines()
+
+
+def test_json_alone_is_on_standard_output(made: Run, tiny: Path) -> None:
+    done = json.loads(said("run", "-d", tiny, *SMALL, "--json").stdout)
+    assert {stage["state"] for stage in done["stages"]} == {"cached"}
+    assert [row["method"] for row in done["results"]] == ["clip", "cupl", "abs"]
+    crops = ["crops-raw", "crops-feature", "crops-windows"]
+    forced = said("run", "-d", tiny, *SMALL, "--force", "crops", "--json")
+    states = {stage["stage"]: stage["state"] for stage in json.loads(forced.stdout)["stages"]}
+    assert [name for name, state in states.items() if state == "computed"] == crops
+    plan = said("run", "-d", tiny, *SMALL, "--to", "crops", "--dry-run", "--json")
+    assert [row["stage"] for row in json.loads(plan.stdout)] == ["index", "attention", *crops]
+    plan = said("run", "-d", tiny, *SMALL, "--to", "crops-feature", "--dry-run", "--json")
+    assert [row["stage"] for row in json.loads(plan.stdout)] == [
+        "index",
+        "attention",
+        "crops-feature",
+    ]
+
+
+def test_a_dry_run_writes_no_artifact(tiny: Path, tmp_path: Path) -> None:
+    done = said("run", "-d", tiny, *SMALL, "--dry-run")
+    assert "To compute: index, descriptions-clip" in done.stdout
+    assert not (tmp_path / "store" / "tiny").exists()
+
+
+def test_status_tells_done_partial_and_missing(made: Run, tiny: Path) -> None:
+    run = made
+    raw = run.store.artifact(run.named("embeddings-raw")[0]).path
+    (raw / "manifest.json").unlink()
+    (raw / "ledger" / "00000-000.json").unlink()
+    run.store.artifact(run.named("crops-raw")[0]).remove()
+    status = json.loads(said("status", "-d", tiny, *SMALL, "--json").stdout)
+    states = {row["stage"]: row["state"] for row in status}
+    assert states["crops-raw"] == "missing"
+    assert states["embeddings-raw"] == "partial (5 of 6 units)"
+    assert states["scores"] == "done"
+    assert all(row["bytes"] > 0 for row in status if row["state"] == "done")
+    assert "partial (5 of 6 units)" in said("status", "-d", tiny, *SMALL).stdout
+
+
+def test_path_prints_the_folder_for_scripts(made: Run, tiny: Path) -> None:
+    done = said("path", "scores", "-d", tiny, *SMALL)
+    assert (Path(done.stdout.strip()) / "scores.parquet").exists()
+    missing = said("path", "scores", "-d", tiny, "--set", "scores.n=3")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "scores of 'tiny' is missing; run: abs scores --dataset" in missing.stderr
+
+
+def test_config_prints_everything_or_what_differs(tiny: Path) -> None:
+    resolved = json.loads(said("config", "-d", tiny, *SMALL, "--resolved", "--json").stdout)
+    assert (resolved["scores"]["n"], resolved["crops"]["k"]) == (4, 20)
+    differing = json.loads(said("config", "-d", tiny, *SMALL, "--json").stdout)
+    assert differing["scores"]["n"] == 4
+    assert "index" not in differing
+    assert "waffle" in differing["descriptions"]
+    assert "clip" not in differing["descriptions"]
+
+
+def test_config_says_in_what_two_profiles_differ() -> None:
+    found = json.loads(said("config", "--diff", "official", "paper", "--json").stdout)
+    assert found["crops.temperature"] == [0.03, 1.0]
+    assert found["windows.shape"] == ["square", "ratio"]
+    assert {name.partition(".")[0] for name in found} == {"crops", "windows", "scores"}
+    printed = said("config", "--diff", "official", "aligned", "-d", "demo").stdout
+    assert "dataset.duplicates" in printed
+    assert "crops.temperature" not in printed
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_in_one_line_and_the_run_goes_on_later(
+    run_of: Runner, tiny: Path, number: signal.Signals, code: int
+) -> None:
+    run = run_of()
+    ledger = run.store.artifact(run.named("attention")[0]).path / "ledger"
+    command = [str(Path(sys.executable).with_name("abs")), "run", "-q", "-d", str(tiny), *SMALL]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not ledger.is_dir():
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == code
+    assert "the same command goes on from there" in error
+    assert "Traceback" not in error
+    assert said("run", "-q", "-d", tiny, *SMALL).returncode == 0
+
+
+def test_a_store_that_cannot_be_written_is_one_line(tiny: Path) -> None:
+    done = said("run", "-d", tiny, *SMALL, ABS_ARTIFACTS="/proc/nowhere")
+    assert done.returncode == 1
+    assert "check path, permissions, space left" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_finished(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """RLIMIT_FSIZE stands in for a full disk: a write beyond it fails as one does."""
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "
+    limited += "from pipeline.__main__ import main; main()"
+    command = [sys.executable, "-c", limited, "run", "-q", "-d", str(tiny), *SMALL]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    folders = list((tmp_path / "store" / "tiny").glob("*/*"))
+    assert [folder for folder in folders if not (folder / "manifest.json").exists()]
+    assert not [folder for folder in folders if "metrics" in str(folder)]
+    assert said("run", "-q", "-d", tiny, *SMALL).returncode == 0
+
+
+def test_the_main_path_fits_one_screen_and_no_stage_imports_another() -> None:
+    assert len((ROOT / "pipeline" / "plan.py").read_text().splitlines()) < 80
+    for path in (ROOT / "stages").glob("*.py"):
+        assert "from stages" not in path.read_text()
+        assert "import stages" not in path.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_what_looks_does_not_import_torch(made: Run, tiny: Path) -> None:
+    commands = [
+        [*words, "-d", str(tiny), *SMALL] for words in (["run"], ["status"], ["run", "--dry-run"])
+    ]
+    code = f"import sys; from pipeline.cli.app import app; commands = {commands!r}\n"
+    code += "for words in commands:\n    app(words, standalone_mode=False)\n    "
+    code += (
+        "print('heavy', sorted({'torch', 'open_clip', 'timm', 'zarr', 'numba'} & {*sys.modules}))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    told = [line for line in done.stdout.splitlines() if line.startswith("heavy")]
+    assert told == ["heavy []"] * len(commands), done.stderr
+
+
+# --- Any command line -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_no_command_line_ends_in_a_traceback(
+    made: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr("pipeline.engine.runner.run_stage", refused)
+    monkeypatch.setattr("pipeline.new_dataset.own_cfgs", lambda: tmp_path)
+    rng = random.Random(seed)
+    for _ in range(40):
+        words = command_line(rng, tiny, tmp_path)
+        assert not (wrong := fault(words)), f"abs {words}: {wrong}"
+
+
+def refused(*_: object) -> None:
+    """Stands in for the work: what matters here comes before it."""
+    raise KeyError("run_stage")

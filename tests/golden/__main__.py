@@ -1,0 +1,5 @@
+"""Entry point of `python -m tests.golden`."""
+
+from tests.golden import main
+
+main()

@@ -1,0 +1,137 @@
+"""Real Dask clusters for tests, started as a user starts them, and faults to inject into them."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from pipeline.core.progress import Reporter
+from pipeline.engine.dask.client import scheduler_at
+from pipeline.engine.dask.driver import Cluster
+from pipeline.engine.dask.local import workers_here
+from pipeline.run import rebuild
+from pipeline.store.units import Unit
+from tests.helpers.runs import ROOT
+
+
+def here(workers: int) -> Cluster:
+    """Return the engine of `--workers`."""
+    return Cluster(partial(workers_here, workers, Reporter()), rebuild)
+
+
+def there(address: str) -> Cluster:
+    """Return the engine of `--scheduler`."""
+    return Cluster(partial(scheduler_at, address, Reporter()), rebuild)
+
+
+DASK = Path(sys.executable).with_name("dask")
+
+
+def environment() -> dict[str, str]:
+    """Return environment variables with which processes import this checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def process(*words: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process, and terminate it at the end of the block."""
+    with open(folder / "log", "ab") as log:
+        started = subprocess.Popen(
+            words, stdout=log, stderr=log, cwd=folder, env=environment(), start_new_session=True
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(5)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+@contextmanager
+def scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start `dask scheduler`; yield its address and process."""
+    port = free_port()
+    words = "scheduler", "--host", "127.0.0.1", "--port", str(port), "--dashboard-address", ":0"
+    with process(str(DASK), *words, folder=folder) as started:
+        yield f"tcp://127.0.0.1:{port}", started
+
+
+@contextmanager
+def started(folder: Path, workers: int = 2) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start `dask scheduler` and `dask worker`s; yield once all workers have connected."""
+    with ExitStack() as held:
+        address, of_scheduler = held.enter_context(scheduler(folder))
+        for _ in range(workers):
+            words = "worker", address, "--nthreads", "3", "--no-dashboard"
+            held.enter_context(process(str(DASK), *words, folder=folder))
+        with Client(address, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=60)
+        yield address, of_scheduler
+
+
+def answers(address: str) -> bool:
+    """Return True if a process listens at `tcp://host:port`."""
+    host, _, port = address.removeprefix("tcp://").partition(":")
+    with socket.socket() as found:
+        return found.connect_ex((host, int(port))) == 0
+
+
+def meddle(where: str, seconds: float = 0.0, unit: str = "", error: str = "") -> None:
+    """Patch a worker class in this process: units take `seconds` longer, and `unit` raises `error`.
+
+    `where` is "module:class". Without other arguments the original method is restored.
+    """
+    module, _, name = where.partition(":")
+    kind = getattr(import_module(module), name)
+    real = kind.__dict__.get("untouched", kind.compute)
+
+    def compute(self: Any, given: Unit, inputs: Any) -> Any:
+        time.sleep(seconds)
+        if given.name == unit:
+            raise getattr(builtins, error)("a cosmic ray")
+        return real(self, given, inputs)
+
+    kind.untouched, kind.compute = real, compute
+
+
+@contextmanager
+def meddled(address: str, where: str, **how: Any) -> Iterator[Client]:
+    """Call `meddle` on all workers, and undo it at the end of the block."""
+    with Client(address, timeout=5, set_as_default=False) as client:
+        client.run(meddle, where, **how)
+        try:
+            yield client
+        finally:
+            if client.status == "running":
+                client.run(meddle, where)
+
+
+def once(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait until a condition returns a true value, and return it; TimeoutError after `seconds`."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise TimeoutError

@@ -1,0 +1,241 @@
+"""Weights files of every kind: what is read, what is refused, and that nothing in them runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import open_clip.factory
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline.core.errors import AbsError
+from pipeline.models import weights
+from pipeline.models.clip.model import ClipModel
+from tests.helpers import small_models
+from tests.helpers.small_models import CPU, clip_source, vit_source
+
+OPENAI = {"input_resolution": 56, "context_length": 64, "vocab_size": small_models.VOCABULARY}
+
+
+@pytest.fixture
+def tiny_name(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small architecture that open_clip knows by name, with either activation."""
+    names = open_clip.factory._MODEL_CONFIGS
+    config = small_models.clip_config(56, 8)
+    monkeypatch.setitem(names, "tiny", {**config, "quick_gelu": False})
+    monkeypatch.setitem(names, "tiny-quickgelu", config)
+    return "tiny"
+
+
+def clip_module(seed: int = 1) -> nn.Module:
+    module = open_clip.CLIP(**small_models.clip_config(56, 8))
+    small_models.fill(module, seed)
+    return module
+
+
+def named(module: nn.Module, half: bool = False) -> dict[str, Tensor]:
+    return {n: v.detach().half() if half else v.detach() for n, v in module.named_parameters()}
+
+
+def write_openai(file: Path, tensors: dict[str, Tensor]) -> None:
+    """As OpenAI gave out its CLIPs: half precision, sizes among the parameters."""
+    sizes = {name: torch.tensor(value) for name, value in OPENAI.items()}
+    small_models.write_torchscript(file, {**tensors, **sizes})
+
+
+def write(file: Path, kind: str, tensors: dict[str, Tensor]) -> None:
+    if kind == "safetensors":
+        save_file(tensors, file)
+    elif kind == "torch":
+        torch.save(tensors, file)
+    elif kind == "torch before 1.6":
+        torch.save(tensors, file, _use_new_zipfile_serialization=False)
+    elif kind == "checkpoint":
+        wrapped = {f"module.{name}": value for name, value in tensors.items()}
+        torch.save({"epoch": 3, "state_dict": wrapped, "optimizer": {"lr": [0.1]}}, file)
+    else:
+        write_openai(file, tensors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("safetensors", "w.safetensors"),
+        ("torch", "w.pt"),
+        ("torch before 1.6", "w.pth"),
+        ("checkpoint", "epoch_3.pt"),
+        ("OpenAI", "ViT.pt"),
+    ],
+)
+def test_every_kind_of_file_gives_the_tensors_that_are_in_it(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    tensors = named(clip_module(), half=kind == "OpenAI")
+    write(tmp_path / name, kind, tensors)
+    found = weights.read(tmp_path / name)
+    assert set(found) == set(tensors)
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert weights.is_torchscript(tmp_path / name) == (kind == "OpenAI")
+
+
+# --- CLIP ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "activation"), [("OpenAI", open_clip.transformer.QuickGELU), ("torch", nn.GELU)]
+)
+def test_a_file_of_openai_gets_the_activation_it_was_trained_with(
+    tmp_path: Path, tiny_name: str, kind: str, activation: type[nn.Module]
+) -> None:
+    module = clip_module()
+    write(tmp_path / "ViT.pt", kind, named(module, half=True))
+    source = clip_source(tmp_path, tiny_name, str(tmp_path / "ViT.pt"))
+    clip = ClipModel(source, CPU)
+    assert source.resolved.name == ("tiny-quickgelu" if kind == "OpenAI" else "tiny")
+    assert type(clip._visual.transformer.resblocks[0].mlp.gelu) is activation
+    assert torch.equal(clip._visual.conv1.weight, named(module, half=True)["visual.conv1.weight"])
+    assert clip._visual.conv1.weight.dtype == torch.float32
+
+
+def test_a_file_of_openai_without_its_activation_is_refused(
+    tmp_path: Path, tiny_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(open_clip.factory._MODEL_CONFIGS, "tiny-quickgelu")
+    write_openai(tmp_path / "ViT.pt", named(clip_module()))
+    with pytest.raises(AbsError, match="tiny has another activation than its weights"):
+        _ = clip_source(tmp_path, tiny_name, str(tmp_path / "ViT.pt")).resolved
+
+
+def test_a_torchscript_archive_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    small_models.write_torchscript(tmp_path / "mine.pt", named(clip_module()))
+    with pytest.raises(AbsError, match=r"mine\.pt cannot be loaded: .*not one of OpenAI's"):
+        weights.read(tmp_path / "mine.pt")
+
+
+def test_weights_of_another_architecture_are_one_line(tmp_path: Path, tiny_name: str) -> None:
+    tensors = named(clip_module())
+    del tensors["visual.proj"]
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(AbsError) as caught:
+        ClipModel(clip_source(tmp_path, tiny_name, str(tmp_path / "w.safetensors")), CPU)
+    assert "w.safetensors" in str(caught.value)
+    assert 'Missing key(s) in state_dict: "visual.proj"' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_positions_of_another_grid_are_resampled_as_open_clip_does(
+    tmp_path: Path, tiny_name: str
+) -> None:
+    """The weights are of 7 x 7 tokens, the architecture of 9 x 9."""
+    save_file(named(clip_module()), tmp_path / "w.safetensors")
+    open_clip.factory._MODEL_CONFIGS["tiny"]["vision_cfg"]["image_size"] = 72
+    expected = open_clip.create_model("tiny", pretrained=str(tmp_path / "w.safetensors"))
+    clip = ClipModel(clip_source(tmp_path, tiny_name, str(tmp_path / "w.safetensors")), CPU)
+    assert clip._visual.positional_embedding.shape == (82, 32)
+    assert torch.equal(clip._visual.positional_embedding, expected.visual.positional_embedding)
+
+
+# --- What must not run or is no weights file -------------------------------------------------
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self._marker),)
+
+
+@pytest.mark.parametrize("how", ["torch", "torch before 1.6", "pickle", "among tensors"])
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "open_clip_pytorch_model.bin"])
+def test_code_in_a_pickle_does_not_run(tmp_path: Path, how: str, name: str) -> None:
+    marker = tmp_path / "ran"
+    trap: Any = {"visual.proj": torch.zeros(2), "x": Trap(marker)}
+    if how == "pickle":
+        (tmp_path / name).write_bytes(pickle.dumps(trap))
+    else:
+        trap = trap if how == "among tensors" else Trap(marker)
+        torch.save(trap, tmp_path / name, _use_new_zipfile_serialization=how != "torch before 1.6")
+    with pytest.raises(AbsError, match=rf"{name} cannot be loaded: .*safetensors"):
+        weights.read(tmp_path / name)
+    assert not marker.exists()
+    with suppress(RuntimeError):
+        torch.load(tmp_path / name, weights_only=False)
+    assert marker.exists()
+
+
+def saved(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+        b"<html>404</html>",
+        b"PK\x03\x04 no zip after all",
+        saved({"a": torch.zeros(9)})[:-40],
+        saved([1, 2]),
+        saved({}),
+        saved({"a": 1}),
+        saved(torch.zeros(3)),
+    ],
+)
+def test_what_is_no_weights_file_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AbsError) as caught:
+        weights.read(tmp_path / name)
+    assert str(caught.value).startswith(f"weights {tmp_path / name} cannot be loaded: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+# --- An attention model ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extra", [{}, {"mask_token": torch.zeros(1, 1, 192)}])
+def test_an_attention_model_takes_a_file_of_its_first_publication(
+    tmp_path: Path, extra: dict[str, Tensor]
+) -> None:
+    """DINO's is named as in timm, DeiT's nested in a checkpoint; DINOv2's has a mask token too."""
+    tensors = named(timm.create_model("vit_tiny_patch16_224"))
+    torch.save({"model": {**tensors, **extra}} if extra else tensors, tmp_path / "w.pth")
+    vit = vit_source(tmp_path, "vit_tiny_patch16_224", str(tmp_path / "w.pth")).load(CPU)
+    loaded = named(vit._model)
+    assert set(loaded) == set(tensors)
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert "state_dict" not in vit._model.pretrained_cfg
+
+
+def test_a_folder_of_an_attention_model_may_hold_a_pickle_of_tensors(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    small_models.write_vit(folder, "vit_tiny_patch16_224", img_size=64, depth=2)
+    image = torch.zeros((1, 3, 64, 64), dtype=torch.uint8)
+    safe = vit_source(tmp_path, f"local-dir:{folder}").load(CPU).attention(image)
+    torch.save(weights.read(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    found = vit_source(tmp_path, f"local-dir:{folder}").load(CPU).attention(image)
+    assert np.array_equal(found, safe)
+
+
+def test_weights_of_another_attention_model_are_one_line(tmp_path: Path) -> None:
+    small_models.write_vit(tmp_path / "m", "vit_tiny_patch16_224", img_size=64, depth=2)
+    file = str(tmp_path / "m" / "model.safetensors")
+    with pytest.raises(AbsError, match=r"attention weights .*model\.safetensors do not fit: .+"):
+        vit_source(tmp_path, "vit_tiny_patch16_224", file).load(CPU)

@@ -1,0 +1,279 @@
+"""Processes that share a stage keep out of each other's way, and none waits for the dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.errors import AbsError
+from pipeline.core.progress import Reporter
+from pipeline.engine import runner
+from pipeline.engine.runner import run_stage
+from pipeline.run import Run
+from pipeline.store import claims
+from pipeline.store.artifact import Artifact
+from pipeline.store.claims import BEAT, STALE, Claims, living
+from tests.helpers.claims import HERE, claim_of, gone
+from tests.helpers.runs import ABS, ROOT, Runner, abs_command, digests
+
+
+def test_a_unit_is_claimed_once_and_given_back(tmp_path: Path) -> None:
+    with Claims(tmp_path) as ours:
+        assert ours.take("a")
+        assert not Claims(tmp_path).take("a")
+        assert [claim.who for claim in living(tmp_path)] == [f"{HERE}:{os.getpid()}"]
+        ours.release("a")
+        assert not living(tmp_path)
+        assert ours.take("a")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("age", [0.0, STALE - 10])
+def test_a_living_claim_is_respected(tmp_path: Path, age: float) -> None:
+    claim_of(tmp_path, "here", HERE, os.getppid(), age)
+    claim_of(tmp_path, "elsewhere", "another-host", 1, age)
+    with Claims(tmp_path) as ours:
+        assert not ours.take("here")
+        assert not ours.take("elsewhere")
+    assert {claim.unit for claim in living(tmp_path)} == {"here", "elsewhere"}
+
+
+def test_the_claim_of_a_process_that_ended_is_taken_over(tmp_path: Path) -> None:
+    claim_of(tmp_path, "dead", HERE, gone())
+    claim_of(tmp_path, "silent", "another-host", 1, STALE + 10)
+    assert not living(tmp_path)
+    with Claims(tmp_path) as ours:
+        assert ours.take("dead")
+        assert ours.take("silent")
+        assert {claim.pid for claim in living(tmp_path)} == {os.getpid()}
+
+
+def test_a_process_that_nobody_has_buried_is_gone(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    claim_of(tmp_path, "a", HERE, process.pid)
+    until = time.monotonic() + 60
+    while living(tmp_path) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not living(tmp_path)
+    assert process.returncode is None
+    process.wait()
+
+
+ODD = [
+    "",
+    "[]",
+    "{",
+    '{"unit": "a"}',
+    "\xff",
+    "[" * 10**5,
+    '{"unit": "a", "host": "h", "pid": "x"}',
+]
+
+
+@pytest.mark.parametrize("content", ODD)
+def test_a_claim_that_is_being_written_or_damaged_is_one(tmp_path: Path, content: str) -> None:
+    path = claim_of(tmp_path, "a", HERE, 1)
+    path.write_bytes(content.encode("latin-1"))
+    with Claims(tmp_path) as ours:
+        assert not ours.take("a")
+        os.utime(path, (0, 0))
+        assert ours.take("a")
+
+
+def test_a_process_number_of_another_kernel_says_nothing(tmp_path: Path) -> None:
+    path = claim_of(tmp_path, "a", "another-host", gone())
+    assert [claim.unit for claim in living(tmp_path)] == ["a"]
+    os.utime(path, (time.time() + 2 * STALE,) * 2)  # its clock was set back since
+    assert not living(tmp_path)
+
+
+def test_a_claim_that_could_not_be_written_can_be_taken_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Claims(tmp_path) as ours:
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", lambda *words: _raise(OSError(28, "No space left")))
+            with pytest.raises(OSError, match="No space"):
+                ours.take("a")
+        assert not living(tmp_path)
+        assert ours.take("a")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_what_another_process_took_over_is_not_given_back(tmp_path: Path) -> None:
+    with Claims(tmp_path) as ours:
+        ours.take("a")
+        claim_of(tmp_path, "a", "another-host", 1)
+    assert [claim.host for claim in living(tmp_path)] == ["another-host"]
+
+
+def test_a_heart_beats_as_long_as_a_claim_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.02)
+    assert 3 * BEAT < STALE
+    with Claims(tmp_path) as ours:
+        ours.take("a")
+        for _ in range(2):
+            os.utime(tmp_path / "a.json", (0, 0))
+            until = time.time() + 20
+            while not living(tmp_path) and time.time() < until:
+                time.sleep(0.02)
+            assert living(tmp_path)
+
+
+def together(run: Run, dataset: Path, number: int) -> list[dict[str, int]]:
+    """`number` processes make all of `run` at once: units that each computed, by stage."""
+    words = ["run", "--json", "--dataset", str(dataset), "--set", "scores.n=4 layout.images=1"]
+    processes = [
+        subprocess.Popen([ABS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        for _ in range(number)
+    ]
+    answers = []
+    for process in processes:
+        out, err = process.communicate(timeout=500)
+        assert process.returncode == 0, err.decode()
+        answers.append({each["stage"]: each["computed"] for each in json.loads(out)["stages"]})
+    return answers
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_processes_that_share_a_stage_share_its_units(
+    run_of: Runner, tiny: Path, one_by_one: dict[str, str]
+) -> None:
+    change = "layout.images=1"
+    answers = together(run_of(change), tiny, 3)
+    run = run_of(change)
+    for stage in run.stages:
+        units = len(stage.units(run.store))
+        assert units <= sum(each[stage.name] for each in answers) <= units + 1
+    assert digests(run) == one_by_one
+
+
+def test_a_run_waits_for_units_that_another_is_at_and_takes_those_of_the_dead(
+    run_of: Runner, made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, stage = digests(made), made.named("crops-raw")[0]
+    artifact = made.store.artifact(stage)
+    names = artifact.ledger.units()
+    artifact.forget(names[:3])
+    claim_of(artifact.path / "claims", names[0], HERE, gone())
+    slow = claim_of(artifact.path / "claims", names[1], "another-host", 1)
+    asked = []
+
+    def sleep(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 3:
+            os.utime(slow, (0, 0))
+
+    monkeypatch.setattr("pipeline.engine.runner.time.sleep", sleep)
+    fresh = run_of()
+    (outcome,) = fresh.execute([stage], [], quiet=True)
+    assert (outcome.computed, len(asked)) == (3, 3)
+    assert digests(fresh) == before
+
+
+def test_what_another_process_finishes_meanwhile_is_not_computed(
+    run_of: Runner, made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, stage = digests(made), made.named("crops-raw")[0]
+    artifact = made.store.artifact(stage)
+    name = artifact.ledger.units()[2]
+    receipt = artifact.ledger.path(name).read_bytes()
+    artifact.forget([name])
+    claim = claim_of(artifact.path / "claims", name, "another-host", 1)
+
+    def finish(seconds: float) -> None:
+        artifact.ledger.path(name).write_bytes(receipt)
+        claim.unlink()
+
+    monkeypatch.setattr("pipeline.engine.runner.time.sleep", finish)
+    fresh = run_of()
+    (outcome,) = fresh.execute([stage], [], quiet=True)
+    assert (outcome.state, outcome.computed) == ("computed", 0)
+    assert artifact.ledger.path(name).read_bytes() == receipt
+    assert digests(fresh) == before
+
+
+def test_a_stage_is_claimed_until_its_manifest_is_written(
+    made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = made.named("crops-raw")[0]
+    folder, seen = made.store.artifact(stage).path / "claims", []
+    finalise = Artifact.finalise
+
+    def look(self: Artifact, *words: Any) -> None:
+        seen.append([claim.pid for claim in living(folder)])
+        finalise(self, *words)
+
+    monkeypatch.setattr(Artifact, "finalise", look)
+    made.execute([stage], [stage], quiet=True)
+    assert seen == [[os.getpid()]]
+    assert not living(folder)
+
+
+def test_what_a_living_process_is_at_is_not_removed(run_of: Runner, made: Run) -> None:
+    stage = made.named("crops-raw")[0]
+    claim = claim_of(made.store.artifact(stage).path / "claims", "00000-000", "another-host", 7)
+    with pytest.raises(AbsError, match="another-host:7 is at crops-raw"):
+        run_of().execute([stage], [stage], quiet=True)
+    made.store.open(stage)
+    claim.unlink()
+    (outcome,) = run_of().execute([stage], [stage], quiet=True)
+    assert outcome.computed == outcome.units
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_gives_its_claims_back(
+    tiny: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ["run", "--dataset", str(tiny), "--set", "scores.n=120 layout.images=1"]
+    process = subprocess.Popen([ABS, *words], stderr=subprocess.PIPE, cwd=ROOT)
+    store, until = tmp_path / "store" / "tiny", time.time() + 120
+    while not list(store.glob("embeddings-raw/*/claims/*.json")) and time.time() < until:
+        time.sleep(0.05)
+    states = abs_command("status", "--json", *words[1:])
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "go on" in err.decode() or "goes on" in err.decode()
+    assert not list(store.glob("*/*/claims/*.json"))
+    running = {row["stage"]: row.get("running") for row in json.loads(states.stdout)}
+    assert running["embeddings-raw"] == [f"{HERE}:{process.pid}"]
+
+
+def test_whom_a_stage_waits_for_is_said(
+    made: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "REPORT_AFTER", 0.3)
+    before, stage = digests(made), made.named("attention")[0]
+    artifact = made.store.artifact(stage)
+    artifact.remove()
+    claim = claim_of(artifact.path / "claims", "00001", "another-host", 7)
+    words = stage, made.store, Reporter(), made.settings
+    waiting = threading.Thread(target=lambda: run_stage(*words))
+    waiting.start()
+    heard: list[str] = []
+    told = "waiting for 1 units claimed by another-host:7"
+    while waiting.is_alive() and told not in "".join(heard):
+        heard.append(capfd.readouterr().err)
+        time.sleep(0.05)
+    claim.unlink()
+    waiting.join()
+    assert "".join(heard).count(told) == 1
+    assert digests(made) == before

@@ -1,0 +1,289 @@
+"""A sweep makes what its runs share once, goes on after a failure, and resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline import load
+from pipeline.core.errors import ConfigError
+from pipeline.core.layers import known
+from pipeline.core.progress import Reporter
+from pipeline.run import Run
+from pipeline.studies.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
+from pipeline.studies.paper import beside, reported
+from pipeline.studies.sweeps import Sweep
+from tests.helpers.runs import Runner, make_all, said
+
+N4 = ["scores.n=4"]
+
+
+def sweep_of(tiny: Path, **fields: object) -> Sweep:
+    return Sweep.of("any", str(tiny), Experiment.model_validate({"set": N4, **fields}))
+
+
+# --- Experiments ------------------------------------------------------------------------------
+
+
+def test_points_are_every_combination_of_every_grid_with_every_seed() -> None:
+    grids = [{"over": {"crops.k windows.k": [5, 9], "scores.n": [1, 2]}}, {"over": {}}]
+    points = Experiment.model_validate({"set": ["a.b=1"], "seeds": 2, "grids": grids}).points()
+    assert len(points) == (4 + 1) * 2
+    first, *_, last = points
+    assert first.overrides == [
+        "a.b=1", "crops.k=5", "windows.k=5", "scores.n=1", *(f"{name}=0" for name in SEEDED)
+    ]  # fmt: skip
+    assert (last.values, last.seed, last.title) == ({}, 1, "seed 1")
+    assert first.title == "crops.k windows.k=5, scores.n=1, seed 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("crops.k=5,10", [5, 10]),
+        ("crops.alpha=0.1", [0.1]),
+        ("scores.methods=[abs,cupl],[abs]", [["abs", "cupl"], ["abs"]]),
+        ("raw.prompt=crop,mask", ["crop", "mask"]),
+        ("scores.m=null,3", [None, 3]),
+    ],
+)
+def test_values_on_the_command_line_are_yaml(text: str, values: list[object]) -> None:
+    assert grid_of([text]).over == {text.partition("=")[0]: values}
+
+
+@pytest.mark.parametrize("text", ["crops.k", "crops.k=", "=3", "crops.k=[1", "crops.k={a: ,"])
+def test_a_grid_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"write section.field=value,value"):
+        grid_of([text])
+
+
+@pytest.mark.parametrize("name", known("experiments"))
+@pytest.mark.parametrize("dataset", ["demo", "imagenet"])
+def test_every_experiment_can_be_read(name: str, dataset: str) -> None:
+    experiment = load_experiment(name, dataset)
+    assert experiment.points()
+    assert experiment.about
+
+
+@pytest.mark.parametrize("name", known("experiments"))
+def test_every_experiment_can_be_run_on_the_demo(name: str) -> None:
+    sweep = Sweep.of(name, "demo", load_experiment(name, "demo"))
+    assert not sweep.failed
+    assert sweep.runs
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[]", "expected sections"),
+        ("seeds: 0", "seeds: input should be greater"),
+        ("grids: 3", "grids: input should be a valid list"),
+        ("nonsense: {a: 1}", "'nonsense' is neither a field"),
+        ("grids: [{over: {crops.k: 3}}]", r"grids.0.over.crops.k: input should be a valid list"),
+    ],
+)
+def test_a_wrong_experiment_is_one_line(tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=told):
+        load_experiment(str(path), "demo")
+    answer = said("sweep", path, "--dataset", "demo")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+
+
+# --- Running ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_runs_share_is_made_once_and_counted_once(tiny: Path) -> None:
+    grid = {"over": {"scores.temperature": [0.03, 0.5], "scores.n": [2, 4]}}
+    sweep = sweep_of(tiny, set=[], grids=[grid])
+    before = sweep.plan()
+    rows = {row["stage"]: row for row in before["stages"]}
+    assert before["crops_asked"] == 2 * 8 * (2 + 4) * 2
+    assert (rows["embeddings-raw"]["artifacts"], rows["scores"]["artifacts"]) == (1, 4)
+    assert before["crops_to_embed"] is None
+    sweep.execute(Reporter(True))
+    assert not sweep.failed
+    after = Sweep.of("any", str(tiny), sweep.experiment).plan()
+    assert all(row["there"] == row["artifacts"] for row in after["stages"])
+    assert after["crops_to_embed"] == 0
+    larger = sweep_of(tiny, set=[], grids=[{"over": {"scores.n": [2, 7]}}]).plan()
+    raw = next(row for row in larger["stages"] if row["stage"] == "embeddings-raw")
+    assert raw["crops"] is larger["crops_to_embed"] is None  # they are not drawn yet
+    assert raw["crops_at_most"] == larger["crops_at_most"] == 8 * 4  # blocks of 2: 8 less 4
+
+
+@pytest.mark.slow
+def test_a_sweeps_results_are_those_of_its_runs_alone(
+    run_of: Runner, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = sweep_of(tiny, grids=[{"over": {"crops.k": [3, 20], "scores.soft": [True, False]}}])
+    sweep.execute(Reporter(True))
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "alone"))
+    alone = run_of("crops.k=3", "scores.soft=false")
+    expected = make_all(alone)
+    (run,) = [r for p, r in sweep.runs if p.values == {"crops.k": 3, "scores.soft": False}]
+    scores = run.named("scores")[0]
+    assert run.store.open(scores).digest(scores.units(run.store)) == expected["scores"]
+
+
+@pytest.mark.slow
+def test_one_setting_that_fails_is_named_and_the_others_go_on(tiny: Path) -> None:
+    sweep = sweep_of(tiny, grids=[{"over": {"crops.layer": [-1, 99], "crops.k": [20, 0]}}])
+    assert {point.title for point, _ in sweep.failed} == {
+        "crops.layer=-1, crops.k=0", "crops.layer=99, crops.k=0"
+    }  # fmt: skip
+    sweep.execute(Reporter(True))
+    assert len(sweep.failed) == 3
+    assert "crops.layer: 99 is not one of" in sweep.failed[-1][1]
+    assert set(sweep.table()["crops.layer"]) == {-1}
+    answer = said("sweep", "--dataset", tiny, "--over", "crops.layer=-1,99", "--set", *N4)
+    assert answer.returncode == 1
+    assert "FAILED: crops.layer=99: crops.layer: 99 is not one of" in answer.stdout
+
+
+def test_a_sweep_of_which_nothing_can_be_run_is_one_line(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^unknown setting 'crops.kk'; did you mean 'k'\?$"):
+        sweep_of(tiny, grids=[{"over": {"crops.kk": [1, 2]}}])
+    with pytest.raises(ConfigError, match=r"no setting of any can be run; the first, crops.k=0: "):
+        sweep_of(tiny, grids=[{"over": {"crops.k": [0, "x"]}}])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sweep", "table4", "-p", "nonsense", "-d", "demo"], "unknown profile 'nonsense'; known:"),
+        (["sweep", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["table", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["table", "tabel4", "-d", "demo"], "unknown experiment 'tabel4'; did you mean 'table4'?"),
+        (["check", "demo"], "the paper has no row of ABS for demo"),
+    ],
+)
+def test_a_mistake_is_one_line_that_begins_with_it(words: list[str], told: str) -> None:
+    answer = said(*words)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert answer.stderr.startswith(f"abs: {told}")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words", "index"),
+    [
+        ("profile: aligned", [], "exact"),
+        ("profile: aligned", ["--profile", "paper"], "nearest"),
+        ("about: none of its own", [], "corner"),
+        ("about: none of its own", ["--profile", "aligned"], "exact"),
+        (None, ["--over", "scores.n=4", "--profile", "paper"], "nearest"),
+    ],
+)
+def test_a_profile_that_is_given_stands_in_for_the_experiments(
+    tiny: Path, tmp_path: Path, experiment: str | None, words: list[str], index: str
+) -> None:
+    """Profiles differ in how a patch is found among tokens."""
+    path = tmp_path / "experiment.yaml"
+    path.write_text(experiment or "")
+    name = [path] if experiment else []
+    answer = said("sweep", *name, "--dataset", tiny, "--set", "scores.methods=[clip]", "-q", *words)
+    assert answer.returncode == 0
+    assert load.runs("tiny")["windows.index"].tolist() == [index]
+
+
+@pytest.mark.slow
+def test_sigma_is_over_seeds_that_draw_anew(tiny: Path) -> None:
+    sweep = sweep_of(tiny, seeds=3, set=["scores.n=2", "scores.methods=[cupl,abs]"])
+    sweep.execute(Reporter(True))
+    results, table = sweep.results(), sweep.table().set_index("method")
+    assert results.groupby("method").size().to_dict() == {"cupl": 3, "abs": 3}
+    assert results["run"].nunique() == 3
+    top1 = results[results["method"] == "abs"]["top1"]
+    assert table.loc["abs", "top1"] == pytest.approx(top1.mean())
+    assert table.loc["abs", "sigma"] == pytest.approx(top1.std(ddof=1))
+    assert table.loc["cupl", "sigma"] == 0
+    crops = [run.store.open(run.named("crops-raw")[0]).table("crops") for _, run in sweep.runs]
+    assert not crops[0]["patch"].equals(crops[1]["patch"])
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_tidy_table(tiny: Path, tmp_path: Path) -> None:
+    words = [
+        "sweep",
+        "--dataset",
+        tiny,
+        "--over",
+        "scores.n=2,4",
+        "--over",
+        "scores.soft=true,false",
+    ]
+    planned = json.loads(said(*words, "--dry-run", "--json").stdout)
+    assert planned["runs"] == 4
+    assert not list((tmp_path / "store").glob("tiny/scores"))
+    answer = said(*words)
+    assert answer.returncode == 0
+    table = pd.read_parquet(answer.stdout.splitlines()[-1])
+    assert len(table) == 4 * 3
+    assert {"scores.n", "scores.soft", "method", "top1", "sigma", "seeds"} <= set(table)
+    again = json.loads(said(*words, "--json").stdout)
+    assert again["failed"] == []
+    assert len(again["table"]) == len(table)
+    assert said("sweep", "--dataset", tiny).returncode == 2
+    assert said("sweep", "nonsense", "--dataset", tiny).returncode == 2
+
+
+# --- Beside the paper -------------------------------------------------------------------------
+
+
+def test_the_papers_rows_are_found_with_their_sigma() -> None:
+    rows = reported("1", "imagenet")
+    ours = rows[(rows["method"] == "ABS") & (rows["backbone"] == "ViT-B/16")]
+    assert ours["paper_sigma"].tolist() == [0.03]
+    assert rows[rows["method"] != "ABS"]["paper_sigma"].isna().all()
+    assert reported("1", "demo").empty
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table4", "table5", "table6", "table9"])
+def test_rows_of_the_paper_are_those_of_the_experiment(name: str) -> None:
+    """What an experiment calls its rows is what the paper's file calls them."""
+    for dataset in ("imagenet", "dtd", "cub"):
+        experiment = load_experiment(name, dataset)
+        theirs = set(reported(experiment.paper, dataset)["row"]) - {""}
+        ours = {point.grid.named(point.values) for point in experiment.points()}
+        assert theirs <= ours
+
+
+@pytest.mark.slow
+def test_a_table_stands_beside_the_papers(tiny: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load(tiny.read_text())
+    config["dataset"]["name"] = "dtd"
+    path = tmp_path / "dtd.yaml"
+    path.write_text(yaml.safe_dump(config))
+    grid = Grid(over={"scores.soft": [True, False]}, row="F_rs=1 F_fs=1 soft={scores.soft}")
+    experiment = Experiment(set=[*N4, "scores.methods=[abs]"], grids=[grid], paper="4")
+    sweep = Sweep.of("table4", str(path), experiment)
+    empty = beside(sweep)
+    assert empty["ours"].isna().all()
+    assert len(empty) == 8
+    sweep.execute(Reporter(True))
+    found = beside(sweep)
+    assert found["ours"].notna().sum() == 2
+    assert found["paper"].notna().sum() == 8
+    assert set(found["remark"]) <= {"", "needs the descriptions that ABS published"}
+
+
+def test_two_methods_are_compared_image_by_image(run_of: Runner, made: Run, tiny: Path) -> None:
+    words = ["--dataset", tiny, "--set", "scores.n=4"]
+    scores = made.store.open(made.named("scores")[0]).table("scores")
+    right = scores.pivot(index="image_id", columns="method", values="correct")
+    found = json.loads(said("compare", "abs", "cupl", *words, "--json").stdout)
+    assert found["both"] == int((right["abs"] & right["cupl"]).sum())
+    assert found["only_a"] == int((right["abs"] & ~right["cupl"]).sum())
+    assert "McNemar" in said("compare", "abs", "cupl", *words).stdout
+    cold = said("compare", "abs", "abs@scores.temperature=0.5", *words)
+    assert cold.returncode == 1
+    assert "abs scores --dataset" in cold.stderr
+    make_all(run_of("scores.temperature=0.5"))
+    assert said("compare", "abs", "abs@scores.temperature=0.5", *words).returncode == 0
+    assert "did you mean 'abs'" in said("compare", "abs", "ab", *words).stderr
