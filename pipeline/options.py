@@ -31,50 +31,65 @@ class Program:
 
 
 DatasetOption = Annotated[
-    str, typer.Option("--dataset", "-d", help="A name in cfgs/datasets, or a YAML file.")
+    str, typer.Option("--dataset", "-d", help="Dataset: a name in cfgs/datasets, or a YAML file.")
 ]
 AnyDatasetOption = Annotated[
-    str | None, typer.Option("--dataset", "-d", help="As for runs; without one, of any dataset.")
+    str | None,
+    typer.Option(
+        "--dataset", "-d", help="Limit to one dataset: a name in cfgs/datasets, or a YAML file."
+    ),
 ]
 ProfileOption = Annotated[
-    str, typer.Option("--profile", "-p", help="A name in cfgs/profiles, or a YAML file.")
+    str, typer.Option("--profile", "-p", help="Profile: a name in cfgs/profiles, or a YAML file.")
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="section.field=value; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", "-s", help="Override a setting: section.field=value; may be repeated."),
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option("--weights-dir", help="Folder of weights, as ABS_WEIGHTS; searched, then filled."),
+    typer.Option(
+        "--weights-dir",
+        help="Folder of model weights, in place of ABS_WEIGHTS; downloads are stored there.",
+    ),
 ]
 ForceOption = Annotated[
     bool,
     typer.Option(
-        "--force", help="Remove what is there, all its crops included, and compute it again."
+        "--force", help="Remove the stored artifact, with the crops of every N; compute it again."
     ),
 ]
 StrictOption = Annotated[
     bool,
-    typer.Option("--strict-code", help="Refuse what another version of a stage's code has made."),
+    typer.Option(
+        "--strict-code", help="Stop if a stored artifact was made by other code than the present."
+    ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 WhichArgument = Annotated[
-    str, typer.Argument(help="One instance, such as raw or cupl; all of them without it.")
+    str, typer.Argument(help="One variant of the stage, such as raw or cupl. Default: all of them.")
 ]
 
 
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes on this machine; of several GPUs one each.", **PANEL),
+    typer.Option(
+        min=1, help="Number of local worker processes; with several GPUs, one GPU each.", **PANEL
+    ),
 ]
 SchedulerOption = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="A Dask cluster, such as tcp://host:8786.", **PANEL),
+    typer.Option(
+        metavar="ADDRESS", help="Running Dask scheduler, such as tcp://host:8786.", **PANEL
+    ),
 ]
 PartOption = Annotated[
     str | None,
-    typer.Option(metavar="I/N", help="This is one of N processes that share the work.", **PANEL),
+    typer.Option(
+        metavar="I/N", help="Number of this process among N that share the units.", **PANEL
+    ),
 ]
 WHERE = {"workers": WorkersOption, "scheduler": SchedulerOption, "part": PartOption}
 
@@ -107,8 +122,11 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
     return chosen
 
 
-def stage_command(kind: str) -> Callable[..., None]:
-    """The command that makes one stage alone, from inputs that are there."""
+def stage_command(kind: str, summary: str, module_doc: str | None) -> Callable[..., None]:
+    """Return the command that computes one stage from stored inputs.
+
+    Its help is `summary`, then the docstring of the stage's module without its first paragraph.
+    """
 
     @distributed
     def command(
@@ -127,11 +145,15 @@ def stage_command(kind: str) -> Callable[..., None]:
         outcomes = chosen.make_alone(kind, force, quiet or as_json, strict_code, engine)
         print_json([each.as_dict() for each in outcomes]) if as_json else None
 
+    command.__doc__ = _stage_help(summary, module_doc)
     return command
 
 
-def variants_command(kind: str) -> Callable[..., None]:
-    """The same for a stage of several instances: one of them, or all."""
+def variants_command(kind: str, summary: str, module_doc: str | None) -> Callable[..., None]:
+    """Return the command that computes one variant of a stage, or all, from stored inputs.
+
+    Its help is that of `stage_command`.
+    """
 
     @distributed
     def command(
@@ -152,7 +174,14 @@ def variants_command(kind: str) -> Callable[..., None]:
         outcomes = chosen.make_alone(name, force, quiet or as_json, strict_code, engine)
         print_json([each.as_dict() for each in outcomes]) if as_json else None
 
+    command.__doc__ = _stage_help(summary, module_doc)
     return command
+
+
+def _stage_help(summary: str, module_doc: str | None) -> str:
+    """Replace the first paragraph of a docstring by `summary`."""
+    _, blank, details = inspect.cleandoc(module_doc or "").partition("\n\n")
+    return summary + blank + details
 
 
 def print_json(value: Any) -> None:

@@ -86,4 +86,6 @@ class AttentionWorker(Worker):
         return {"attention": self.maps.attention(inputs)}
 
 
-command = stage_command("attention")
+command = stage_command(
+    "attention", "Compute the attention maps of a self-supervised ViT for each image.", __doc__
+)

@@ -347,4 +347,4 @@ class SquaresWorker(_CropsWorker):
         return square_crops(u, image.width, image.height, self.config.alpha, self.config.beta)
 
 
-command = variants_command("crops")
+command = variants_command("crops", "Draw the crops of each image and of its token grid.", __doc__)

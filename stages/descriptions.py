@@ -113,4 +113,4 @@ class DescriptionsWorker(Worker):
         return {"texts": pd.DataFrame(table), "embeddings": vectors}
 
 
-command = variants_command("descriptions")
+command = variants_command("descriptions", "Encode the texts of each class.", __doc__)

@@ -318,4 +318,6 @@ def half(vectors: Any) -> np.ndarray:
     return np.asarray(vectors).astype(np.float16)
 
 
-command = variants_command("embeddings")
+command = variants_command(
+    "embeddings", "Encode whole images and their crops as unit vectors.", __doc__
+)

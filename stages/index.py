@@ -129,4 +129,4 @@ def _size(contents: Contents, file: tuple[str, str]) -> tuple[int, int] | str:
         return f"{type(error).__name__}: {error}"
 
 
-command = stage_command("index")
+command = stage_command("index", "List all readable images of a dataset.", __doc__)

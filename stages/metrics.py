@@ -117,4 +117,6 @@ class MetricsWorker(Worker):
         }
 
 
-command = stage_command("metrics")
+command = stage_command(
+    "metrics", "Compute accuracy with intervals, calibration error and confusion matrix.", __doc__
+)

@@ -239,4 +239,6 @@ class ScoresWorker(Worker):
         return scores[:, self.present] if self.config.classes == "all" else scores
 
 
-command = stage_command("scores")
+command = stage_command(
+    "scores", "Score every image against every class with each method.", __doc__
+)

@@ -1,1 +1,1 @@
-"""The command line: one thin file per command, and the tables they print."""
+"""Command line: one thin file per command, and the tables that they print."""

@@ -1,13 +1,14 @@
-"""`abs`: one command per stage, one for the whole chain, and those that look, study or prepare.
+"""`abs`, the command line program: its table of commands, and its exit codes.
 
-A command's module is imported when it is run, so that `abs --help` loads none of them. Bad input,
-an interrupted run and a full disk end in one line and an exit code, never in a traceback: 1 for
-what is missing or failed, 2 for a wrong setting or option, 130 and 143 when interrupted or
-terminated.
+The module of a command is imported when the command is run, so that `abs --help` imports none of
+them. Bad input, an interrupted run and a full disk end in one line and an exit code, never in a
+traceback: 1 for a missing input or a failure, 2 for a wrong setting or option, 130 and 143 when
+interrupted or terminated.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from functools import cache
@@ -22,7 +23,7 @@ from pipeline.options import Program
 
 
 class Entry(NamedTuple):
-    """A command in the list of help: where it is defined, and its first line."""
+    """A command: its module, its panel in `abs --help`, and the first line of its help."""
 
     module: str
     panel: str
@@ -37,10 +38,10 @@ COMMANDS: dict[str, Entry] = {
     **_entries(
         "Commands",
         "pipeline.cli.commands",
-        run="Make whatever is missing, then print the table of results.",
+        run="Compute all missing stages, then print the table of results.",
         config="Print the settings of a run: those that differ from cfgs/default.yaml, or all.",
         doctor="Check a dataset: images, classes, texts. Exit code 0 if it can be run.",
-        init="Write cfgs/datasets/NAME.yaml for images of one's own.",
+        init="Write cfgs/datasets/NAME.yaml for your own images.",
     ),
     "bench": Entry(
         "pipeline.bench.command",
@@ -52,35 +53,35 @@ COMMANDS: dict[str, Entry] = {
         "stages",
         index="List all readable images of a dataset.",
         descriptions="Encode the texts of each class.",
-        attention="Compute where a self-supervised ViT looks in each image.",
-        crops="Draw where to crop each image, and where to crop its token grid.",
-        embeddings="Encode whole images and views of them as unit vectors.",
-        scores="Score every image against every class, by every method.",
-        metrics="Compute accuracies with intervals, calibration, confusion.",
+        attention="Compute the attention maps of a self-supervised ViT for each image.",
+        crops="Draw the crops of each image and of its token grid.",
+        embeddings="Encode whole images and their crops as unit vectors.",
+        scores="Score every image against every class with each method.",
+        metrics="Compute accuracy with intervals, calibration error and confusion matrix.",
     ),
     **_entries(
         "Store",
         "pipeline.cli.commands",
         status="Show the state, units, size and age of each stage, and which processes work on it.",
-        why="Say why a stage has to be computed: what differs from what is stored.",
+        why="Explain why a stage has to be computed: what differs from the stored artifacts.",
         plan="Show what a run would compute, write and hold in memory.",
         path="Print the folder of a stage's finished artifact, for scripts.",
-        verify="Compare every stored byte with its digest. Exit code 1 if something is damaged.",
-        gc="List what no run needs any more, with its size; delete it on request.",
+        verify="Compare every stored file with its digest. Exit code 1 if one is damaged.",
+        gc="List artifacts that no recent run needs, with their size; delete them on request.",
     ),
     **_entries(
         "Study",
         "pipeline.cli.commands",
-        sweep="Run every setting of an experiment, and print a table.",
+        sweep="Run every setting of an experiment, and print a table of the results.",
         table="Print an experiment's results beside the paper's.",
-        check="Compare our accuracy of ABS with the paper's, and list what can explain a gap.",
-        compare="Compare two methods or settings, image by image.",
+        check="Compare the accuracy of ABS with the paper's, and list what can explain a gap.",
+        compare="Compare two methods or settings image by image, with McNemar's test.",
     ),
 }
 
 
 class Commands(TyperGroup):
-    """The commands of `COMMANDS`, each imported only to be run or to print its own help."""
+    """Command group of `COMMANDS`: imports a command only to run it or to print its help."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -90,37 +91,43 @@ class Commands(TyperGroup):
         }
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names in the order of the table."""
+        """Return the names in the order of `COMMANDS`."""
         return list(self.commands)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import the command that is meant."""
+        """Find the command that `args` names, and import it."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, import_command(name) if name else None, rest
 
 
 @cache
 def import_command(name: str) -> TyperCommand:
-    """The command of that name, with its options."""
+    """Import a command with its options and its long help."""
     module = import_module(COMMANDS[name].module)
     single = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    single.command(name, help=module.command.__doc__)(module.command)
+    single.command(name, help=_unwrapped(module.command.__doc__))(module.command)
     command: TyperCommand = typer.main.get_command(single)  # type: ignore[assignment]
     return command
 
 
+def _unwrapped(docstring: str) -> str:
+    """Join the lines of each paragraph that is not indented, to be wrapped to the terminal."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(p if p.startswith(" ") else p.replace("\n", " ") for p in paragraphs)
+
+
 def _run(*words: Any) -> Any:
-    from pipeline.run import Run  # builds stages
+    from pipeline.run import Run  # imports all stages
 
     return Run.of(*words)
 
 
 def _engine(**options: Any) -> Any:
-    from pipeline.cli.engines import engine_of  # knows all stages
+    from pipeline.cli.engines import engine_of  # imports all stages
 
     return engine_of(**options)
 
@@ -151,29 +158,29 @@ def main(
 
 
 def run_app() -> int:
-    """Run a command; its exit code. What a user can mend is one line on standard error."""
+    """Run a command and return its exit code; errors of the user are one line on standard error."""
     try:
         return int(app(standalone_mode=False) or 0)
     except AbsError as error:
-        return _say(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        os._exit(1)  # whoever read the output has left
+        os._exit(1)  # the reader of standard output, such as `head`, has exited
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        return _say(f"{error.strerror or error}{where}: check path, permissions, space left", 1)
+        return _fail(f"{error.strerror or error}{where}: check path, permissions, space left", 1)
     except Exception as error:
         return _usage(error)
 
 
 def _usage(error: Any) -> int:
-    """An error of the command line; anything else is a bug and is raised again."""
+    """Print an error in the command line; re-raise anything else, which is a bug."""
     if not hasattr(error, "format_message"):
         raise error
     message = error.format_message()
-    # Without arguments the help has been printed, and there is nothing to say.
-    return _say(f"{message} (see abs --help)", 2) if message else 0
+    # Without arguments the help has been printed already, and the message is empty.
+    return _fail(f"{message} (see abs --help)", 2) if message else 0
 
 
-def _say(message: str, code: int) -> int:
+def _fail(message: str, code: int) -> int:
     print(f"abs: {message}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""Which engine the options of a command choose: this process, local workers, or a Dask cluster."""
+"""Choice of the engine by command line options: this process, local workers, a Dask cluster."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ ADDRESS = re.compile(r"(tcp|tls|wss?|ucxx?)://([\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,
 
 
 def engine_of(workers: int | None, scheduler: str | None, part: str | None, quiet: bool) -> Engine:
-    """The engine that computes units; ConfigError for options that exclude each other."""
+    """Return the engine for these options. Raises ConfigError for wrong or conflicting ones."""
     share = Part.parse(part) if part is not None else None
     address = ADDRESS.fullmatch(scheduler) if scheduler is not None else None
     if scheduler is not None and not (address and 0 < int(address[3]) < 2**16):
-        raise ConfigError(f"--scheduler {scheduler!r}: write an address: tcp://host:8786")
+        raise ConfigError(f"--scheduler {scheduler!r}: expected an address such as tcp://host:8786")
     if scheduler and (workers or part):
-        raise ConfigError("--scheduler: its workers share all units; leave --workers and --part")
+        raise ConfigError(
+            "--scheduler cannot be combined with --workers or --part; its workers share all units"
+        )
     if workers:
         return Cluster(partial(workers_here, workers, Reporter(quiet)), rebuild, share)
     if scheduler:

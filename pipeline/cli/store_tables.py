@@ -1,4 +1,4 @@
-"""Prints the state of a store, the plan of a run, damage, and facts about a dataset."""
+"""Print the state of a store, the plan of a run, damage, and facts about a dataset."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.tables import _known, _print, age, size
+from pipeline.cli.tables import age, cell, print_rich, size
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
-    """The states as a table."""
+    """Print the state of each stage."""
     _print_states(rows, ("stage", "state", "units", "size", "age", "key"))
 
 
 def print_plan(rows: list[dict[str, Any]]) -> None:
-    """What a run would do."""
+    """Print what a run would compute, write and hold in memory."""
     _print_states(rows, ("stage", "state", "units", "to do", "writes", "memory", "key"))
     todo = [row["stage"] for row in rows if row["state"] != "done"]
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
-        print("Memory is each process's for units and open images, beside a model and its batch.")
+        print("Memory: per process, for units and open images, without the model and its batch.")
 
 
-def print_differences(found: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
-    """Settings that differ between two profiles."""
-    if not found:
+def print_differences(settings: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
+    """Print the settings that differ between two profiles, with their values in both."""
+    if not settings:
         print(f"{a} and {b} do not differ.")
         return
     table = Table("setting", a, b, box=None, pad_edge=False)
-    for name, values in found.items():
+    for name, values in settings.items():
         table.add_row(name, *map(_plain, values))
-    _print(table)
+    print_rich(table)
 
 
 def _plain(value: Any) -> str:
@@ -46,21 +46,21 @@ def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     for row in rows:
         cells = {
             "stage": row["stage"],
-            "state": ", ".join(_remarks(row)),
+            "state": ", ".join(_state(row)),
             "units": "?" if row["units"] is None else str(row["units"]),
             "size": size(row["bytes"]) if row["bytes"] else "",
-            "to do": _known(row.get("todo"), str),
-            "writes": _known(row.get("writes"), size),
-            "memory": _known(row.get("holds"), size),
+            "to do": cell(row.get("todo"), str),
+            "writes": cell(row.get("writes"), size),
+            "memory": cell(row.get("holds"), size),
             "age": "" if row["age"] is None else age(row["age"]),
             "key": row["key"],
         }
         table.add_row(*(cells[column] for column in columns))
-    _print(table)
+    print_rich(table)
 
 
-def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
-    """`partial (17 of 23 units)`, `running on host:pid`, `2 failed`, `code-drift`"""
+def _state(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield `partial (17 of 23 units)`, `running on host:pid`, `2 failed`, `code-drift`."""
     yield row["state"]
     if row.get("running"):
         yield f"running on {' '.join(row['running'])}"
@@ -70,24 +70,24 @@ def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
         yield "code-drift"
 
 
-def print_examination(found: Mapping[str, Any]) -> None:
-    """Facts by section, a line each; then what speaks against a run."""
-    for section, facts in found.items():
+def print_doctor_report(report: Mapping[str, Any]) -> None:
+    """Print facts by section, one per line; then the problems, and whether a run is possible."""
+    for section, facts in report.items():
         if isinstance(facts, dict):
             print(f"{section}")
             for name, value in facts.items():
-                print(f"  {name}: {_said(value)}")
-    for problem in found["problems"]:
+                print(f"  {name}: {_formatted(value)}")
+    for problem in report["problems"]:
         print(f"PROBLEM: {problem}")
-    print("usable" if found["usable"] else "not usable")
+    print("usable" if report["usable"] else "not usable")
 
 
 def print_reasons(answers: list[dict[str, Any]]) -> None:
-    """A line for each stage, and one for each reason below it."""
+    """Print a line for each stage, and below it its differences from the nearest artifact."""
     for answer in answers:
         print(f"{answer['stage']}: {answer['state']} {answer['key']}")
         if answer["nearest"]:
-            print(f"  there is {answer['nearest']}, but")
+            print(f"  nearest artifact: {answer['nearest']}; it differs in")
         stages: dict[str, list[str]] = {}
         for reason in answer["reasons"]:
             change = f"{reason['name']}: {reason['was']} -> {reason['now']}"
@@ -96,44 +96,50 @@ def print_reasons(answers: list[dict[str, Any]]) -> None:
             print(f"  {change} ({', '.join(names)})")
 
 
-def print_checkup(found: Mapping[str, Any], marked: bool) -> None:
-    """What is damaged, a line each; then what was looked at."""
-    for damage in found["damage"]:
+def print_verify_report(report: Mapping[str, Any], marked: bool) -> None:
+    """Print damaged files, one per line, then the number of artifacts, files and bytes checked."""
+    for damage in report["damage"]:
         unit = f" (unit {damage['unit']})" if damage["unit"] else ""
         print(f"DAMAGED: {damage['artifact']}/{damage['file']}{unit} {damage['what']}")
-    for path in found["older"]:
-        print(f"of another layout, not looked at: {path}")
-    for stage in found["missing"]:
-        print(f"not finished for its inputs as they are: {stage}; see abs why {stage}")
-    if found["again"]:
-        print(f"computed again: {', '.join(found['again'])}")
-    looked = f"{found['artifacts']:,} artifacts, {found['files']:,} files, {size(found['bytes'])}"
-    print(f"{looked}: {len(found['damage']) or 'nothing'} damaged")
-    for problem in found["unmarked"]:
-        print(f"not marked: {problem}")
-    if marked and not found["unmarked"]:
-        print("What is damaged was marked as unfinished; a run computes just that again.")
+    for path in report["older"]:
+        print(f"older layout, not checked: {path}")
+    for stage in report["missing"]:
+        print(f"{stage} is out of date; see abs why {stage}")
+    if report["again"]:
+        print(f"computed again: {', '.join(report['again'])}")
+    files = f"{report['files']:,} files, {size(report['bytes'])}"
+    print(
+        f"{report['artifacts']:,} artifacts, {files}: {len(report['damage']) or 'nothing'} damaged"
+    )
+    for problem in report["unmarked"]:
+        print(f"not marked as unfinished: {problem}")
+    if marked and not report["unmarked"]:
+        print("Damaged units are marked as unfinished; the next run computes them again.")
 
 
-def print_waste(rows: list[dict[str, Any]], deleted: bool) -> None:
-    """What can go, or is gone."""
+def print_unreferenced(rows: list[dict[str, Any]], deleted: bool) -> None:
+    """Print the folders that gc can delete, or has deleted."""
     table = Table("path", "size", "why", box=None, pad_edge=False)
     for row in rows:
-        kept = "claimed meanwhile, kept: " if deleted and not row["deleted"] else ""
+        kept = "kept, as a process claimed it meanwhile: " if deleted and not row["deleted"] else ""
         table.add_row(escape(row["path"]), size(row["bytes"]), kept + row["why"])
-    _print(table) if rows else None
+    print_rich(table) if rows else None
     total = size(sum(row["bytes"] for row in rows if row["deleted"] or not deleted))
     if not rows:
-        print("Nothing to delete: runs need all there is.")
+        print("Nothing to delete: recent runs need every artifact.")
     else:
-        print(f"{total} deleted." if deleted else f"{total} could go; add --delete to delete it.")
+        print(
+            f"{total} deleted."
+            if deleted
+            else f"{total} can be deleted; add --delete to delete them."
+        )
 
 
-def _said(value: Any) -> str:
+def _formatted(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name} {_said(inner)}" for name, inner in value.items()) or "none"
+        return "; ".join(f"{name} {_formatted(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list):
-        shown = ", ".join(map(_said, value[:5])) or "none"
+        shown = ", ".join(map(_formatted, value[:5])) or "none"
         return f"{shown} and {len(value) - 5} more" if len(value) > 5 else shown
     if isinstance(value, float):
         return f"{value:.2%}"

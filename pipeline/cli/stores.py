@@ -1,4 +1,4 @@
-"""The stores that a command looks at, found without building any stage."""
+"""Stores that a command inspects, found without building any stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.store.artifact import TRASH
 from pipeline.store.store import RUNS, Store
 
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What the folder of a dataset can be called."""
+"""Pattern of valid names for the folder of a dataset."""
 
 
 def stores_of(
@@ -21,8 +21,9 @@ def stores_of(
     overrides: Sequence[str] = (),
     weights_dir: str | None = None,
 ) -> list[Store]:
-    """The store of one dataset, by its settings or else by its folder; without one, of all.
+    """Return the store of one dataset, or without a dataset those of all.
 
+    The dataset is looked up by its configuration, else by the name of its folder in the store.
     Raises ConfigError for a dataset that is neither configured nor stored.
     """
     if dataset is None:
@@ -41,7 +42,7 @@ def _name_of(values: dict[str, object], dataset: str) -> str:
     section = values.get("dataset")
     name = section.get("name") if isinstance(section, dict) else None
     if not isinstance(name, str) or not FOLDER.fullmatch(name):
-        raise ConfigError(f"dataset.name: {dataset} has none that can be a folder: {name!r}")
+        raise ConfigError(f"dataset.name: {name!r} in {dataset} cannot be the name of a folder")
     return name
 
 

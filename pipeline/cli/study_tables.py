@@ -1,4 +1,4 @@
-"""Prints what studies find: sweeps, tables beside the paper's, comparisons."""
+"""Print the results of studies: sweeps, tables beside the paper's, comparisons."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.tables import _known, _print, size
-from pipeline.studies.sharing import told
+from pipeline.cli.tables import cell, print_rich, size
+from pipeline.studies.sharing import crop_summary
 
 
 def print_sweep(planned: Mapping[str, Any]) -> None:
-    """What the runs of a sweep share, and what is to do."""
+    """Print the artifacts that the runs of a sweep share, and the units left to compute."""
     table = Table("stage", box=None, pad_edge=False)
-    for name in ("artifacts", "there", "units to do", "crops to embed", "writes"):
+    for name in ("artifacts", "finished", "units to do", "crops to embed", "writes"):
         table.add_column(name, justify="right")
     for row in planned["stages"]:
-        crops = _known(row["crops"], "{:,}".format)
+        crops = cell(row["crops"], "{:,}".format)
         if row["crops"] is None:
-            crops = _known(row["crops_at_most"], "<= {:,}".format)
-        cells = [str(row["artifacts"]), str(row["there"]), _known(row["units"], str), crops]
-        table.add_row(row["stage"], *cells, _known(row["writes"], size))
+            crops = cell(row["crops_at_most"], "<= {:,}".format)
+        cells = [str(row["artifacts"]), str(row["there"]), cell(row["units"], str), crops]
+        table.add_row(row["stage"], *cells, cell(row["writes"], size))
     print(f"{planned['experiment']}: {planned['runs']} runs")
-    _print(table)
-    print(told(*(planned[f"crops_{name}"] for name in ("asked", "to_embed", "at_most"))))
+    print_rich(table)
+    print(crop_summary(*(planned[f"crops_{name}"] for name in ("asked", "to_embed", "at_most"))))
 
 
 def print_table(table: Any, path: Any) -> None:
-    """Rows of a sweep: what varies, then the figures in percent."""
+    """Print the table of a sweep: settings that vary, then figures in percent; then its file."""
     if table.empty:
         return
     figures = ["top1", "sigma", "top5", "mean_per_class_recall", "ece"]
@@ -41,22 +41,22 @@ def print_table(table: Any, path: Any) -> None:
     for _, row in table.iterrows():
         values = ["" if row[name] != row[name] else str(row[name]) for name in varied]
         shown.add_row(*values, *(_percent(row[name]) for name in figures))
-    _print(shown)
+    print_rich(shown)
     print(path)
 
 
-def print_beside(found: Any, style: str) -> None:
-    """Ours and the paper's, in percent: plain, or as Markdown, LaTeX or CSV."""
+def print_beside_paper(results: Any, style: str) -> None:
+    """Print our results and the paper's in percent: plain, or as Markdown, LaTeX or CSV."""
     if style == "csv":
-        print(found.to_csv(index=False), end="")
+        print(results.to_csv(index=False), end="")
         return
-    shown = [column for column in found if not found[column].isna().all() or column == "ours"]
-    rows = [[_cell(row[column]) for column in shown] for _, row in found.iterrows()]
+    shown = [name for name in results if not results[name].isna().all() or name == "ours"]
+    rows = [[_text(row[name]) for name in shown] for _, row in results.iterrows()]
     if style == "plain":
         table = Table(*shown, box=None, pad_edge=False)
         for row in rows:
             table.add_row(*map(escape, row))
-        _print(table)
+        print_rich(table)
     elif style == "markdown":
         rule = ["---"] * len(shown)
         print("\n".join(f"| {' | '.join(row)} |" for row in [shown, rule, *rows]))
@@ -66,7 +66,7 @@ def print_beside(found: Any, style: str) -> None:
         print("\n".join([lines[0], r"\hline", *lines[1:], r"\end{tabular}"]))
 
 
-def _cell(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None or value != value:
         return ""
     if isinstance(value, bool):
@@ -83,28 +83,30 @@ def _percent(share: float) -> str:
 
 
 def print_failed(failed: list[dict[str, str]]) -> None:
-    """The settings of a sweep that have no result."""
-    for each in failed:
-        print(f"FAILED: {each['setting']}: {each['why']}")
+    """Print the settings of a sweep that have no result, and why."""
+    for row in failed:
+        print(f"FAILED: {row['setting']}: {row['why']}")
 
 
-def print_check(found: Mapping[str, Any]) -> None:
-    """Ours, theirs, whether that is within its sigma, and what can explain a gap."""
-    sigma = "" if found["sigma"] is None else f" (sigma {found['sigma']:.2f})"
-    told = "within it" if found["within"] else "NOT within it"
-    print(f"{found['dataset']}, {found['backbone']}: ABS {found['ours']:.2f}")
-    print(f"paper: {found['paper']:.2f}{sigma}, {found['ours'] - found['paper']:+.2f}: {told}")
-    for what, effect in found["reasons"]:
-        print(f"  {what} ({effect})")
+def print_check(check: Mapping[str, Any]) -> None:
+    """Print our accuracy, the paper's, whether they agree, and possible reasons for a gap."""
+    sigma = "" if check["sigma"] is None else f" (sigma {check['sigma']:.2f})"
+    verdict = "within tolerance" if check["within"] else "NOT within tolerance"
+    print(f"{check['dataset']}, {check['backbone']}: ABS {check['ours']:.2f}")
+    print(f"paper: {check['paper']:.2f}{sigma}, {check['ours'] - check['paper']:+.2f}: {verdict}")
+    for difference, effect in check["reasons"]:
+        print(f"  {difference} ({effect})")
 
 
-def print_comparison(found: Mapping[str, Any], a: str, b: str) -> None:
-    """Counts, the difference with its interval, and McNemar's p."""
-    images, both, only_a, only_b = (found[n] for n in ("images", "both", "only_a", "only_b"))
+def print_comparison(comparison: Mapping[str, Any], a: str, b: str) -> None:
+    """Print the counts, the difference in accuracy with its interval, and McNemar's p."""
+    images, both, only_a, only_b = (comparison[n] for n in ("images", "both", "only_a", "only_b"))
     table = Table("", f"{b} right", f"{b} wrong", box=None, pad_edge=False)
     table.add_row(f"{a} right", f"{both:,}", f"{only_a:,}")
     table.add_row(f"{a} wrong", f"{only_b:,}", f"{images - both - only_a - only_b:,}")
-    _print(table)
-    low, high = 100 * found["low"], 100 * found["high"]
-    print(f"{a} less {b}: {100 * found['difference']:+.2f} points ({low:+.2f} to {high:+.2f})")
-    print(f"McNemar, exact: p = {found['p']:.3g}")
+    print_rich(table)
+    low, high = 100 * comparison["low"], 100 * comparison["high"]
+    print(
+        f"{a} minus {b}: {100 * comparison['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
+    )
+    print(f"McNemar, exact: p = {comparison['p']:.3g}")

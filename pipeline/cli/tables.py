@@ -1,4 +1,4 @@
-"""What a person sees: the state of the store, the plan of a run, the table of results."""
+"""Table of results of a run, and helpers for all tables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pipeline.stage import Stage
 from pipeline.store.store import Store
 
 
-def _known(value: int | None, shown: Callable[[int], str]) -> str:
-    return "?" if value is None else shown(value) if value else ""
+def cell(value: int | None, formatted: Callable[[int], str]) -> str:
+    """Format a number: `?` if it is unknown, empty if it is 0."""
+    return "?" if value is None else formatted(value) if value else ""
 
 
 def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
-    """Rows of the table of results, if `stage` is the metrics."""
+    """Return the rows of the table of results; none unless `stage` is the metrics stage."""
     if stage.kind != "metrics":
         return []
     table = store.open(stage).table("metrics")
@@ -34,7 +35,7 @@ def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
 
 
 def print_results(rows: list[dict[str, Any]], store: Store) -> None:
-    """Method, top-1, interval and number of images."""
+    """Print method, top-1 with its interval, top-5 and the number of images."""
     first = rows[0]
     title = f"{store.dataset}: {first['images']:,} images, {first['classes']} classes"
     table = Table("method", title=title, title_justify="left", box=None, pad_edge=False)
@@ -46,27 +47,27 @@ def print_results(rows: list[dict[str, Any]], store: Store) -> None:
         interval = f"{low:.2f} to {high:.2f}"
         name = " ".join([row["method"], *row["switched"]])
         table.add_row(name, f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
-    _print(table)
+    print_rich(table)
 
 
 def print_skipped(store: Store, index: Stage) -> None:
-    """How many images cannot be read, and where they are listed."""
+    """Print how many images could not be read, and the file that lists them."""
     artifact = store.open(index)
     if skipped := len(artifact.table("skipped")):
         print(f"{skipped:,} images skipped; see {artifact.path / 'skipped.parquet'}")
 
 
-def print_left_out(settings: Settings) -> None:
-    """Methods that are not in the table because they have no texts."""
+def print_unscored_methods(settings: Settings) -> None:
+    """Print the methods that are not in the table because their texts are missing."""
     if settings.scores.methods is not None:
         return
     for name in METHODS:
-        if lacking := settings.lacking(name):
-            print(f"Not scored: {name} ({'; '.join(lacking)}).")
+        if missing := settings.lacking(name):
+            print(f"Not scored: {name} ({'; '.join(missing)}).")
 
 
-def _print(table: Table) -> None:
-    """On standard output; not cut to a screen's width where there is none."""
+def print_rich(table: Table) -> None:
+    """Print a table on standard output, at full width if that is not a terminal."""
     console = Console(soft_wrap=True)
     if not console.is_terminal:
         console.width = 200
@@ -74,7 +75,7 @@ def _print(table: Table) -> None:
 
 
 def size(count: int) -> str:
-    """`5.2 GB`"""
+    """Format a number of bytes, such as `5.2 GB`."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -84,7 +85,7 @@ def size(count: int) -> str:
 
 
 def age(seconds: int) -> str:
-    """`3 min`"""
+    """Format an age, such as `3 min`."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds // length} {unit}"

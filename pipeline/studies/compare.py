@@ -1,4 +1,4 @@
-"""Two methods or settings over the same images."""
+"""Paired comparison of two methods or settings over the same images."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def compared(run: Callable[[list[str]], Run], a: str, b: str) -> Paired:
-    """Compare `METHOD` or `METHOD@section.field=value`, of runs that `run` makes of changes.
+def compare_methods(run_of: Callable[[list[str]], Run], a: str, b: str) -> Paired:
+    """Compare two methods, each written `METHOD` or `METHOD@section.field=value`.
 
-    Raises MissingInput that names the command, if one of them is not scored yet.
+    `run_of` returns the run with further overrides. Raises MissingInput, which names the command to
+    run, if one of the two is not scored yet; AbsError if their images differ.
     """
     import pandas as pd
 
-    one, other = (_correct(run, each) for each in (a, b))
-    both = pd.concat([one, other], axis=1, join="inner", keys=["a", "b"])
-    if not len(both) == len(one) == len(other):
-        raise AbsError(f"{a} and {b} were scored on other images")
+    first, second = (_correct(run_of, text) for text in (a, b))
+    both = pd.concat([first, second], axis=1, join="inner", keys=["a", "b"])
+    if not len(both) == len(first) == len(second):
+        raise AbsError(f"{a} and {b} were scored on different images")
     return paired(both["a"].to_numpy(), both["b"].to_numpy())
 
 
-def _correct(run: Callable[[list[str]], Run], text: str) -> pd.Series[bool]:
-    """Whether each image is right, by its id."""
-    method, _, change = text.partition("@")
-    chosen = run([change] if change else [])
-    scores = chosen.store.open(chosen.named("scores")[0]).table(
+def _correct(run_of: Callable[[list[str]], Run], text: str) -> pd.Series[bool]:
+    """Return whether a method classifies each image correctly, indexed by image_id."""
+    method, _, override = text.partition("@")
+    run = run_of([override] if override else [])
+    scores = run.store.open(run.named("scores")[0]).table(
         "scores", columns=["image_id", "method", "correct"]
     )
     rows = scores[scores["method"] == method]

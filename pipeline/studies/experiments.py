@@ -1,17 +1,17 @@
 """Experiments: settings that vary, as files in `cfgs/experiments` or options of the command line.
 
-    about: what it is
-    profile: official                 # the base
-    set: [scores.methods=[abs]]       # settings that all runs share
-    seeds: 5                          # draws of everything random; sigma is over these
-    grids:                            # one after the other; of each every combination
+    about: description in one line
+    profile: official                 # profile that all runs start from
+    set: [scores.methods=[abs]]       # overrides that all runs share
+    seeds: 5                          # number of random seeds; sigma is over them
+    grids:                            # run one after the other, each with all its combinations
       - over: {crops.alpha: [0.1, 0.2], crops.k windows.k: [10, 20]}
-        row: "alpha={crops.alpha}"    # what the paper's row is called, if it has one
-    paper: "4"                        # the table of the paper
-    seconds: true                     # the table also says what each stage took
-    demo: {set: [...]}                # what is otherwise for the dataset of that name
+        row: "alpha={crops.alpha}"    # name of the row in the paper's table, if it has one
+    paper: "4"                        # number of the paper's table
+    seconds: true                     # the table also shows the seconds of each stage
+    demo: {set: [...]}                # fields that differ for the dataset of that name
 
-Several fields in one name take the same value.
+Several settings in one key, separated by spaces, take the same value.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from pipeline.core.layers import known, layer
 from pipeline.core.section import Section
 
 SEEDED = ("crops.seed", "squares.seed", "methods.wca.seed", "descriptions.waffle.seed")
-"""The settings that every draw depends on."""
+"""Settings that seed all random draws."""
 
 
 class Grid(Section):
-    """Every combination of some settings."""
+    """All combinations of the values of some settings."""
 
     over: dict[str, list[Any]] = Field(default_factory=dict)
     row: str = ""
-    """What the paper calls a combination: a format of its fields."""
+    """Name of a combination in the paper, with `{setting}` for the value of a setting."""
     names: dict[str, str] = Field(default_factory=dict)
-    """The paper's names of values, where they are others."""
+    """Names of values in the paper, where they differ from the values."""
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """Each combination."""
+        """Yield each combination as values by setting."""
         for values in itertools.product(*self.over.values()):
             yield dict(zip(self.over, values, strict=True))
 
     def named(self, point: Mapping[str, Any]) -> str:
-        """The paper's row of a combination; empty if it has none."""
-        told = self.row
+        """Return the name of a combination in the paper; empty if it has none."""
+        row = self.row
         for name, value in point.items():
             shown = int(value) if isinstance(value, bool) else value
-            told = told.replace(f"{{{name}}}", self.names.get(str(value), str(shown)))
-        return told
+            row = row.replace(f"{{{name}}}", self.names.get(str(value), str(shown)))
+        return row
 
 
 class Experiment(Section):
-    """A base, and the grids around it."""
+    """Profile and overrides that all runs share, and grids of settings to vary."""
 
     about: str = ""
     profile: str = "official"
@@ -66,10 +66,10 @@ class Experiment(Section):
     grids: list[Grid] = Field(default_factory=lambda: [Grid()])
     paper: str = ""
     seconds: bool = False
-    """Whether its table says what each stage took."""
+    """Whether the table shows the seconds of each stage."""
 
     def points(self) -> list[Point]:
-        """Every setting, each with every seed."""
+        """Return all combinations of all grids, each with every seed."""
         return [
             Point(self, grid, values, seed)
             for grid in self.grids
@@ -89,24 +89,27 @@ class Point:
 
     @property
     def overrides(self) -> list[str]:
-        """As `--set` takes them."""
-        found = list(self.experiment.set)
+        """Overrides of the run, written as for `--set`."""
+        overrides = list(self.experiment.set)
         for names, value in self.values.items():
-            found += [f"{name}={json.dumps(value)}" for name in names.split()]
+            overrides += [f"{name}={json.dumps(value)}" for name in names.split()]
         if self.experiment.seeds > 1:
-            found += [f"{name}={self.seed}" for name in SEEDED]
-        return found
+            overrides += [f"{name}={self.seed}" for name in SEEDED]
+        return overrides
 
     @property
     def title(self) -> str:
-        """`crops.k=20, seed 3`"""
-        told = [f"{name}={value}" for name, value in self.values.items()]
+        """Name of the run in messages, such as `crops.k=20, seed 3`."""
+        values = [f"{name}={value}" for name, value in self.values.items()]
         seed = [f"seed {self.seed}"] if self.experiment.seeds > 1 else []
-        return ", ".join([*told, *seed]) or "as it is"
+        return ", ".join([*values, *seed]) or "unchanged settings"
 
 
 def load_experiment(name: str, dataset: str) -> Experiment:
-    """The experiment of a name, or in a YAML file, as it is for a dataset. Raises ConfigError."""
+    """Load an experiment by its name or YAML file, with its fields for one dataset.
+
+    Raises ConfigError for an unknown name or a wrong field.
+    """
     values = layer("experiments", name)
     special = {key: values.pop(key) for key in list(values) if key not in Experiment.model_fields}
     for key, value in special.items():
@@ -118,18 +121,18 @@ def load_experiment(name: str, dataset: str) -> Experiment:
     return validated({**values, **special.get(dataset, {})}, f"experiment {name}")
 
 
-def validated(values: Mapping[str, Any], what: str) -> Experiment:
-    """`values` as an experiment; ConfigError names the first that is wrong."""
+def validated(values: Mapping[str, Any], name: str) -> Experiment:
+    """Validate the fields of an experiment; ConfigError names the first wrong one."""
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where, message = ".".join(map(str, first["loc"])), first["msg"]
-        raise ConfigError(f"{what}: {where}: {message[:1].lower()}{message[1:]}") from None
+        raise ConfigError(f"{name}: {where}: {message[:1].lower()}{message[1:]}") from None
 
 
 def grid_of(options: list[str]) -> Grid:
-    """`crops.k=5,10,20` and so on as one grid. Raises ConfigError."""
+    """Parse options such as `crops.k=5,10,20` into one grid. Raises ConfigError."""
     over = {}
     for option in options:
         name, equals, text = option.partition("=")
@@ -138,6 +141,6 @@ def grid_of(options: list[str]) -> Grid:
         except (yaml.YAMLError, ValueError, RecursionError):
             values = None
         if not equals or not name.strip() or not values:
-            raise ConfigError(f"--over {option!r}: write section.field=value,value,...")
+            raise ConfigError(f"--over {option!r}: expected section.field=value,value,...")
         over[name] = values
     return Grid(over=over)

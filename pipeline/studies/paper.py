@@ -1,6 +1,6 @@
-"""The paper's figures beside ours: which rows are the same, and which cannot be.
+"""The paper's figures beside our results, with a remark on rows that are not comparable.
 
-`cfgs/reported.csv` has them as printed: table, dataset, backbone, method, setting, top-1.
+`cfgs/reported.csv` holds the figures as printed: table, dataset, backbone, method, setting, top-1.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ METHODS = {
     "wca": "WCA",
     "abs": "ABS",
 }
-"""What the paper calls our methods."""
+"""Names of the methods in the paper."""
 ROW = ["backbone", "row", "method"]
-"""What a row of a table goes by, as the paper calls them."""
+"""Columns that identify a row of a table, with the paper's names in them."""
 SIGMA = "ABS sigma"
-"""The rows that hold the paper's spread of ABS."""
+"""Method name of the rows that hold the paper's standard deviation of ABS."""
 OTHER_TEXTS = ("cub", "dtd", "places365")
-"""Where the paper's row of ABS was made with other descriptions than the rows above it."""
+"""Datasets whose row of ABS in the paper uses other descriptions than the other methods."""
 WITHIN = 0.1
-"""Points that count as equal where neither side states a sigma."""
+"""Difference in percent points that counts as equal where neither side has a sigma."""
 
 
 def reported(table: str, dataset: str) -> pd.DataFrame:
-    """Rows of a table of the paper: backbone, method, row, paper, paper_sigma; of a dataset."""
+    """Return a table of the paper for one dataset: backbone, method, row, paper, paper_sigma."""
     import pandas as pd
 
     rows = pd.read_csv(CFGS / "reported.csv", dtype={"table": str}, keep_default_na=False)
@@ -47,35 +47,38 @@ def reported(table: str, dataset: str) -> pd.DataFrame:
     return rows.assign(paper_sigma=sigmas).reset_index(drop=True)
 
 
-def beside(sweep: Sweep) -> pd.DataFrame:
-    """Ours and the paper's, a row for each row of either; in percent, None where one lacks it.
+def beside_paper(sweep: Sweep) -> pd.DataFrame:
+    """Join our results with the paper's: a row for each row of either, in percent, None if missing.
 
-    ece: our calibration error. difference: ours less theirs. within: whether that is at most the
-    larger sigma of the two.
+    ece: our calibration error. difference: ours minus the paper's. within: whether the difference
+    is at most the larger of the two sigmas.
     """
     import numpy as np
     import pandas as pd
 
     experiment = sweep.experiment
-    theirs = reported(experiment.paper, sweep.store.dataset)
-    ours = _ours(sweep)
-    if theirs.empty:
-        found = ours.assign(paper=np.nan, paper_sigma=np.nan)
+    paper = reported(experiment.paper, sweep.store.dataset)
+    ours = _mean_over_seeds(sweep)
+    if paper.empty:
+        table = ours.assign(paper=np.nan, paper_sigma=np.nan)
     else:
-        found = theirs.merge(ours, on=ROW, how="outer", sort=False)
-    found["difference"] = found["ours"] - found["paper"]
-    sigma = found[["sigma", "paper_sigma"]].max(axis=1).fillna(WITHIN)
-    known = found["difference"].notna()
-    found["within"] = pd.Series(found["difference"].abs() <= sigma, dtype=object).where(known)
+        table = paper.merge(ours, on=ROW, how="outer", sort=False)
+    table["difference"] = table["ours"] - table["paper"]
+    sigma = table[["sigma", "paper_sigma"]].max(axis=1).fillna(WITHIN)
+    comparable = table["difference"].notna()
+    within = pd.Series(table["difference"].abs() <= sigma, dtype=object)
+    table["within"] = within.where(comparable)
     dataset = sweep.store.dataset
-    remarks = [_remark(experiment.paper, dataset, row) for _, row in found.iterrows()]
+    remarks = [_remark(experiment.paper, dataset, row) for _, row in table.iterrows()]
     columns = [*ROW, "ours", "sigma", "ece", "paper", "paper_sigma"]
-    return found.assign(remark=remarks)[[*columns, "difference", "within", "remark"]]
+    return table.assign(remark=remarks)[[*columns, "difference", "within", "remark"]]
 
 
-def named(sweep: Sweep) -> pd.DataFrame:
-    """The results of a sweep with `backbone`, `row` and `method` as the paper calls them; what we
-    call the method is `scored`."""
+def renamed_results(sweep: Sweep) -> pd.DataFrame:
+    """Return the results of a sweep with the paper's names in `backbone`, `row` and `method`.
+
+    `scored` holds the name of the method in this project.
+    """
     import pandas as pd
 
     results = sweep.results()
@@ -85,36 +88,36 @@ def named(sweep: Sweep) -> pd.DataFrame:
     results["backbone"] = results["run"].map(backbones)
     results["scored"] = results["method"]
     results["method"] = results["method"].map(METHODS).fillna(results["method"])
-    # What the paper has no name for is called as its fields say.
-    plain = results["row"] == ""
-    titles = [", ".join(_fields(sweep, row)) for _, row in results[plain].iterrows()]
-    results.loc[plain, "row"] = titles
+    # A row without a name in the paper is named by its settings.
+    unnamed = results["row"] == ""
+    titles = [", ".join(_varied(sweep, row)) for _, row in results[unnamed].iterrows()]
+    results.loc[unnamed, "row"] = titles
     return results
 
 
-def _ours(sweep: Sweep) -> pd.DataFrame:
-    results = named(sweep)
+def _mean_over_seeds(sweep: Sweep) -> pd.DataFrame:
+    results = renamed_results(sweep)
     results[["top1", "ece"]] *= 100
     groups = results.groupby(ROW, sort=False, as_index=False)
     return groups.agg(ours=("top1", "mean"), sigma=("top1", "std"), ece=("ece", "mean"))
 
 
-def _fields(sweep: Sweep, row: pd.Series[Any]) -> list[str]:
+def _varied(sweep: Sweep, row: pd.Series[Any]) -> list[str]:
     over = sweep.experiment.grids[row["grid"]].over
     return [f"{name}={row[name]}" for name in over if name != "clip.model"]
 
 
 def backbone_of(run: Run) -> str:
-    """`ViT-B/16` of `ViT-B-16`; what the paper has not is called as it is."""
+    """Return the backbone's name in the paper: `ViT-B/16` for `ViT-B-16`, else its last part."""
     name = str(run.settings.clip.model)
     head, _, size = name.removesuffix("-quickgelu").rpartition("-")
     return f"{head}/{size}" if size.isdigit() else name.rpartition("/")[2]
 
 
 def _remark(table: str, dataset: str, row: Any) -> str:
-    """Why a row of the paper is not comparable; empty if nothing speaks against it."""
+    """Say why a row of the paper is not comparable; empty if it is."""
     if row["method"] not in METHODS.values():
-        return "as reported there" if row["paper"] == row["paper"] else ""
+        return "as printed in the paper" if row["paper"] == row["paper"] else ""
     if row["paper"] != row["paper"]:
         return ""
     if dataset in OTHER_TEXTS and row["method"] in ("CLIP-D", "Waffle", "CuPL", "WCA"):

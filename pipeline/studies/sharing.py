@@ -1,4 +1,4 @@
-"""What the runs of a sweep share: which crops they ask for, and how many are to be embedded."""
+"""Artifacts that the runs of a sweep share, the crops they use, and the crops left to embed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ if TYPE_CHECKING:
 
 
 def distinct_stages(runs: Iterable[Run]) -> dict[str, list[tuple[Run, Stage]]]:
-    """Each distinct artifact once, by stage: of those that differ in N alone the largest."""
-    found: dict[str, dict[str, tuple[Run, Stage]]] = {}
+    """Return the distinct artifacts of the runs by the stage's name; one for each key.
+
+    N is not in a key: of stages with the same key the one with the largest N is returned.
+    """
+    by_name: dict[str, dict[str, tuple[Run, Stage]]] = {}
     for run in runs:
         for stage in run.stages:
-            known = found.setdefault(stage.name, {}).get(stage.key)
-            if known is None or _count(stage) > _count(known[1]):
-                found[stage.name][stage.key] = run, stage
-    return {name: list(stages.values()) for name, stages in found.items()}
+            by_key = by_name.setdefault(stage.name, {})
+            _, other = by_key.get(stage.key, (run, None))
+            if other is None or _views_per_image(stage) > _views_per_image(other):
+                by_key[stage.key] = run, stage
+    return {name: list(by_key.values()) for name, by_key in by_name.items()}
 
 
-def crops_asked(run: Run) -> int:
-    """Crops that a run's methods read."""
+def crops_used(run: Run) -> int:
+    """Count the crops that the methods of a run read."""
     index = run.named("index")[0]
     images = len(index.dataset.samples)  # type: ignore[attr-defined]
     counts = run.settings.views
@@ -40,18 +44,19 @@ def crops_asked(run: Run) -> int:
 
 
 def crops_to_embed(store: Store, stages: Iterable[Stage]) -> int | None:
-    """Distinct views of unfinished units that no artifact can lend; None before they are drawn.
+    """Count the distinct views left to embed; None before the views of all units are drawn.
 
-    What was made on another device or with another batch size is not lent, which is not known here.
+    A lower bound: vectors computed on another device or with another batch size are counted as
+    reusable here, but a run computes them again.
     """
     try:
-        return sum(_lacking(store, group) for group in _families(stages))
+        return sum(_missing_views(store, group) for group in _families(stages))
     except AbsError:
         return None
 
 
 def crops_at_most(store: Store, stages: Iterable[Stage]) -> int | None:
-    """All views of units that are not there; None before it is known how many these are."""
+    """Count all views of unfinished units; None before the number of units is known."""
     try:
         return sum(
             int(unit.rows.stop - unit.rows.start) * stage.views.shape(store)[1]
@@ -63,56 +68,63 @@ def crops_at_most(store: Store, stages: Iterable[Stage]) -> int | None:
         return None
 
 
-def told(asked: int, embed: int | None, most: int | None) -> str:
-    """`Crops asked for: 21,000; to embed: 6,300 (30%)`"""
+def crop_summary(used: int, embed: int | None, most: int | None) -> str:
+    """Format the counts, such as `Crops used: 21,000; to embed: 6,300 (30%)`."""
     if embed is None and most is None:
-        what = "not known before the stages above have run"
+        count = "unknown until the stages above have run"
     elif embed is None:
-        what = f"{most:,} at most, and fewer where settings draw alike"
-    elif embed > asked:
-        what = f"{embed:,}, as all windows that can be drawn are"
+        count = f"at most {most:,}, fewer if settings share crops"
+    elif embed > used:
+        count = f"{embed:,}, because every possible window is embedded"
     else:
-        what = f"{embed:,} ({embed / max(asked, 1):.0%})"
-    return f"Crops asked for: {asked:,}; to embed: {what}"
+        count = f"{embed:,} ({embed / max(used, 1):.0%})"
+    return f"Crops used: {used:,}; to embed: {count}"
 
 
 def _families(stages: Iterable[Stage]) -> list[list[ViewEmbeddings]]:
-    """Those that can lend to each other together."""
-    groups: dict[str, list[ViewEmbeddings]] = {}
+    """Group the stages of embeddings that can reuse each other's vectors."""
+    families: dict[str, list[ViewEmbeddings]] = {}
     for stage in stages:
         if isinstance(stage, ViewEmbeddings):
             views = stage.views.common_values(stage.views.identity())
             key = digest({"family": family(stage.identity()), "views": views})
-            groups.setdefault(key, []).append(stage)
-    return list(groups.values())
+            families.setdefault(key, []).append(stage)
+    return list(families.values())
 
 
-def _lacking(store: Store, group: list[ViewEmbeddings]) -> int:
+def _missing_views(store: Store, stages: list[ViewEmbeddings]) -> int:
+    """Count the distinct views that a family still has to embed, over all its unfinished units."""
     units: dict[str, Unit] = {}
-    wanting: dict[str, list[ViewEmbeddings]] = {}
-    for stage in group:
+    unfinished: dict[str, list[ViewEmbeddings]] = {}
+    for stage in stages:
         for unit in store.artifact(stage).unfinished(stage.units(store)):
             units[unit.name] = unit
-            wanting.setdefault(unit.name, []).append(stage)
-    lenders = list(sources(store, group[0], group[0].views))
-    return sum(_new(store, units[name], stages, lenders) for name, stages in wanting.items())
+            unfinished.setdefault(unit.name, []).append(stage)
+    stored = list(sources(store, stages[0], stages[0].views))
+    return sum(_new_views(store, units[name], of, stored) for name, of in unfinished.items())
 
 
-def _new(store: Store, unit: Unit, stages: list[ViewEmbeddings], lenders: list[StoredViews]) -> int:
-    """Distinct views of a unit that some stages want and no artifact has."""
+def _new_views(
+    store: Store, unit: Unit, stages: list[ViewEmbeddings], stored: list[StoredViews]
+) -> int:
+    """Count the distinct views of a unit that the stages need and no artifact has embedded.
+
+    Raises MissingInput if the views of a stage are not drawn yet.
+    """
     columns, maker = stages[0].columns, {"code": code_of(stages[0])}
-    lent = [places(each.views, unit, columns) for each in lenders if each.receipt(unit.name, maker)]
-    there = [rows for rows in lent if rows is not None]
-    wanted = [places(store.artifact(stage.views), unit, columns) for stage in stages]
-    drawn = [rows for rows in wanted if rows is not None]
-    if len(drawn) < len(wanted):
+    finished = [source for source in stored if source.receipt(unit.name, maker)]
+    reusable = [places(source.views, unit, columns) for source in finished]
+    embedded = [rows for rows in reusable if rows is not None]
+    required = [places(store.artifact(stage.views), unit, columns) for stage in stages]
+    drawn = [rows for rows in required if rows is not None]
+    if len(drawn) < len(required):
         raise MissingInput(f"{unit.name}: its views are not drawn yet")
-    _, names = np.unique(np.concatenate([*there, *drawn]), axis=0, return_inverse=True)
-    known, asked = np.split(names.reshape(-1), [sum(map(len, there))])
-    return len(np.setdiff1d(asked, known))
+    _, ids = np.unique(np.concatenate([*embedded, *drawn]), axis=0, return_inverse=True)
+    known, needed = np.split(ids.reshape(-1), [sum(map(len, embedded))])
+    return len(np.setdiff1d(needed, known))
 
 
-def _count(stage: Stage) -> int:
-    """Crops of each image that an artifact is asked for."""
+def _views_per_image(stage: Stage) -> int:
+    """Return the number of views per image that a stage draws or embeds; 0 for other stages."""
     views = getattr(stage, "views", stage)
     return int(getattr(views, "count", 0))

@@ -1,4 +1,4 @@
-"""Sweeps: the runs of an experiment, what they share, and one table of what came of them."""
+"""Sweeps: the runs of an experiment, the artifacts they share, and one table of their results."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pipeline.core.progress import Reporter
     from pipeline.engine.base import Engine
 
-CHEAP = ("index", "attention", "crops")
-"""Stages that say which crops there are; next to nothing beside encoding them."""
+BEFORE_EMBEDDING = ("index", "attention", "crops")
+"""Stages that decide which crops exist; cheap compared with encoding the crops."""
 Runs = list[tuple[Point, Run]]
 
 FIGURES = ("top1", "top5", "mean_per_class_recall", "ece")
@@ -34,30 +34,30 @@ FIGURES = ("top1", "top5", "mean_per_class_recall", "ece")
 
 @dataclass
 class Sweep:
-    """An experiment over a dataset: one run per point."""
+    """An experiment on a dataset: one run per point."""
 
     name: str
     dataset: str
     experiment: Experiment
     runs: Runs
     failed: list[tuple[Point, str]] = field(default_factory=list)
-    """Points that have no result, and why."""
+    """Points without a result, each with its error message."""
 
     @classmethod
     def of(
         cls, name: str, dataset: str, experiment: Experiment, weights_dir: str | None = None
     ) -> Sweep:
-        """Plan every point; ConfigError if none of them can be run.
+        """Plan the run of every point. Raises ConfigError if no point can be planned.
 
-        The dataset is looked at once for all.
+        The dataset is read once for all points with the same dataset and paths.
         """
-        opened: dict[str, tuple[HashCache, Dataset]] = {}
+        datasets: dict[str, tuple[HashCache, Dataset]] = {}
 
         def plan(s: Settings) -> list[Stage]:
             key = s.dataset.model_dump_json() + s.paths.model_dump_json()
-            if key not in opened:
-                opened[key] = read(s)
-            return build(s, opened[key])
+            if key not in datasets:
+                datasets[key] = read(s)
+            return build(s, datasets[key])
 
         sweep = cls(name, dataset, experiment, [])
         for point in experiment.points():
@@ -72,56 +72,58 @@ class Sweep:
         return sweep
 
     def _refuse(self) -> NoReturn:
-        """What keeps all points from being run: one reason, or the first of several."""
-        point, why = self.failed[0]
-        if len({each for _, each in self.failed}) == 1:
-            raise ConfigError(why)
-        raise ConfigError(f"no setting of {self.name} can be run; the first, {point.title}: {why}")
+        """Raise ConfigError with the error that all points share, or else with the first one."""
+        point, error = self.failed[0]
+        if len({message for _, message in self.failed}) == 1:
+            raise ConfigError(error)
+        raise ConfigError(f"no setting of {self.name} can be run; first, {point.title}: {error}")
 
     @property
     def store(self) -> Store:
-        """Where everything of the dataset lies."""
+        """Store of the dataset."""
         return self.runs[0][1].store
 
     def plan(self) -> dict[str, Any]:
-        """What the runs share, and how much of it is still to do.
+        """Summarise the artifacts that the runs share, and the work left to do.
 
-        Crops asked for count every crop of every run; those to embed, every distinct crop that is
-        in no artifact yet, and at most, all of them. None where a stage before has to be run to
-        know.
+        crops_asked: crops that the runs use, counted per run. crops_to_embed: distinct crops that
+        no artifact holds yet. crops_at_most: crops of all unfinished units. A count is None until
+        the stages that it depends on have run.
         """
-        stages = sharing.distinct_stages(run for _, run in self.runs)
-        rows = [_shared(name, each) for name, each in stages.items()]
+        by_name = sharing.distinct_stages(run for _, run in self.runs)
+        rows = [_shared(name, stages) for name, stages in by_name.items()]
         return {
             "experiment": self.name,
             "runs": len(self.runs),
             "stages": rows,
-            "crops_asked": sum(sharing.crops_asked(run) for _, run in self.runs),
+            "crops_asked": sum(sharing.crops_used(run) for _, run in self.runs),
             "crops_to_embed": _sum(row["crops"] for row in rows),
             "crops_at_most": _sum(row["crops_at_most"] for row in rows),
             "failed": self.failures(),
         }
 
     def failures(self) -> list[dict[str, str]]:
-        """The settings without a result, and why."""
-        return [{"setting": point.title, "why": why} for point, why in self.failed]
+        """Return the settings without a result, each with its error message."""
+        return [{"setting": point.title, "why": error} for point, error in self.failed]
 
     def execute(self, reporter: Reporter, engine: Engine | None = None) -> None:
-        """Run every point; one that fails is named, and the others go on.
+        """Run every point; a point that fails is reported, and the others go on.
 
-        First as far as crops, so that it can be said how many there are to embed. The largest N
-        comes first: what it embeds, the others read.
+        All points first run as far as crops, to report how many crops are left to embed. The
+        largest N runs first, because smaller N read its embeddings.
         """
         largest = sorted(self.runs, key=lambda pair: -pair[1].settings.scores.n)
-        left = self._each(largest, f"{self.name}: crops", CHEAP, reporter, engine)
-        stages = sharing.distinct_stages(run for _, run in left).values()
-        embed = sharing.crops_to_embed(self.store, [stage for each in stages for _, stage in each])
+        title = f"{self.name}: crops"
+        passed = self._run_all(largest, title, BEFORE_EMBEDDING, reporter, engine)
+        by_name = sharing.distinct_stages(run for _, run in passed)
+        stages = [stage for pairs in by_name.values() for _, stage in pairs]
+        embed = sharing.crops_to_embed(self.store, stages)
         if embed:
-            asked = sum(sharing.crops_asked(run) for _, run in left)
-            reporter.say(sharing.told(asked, embed, None))
-        self._each(left, self.name, (), reporter, engine)
+            used = sum(sharing.crops_used(run) for _, run in passed)
+            reporter.say(sharing.crop_summary(used, embed, None))
+        self._run_all(passed, self.name, (), reporter, engine)
 
-    def _each(
+    def _run_all(
         self,
         runs: Runs,
         title: str,
@@ -129,7 +131,7 @@ class Sweep:
         reporter: Reporter,
         engine: Engine | None,
     ) -> Runs:
-        """Run the stages of some kinds, or all, of each; those that did not fail."""
+        """Run the stages of some kinds, or all stages, of each run; return the runs that passed."""
         passed = []
         with reporter.stage(title, len(runs), "settings") as advance:
             for point, run in runs:
@@ -146,7 +148,7 @@ class Sweep:
         return passed
 
     def results(self) -> pd.DataFrame:
-        """A row per run that is finished and method: its setting, seed, figures and keys."""
+        """Return one row per finished run and method: setting, seed, figures and key."""
         import pandas as pd
 
         frames = []
@@ -156,15 +158,16 @@ class Sweep:
                 table = run.store.open(metrics).table("metrics")
             except MissingInput:
                 continue
-            shown = table[["dataset", "method", *FIGURES, "images", "classes"]].copy()
+            rows = table[["dataset", "method", *FIGURES, "images", "classes"]].copy()
             for name, value in point.values.items():
-                shown[name] = repr(value) if isinstance(value, list | dict) else value
-            shown["row"] = point.grid.named(point.values)
-            frames.append(shown.assign(grid=_number(self, point), seed=point.seed, run=metrics.key))
+                rows[name] = repr(value) if isinstance(value, list | dict) else value
+            rows["row"] = point.grid.named(point.values)
+            grid = self.experiment.grids.index(point.grid)
+            frames.append(rows.assign(grid=grid, seed=point.seed, run=metrics.key))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def table(self) -> pd.DataFrame:
-        """A row per setting and method: mean over seeds, and sigma where there are several."""
+        """Return one row per setting and method: mean and, for several seeds, sigma."""
         results = self.results()
         if results.empty:
             return results
@@ -179,45 +182,42 @@ class Sweep:
         return table.reset_index()
 
     def write(self) -> Path:
-        """Store the table; where it lies."""
+        """Write the table to the store, and return its path."""
         path = self.store.folder / "sweeps" / f"{self.name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")  # parts end together
+        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")  # parts write at once
         self.table().to_parquet(temporary, index=False)
         temporary.replace(path)
         return path
 
 
-def _number(sweep: Sweep, point: Point) -> int:
-    return sweep.experiment.grids.index(point.grid)
-
-
 def _sum(counts: Iterable[int | None]) -> int | None:
-    found = list(counts)
-    return None if None in found else sum(count or 0 for count in found)
+    """Sum the counts; None if one of them is unknown."""
+    values = list(counts)
+    return None if None in values else sum(count or 0 for count in values)
 
 
 def _shared(name: str, stages: list[tuple[Run, Stage]]) -> dict[str, Any]:
-    """How many artifacts of a stage the runs need, how many are there, and what is to do."""
-    there: list[Stage] = []
+    """Count the artifacts of a stage that the runs need, the finished ones, and the work left."""
+    finished: list[Stage] = []
     units, writes, known = 0, 0, True
     for run, stage in stages:
         try:
             all_units = stage.units(run.store)
             artifact = run.store.artifact(stage)
             if artifact.missing(all_units) is None:
-                there.append(stage)
+                finished.append(stage)
                 continue
             missing = len(artifact.unfinished(all_units))
             units += missing
             writes += missing * (stage.footprint(run.store).written or 0)
-        except AbsError:  # an input is not there yet, or the setting fails: the run will say so
+        except AbsError:  # a missing input, or a wrong setting that the run will report
             known = False
-    left = [stage for _, stage in stages if stage not in there]
+    left = [stage for _, stage in stages if stage not in finished]
     return {
         "stage": name,
         "artifacts": len(stages),
-        "there": len(there),
+        "there": len(finished),
         "units": units if known else None,
         "crops": sharing.crops_to_embed(run.store, left),
         "crops_at_most": sharing.crops_at_most(run.store, left),

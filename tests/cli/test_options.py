@@ -47,6 +47,19 @@ def test_a_suggested_command_keeps_the_folder_of_weights(tiny: Path, tmp_path: P
     assert run.settings.paths.weights == f"{tmp_path}/my weights"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_and_the_help_of_a_command_agree(name: str) -> None:
+    help_text = import_command(name).help or ""
+    assert help_text.splitlines()[0] == COMMANDS[name].help
+
+
+@pytest.mark.parametrize("name", ["index", "crops", "scores"])
+def test_the_help_of_a_stage_says_what_it_writes(name: str) -> None:
+    answer = said(name, "--help")
+    assert COMMANDS[name].help in answer.stdout
+    assert ".parquet" in answer.stdout
+
+
 # --- Where units are done ---------------------------------------------------------------------
 
 

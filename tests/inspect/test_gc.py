@@ -130,7 +130,7 @@ def test_the_command_deletes_only_when_asked_to(run_of: Runner, made: Run, tiny:
     assert not any(each["deleted"] for each in listed)
     assert all(Path(each["path"]).exists() for each in listed)
     shown = said("gc", "--dataset", tiny)
-    assert "could go; add --delete" in shown.stdout
+    assert "can be deleted; add --delete" in shown.stdout
     assert "Nothing to delete" in said("gc", "--keep-days", "41").stdout
     gone = said("gc", "--delete", "--dataset", "tiny")
     assert "deleted." in gone.stdout

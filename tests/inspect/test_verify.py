@@ -331,7 +331,7 @@ def test_a_deep_look_trusts_no_memory_of_files(made: Run, tiny: Path) -> None:
     memory.write_bytes(hash_cache._sealed(content) + b"\n" + content)
     assert "done" in said("status", *words[2:]).stdout
     answer = said(*words)
-    assert "not finished for its inputs as they are: index" in answer.stdout
+    assert "index is out of date; see abs why index" in answer.stdout
 
 
 @pytest.mark.slow
@@ -371,7 +371,7 @@ def test_what_a_process_is_at_is_not_marked(made: Run) -> None:
 def test_deep_needs_settings() -> None:
     answer = said("verify", "--deep", ABS_ARTIFACTS="/tmp/of-nobody")
     assert answer.returncode == 2
-    assert "--deep: needs --dataset" in answer.stderr
+    assert "--deep: give --dataset" in answer.stderr
 
 
 def test_an_artifact_of_another_layout_is_named_and_never_read(made: Run, tiny: Path) -> None:
@@ -383,6 +383,6 @@ def test_an_artifact_of_another_layout_is_named_and_never_read(made: Run, tiny: 
     files.write_json(old / "identity.json", identity)
     answer = said("verify")
     assert answer.returncode == 0
-    assert f"of another layout, not looked at: {old}" in answer.stdout
+    assert f"older layout, not checked: {old}" in answer.stdout
     why = said("why", "crops-raw", "--dataset", tiny, "--set", "scores.n=4")
     assert "layout of the store: 2 -> 3" in why.stdout

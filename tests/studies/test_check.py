@@ -85,7 +85,7 @@ def test_reasons_come_in_the_order_of_their_effect(checked: Checked, tmp_path: P
         "descriptions: unknown",
         "clip.weights: None",
         "activation: GELU",
-        "class names: 1 of 2 are others",
+        "class names: 1 of 2 differ from the dataset's",
         "softmax over 4 classes",
         "crops.k: 9",
         "scores.n: 4",

@@ -14,9 +14,9 @@ from pipeline.core.errors import MissingInput
 from pipeline.core.layers import CFGS
 from pipeline.core.progress import Reporter
 from pipeline.run import Run
-from pipeline.studies.costs import STEPS, taken, with_seconds
+from pipeline.studies.costs import STEPS, seconds_of, with_seconds
 from pipeline.studies.experiments import Experiment, Grid
-from pipeline.studies.paper import beside, reported
+from pipeline.studies.paper import beside_paper, reported
 from pipeline.studies.sweeps import Sweep
 from tests.helpers import shared
 from tests.helpers.runs import Runner, make_all, said, write_dataset
@@ -46,7 +46,7 @@ def larger(run_of: Runner, made: Run) -> Run:
 
 @pytest.mark.slow
 def test_a_smaller_n_took_what_its_own_units_took(made: Run, larger: Run) -> None:
-    four, six = taken(made, "abs"), taken(larger, "abs")
+    four, six = seconds_of(made, "abs"), seconds_of(larger, "abs")
     assert four["raw"] == pytest.approx(counted(larger, "embeddings-raw", blocks=2))
     assert six["raw"] == pytest.approx(counted(larger, "embeddings-raw"))
     assert 0 < four["raw"] < six["raw"]
@@ -54,25 +54,25 @@ def test_a_smaller_n_took_what_its_own_units_took(made: Run, larger: Run) -> Non
 
 
 def test_a_row_adds_up_the_stages_that_its_method_reads(made: Run) -> None:
-    found = taken(made, "abs")
+    found = seconds_of(made, "abs")
     crops = counted(made, "crops-raw", "crops-feature", "crops-windows")
     assert found["crops"] == pytest.approx(crops)
     assert found["attention"] == pytest.approx(counted(made, "attention"))
     assert found["seconds"] == pytest.approx(sum(found[name] for name in STAGES))
     assert found["ms_per_image"] == pytest.approx(1000 * found["seconds"] / 8)
-    plain = taken(made, "clip")
+    plain = seconds_of(made, "clip")
     assert set(plain) == {"image", "scores", "seconds", "ms_per_image", "device"}
     assert plain["image"] == pytest.approx(counted(made, "embeddings-image"))
     assert plain["device"] == found["device"] == "cpu"
 
 
 def test_what_is_still_to_be_made_has_no_seconds(made: Run, run_of: Runner) -> None:
-    with pytest.raises(MissingInput, match=r"crops-raw: 3 units are still to be made"):
-        taken(run_of("scores.n=6"), "abs")
+    with pytest.raises(MissingInput, match=r"crops-raw: 3 units are not finished"):
+        seconds_of(run_of("scores.n=6"), "abs")
     (attention,) = made.named("attention")
     made.store.artifact(attention).forget(["00001"])
-    with pytest.raises(MissingInput, match=r"attention: 1 units are still"):
-        taken(made, "abs")
+    with pytest.raises(MissingInput, match=r"attention: 1 units are not"):
+        seconds_of(made, "abs")
 
 
 def table9(tiny: Path) -> Sweep:
@@ -85,10 +85,10 @@ def table9(tiny: Path) -> Sweep:
 @pytest.mark.slow
 def test_seconds_stand_beside_the_papers(tiny: Path) -> None:
     sweep = table9(tiny)
-    empty = with_seconds(beside(sweep), sweep)
+    empty = with_seconds(beside_paper(sweep), sweep)
     assert empty.empty
     sweep.execute(Reporter(True))
-    found = with_seconds(beside(sweep), sweep).set_index(["row", "method"])
+    found = with_seconds(beside_paper(sweep), sweep).set_index(["row", "method"])
     first = found.loc[("N=10", "ABS")]
     assert [first[name] for name in STEPS.values()] == pytest.approx([1.1, 9.4, 10.5])
     assert first["remark"] == "machines differ (cpu; NVIDIA 4090, ViT-B/16)"

@@ -15,7 +15,7 @@ from pipeline.core.layers import known
 from pipeline.core.progress import Reporter
 from pipeline.run import Run
 from pipeline.studies.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
-from pipeline.studies.paper import beside, reported
+from pipeline.studies.paper import beside_paper, reported
 from pipeline.studies.sweeps import Sweep
 from tests.helpers.runs import Runner, make_all, said
 
@@ -57,7 +57,7 @@ def test_values_on_the_command_line_are_yaml(text: str, values: list[object]) ->
 
 @pytest.mark.parametrize("text", ["crops.k", "crops.k=", "=3", "crops.k=[1", "crops.k={a: ,"])
 def test_a_grid_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"write section.field=value,value"):
+    with pytest.raises(ConfigError, match=r"expected section.field=value,value"):
         grid_of([text])
 
 
@@ -150,7 +150,7 @@ def test_one_setting_that_fails_is_named_and_the_others_go_on(tiny: Path) -> Non
 def test_a_sweep_of_which_nothing_can_be_run_is_one_line(tiny: Path) -> None:
     with pytest.raises(ConfigError, match=r"^unknown setting 'crops.kk'; did you mean 'k'\?$"):
         sweep_of(tiny, grids=[{"over": {"crops.kk": [1, 2]}}])
-    with pytest.raises(ConfigError, match=r"no setting of any can be run; the first, crops.k=0: "):
+    with pytest.raises(ConfigError, match=r"no setting of any can be run; first, crops.k=0: "):
         sweep_of(tiny, grids=[{"over": {"crops.k": [0, "x"]}}])
 
 
@@ -263,11 +263,11 @@ def test_a_table_stands_beside_the_papers(tiny: Path, tmp_path: Path) -> None:
     grid = Grid(over={"scores.soft": [True, False]}, row="F_rs=1 F_fs=1 soft={scores.soft}")
     experiment = Experiment(set=[*N4, "scores.methods=[abs]"], grids=[grid], paper="4")
     sweep = Sweep.of("table4", str(path), experiment)
-    empty = beside(sweep)
+    empty = beside_paper(sweep)
     assert empty["ours"].isna().all()
     assert len(empty) == 8
     sweep.execute(Reporter(True))
-    found = beside(sweep)
+    found = beside_paper(sweep)
     assert found["ours"].notna().sum() == 2
     assert found["paper"].notna().sum() == 8
     assert set(found["remark"]) <= {"", "needs the descriptions that ABS published"}

@@ -173,7 +173,7 @@ def test_a_setting_that_failed_is_not_planned_for(
     grid = {"over": {"crops.layer": [-1, -99]}}
     sweep = Sweep.of("any", str(tiny), Experiment(set=["scores.n=4"], grids=[Grid(**grid)]))
     sweep.execute(Reporter(False))
-    assert "Crops asked for: 64; to embed: " in capsys.readouterr().err
+    assert "Crops used: 64; to embed: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""One thin file per command: it reads options, asks the project, and prints."""
+"""Commands, one thin file each: read options, call the project, print the result."""

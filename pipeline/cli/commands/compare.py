@@ -1,4 +1,4 @@
-"""`abs compare`."""
+"""`abs compare`: compare two methods or settings image by image."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ from pipeline.options import (
     print_json,
 )
 from pipeline.run import Run
-from pipeline.studies.compare import compared
+from pipeline.studies.compare import compare_methods
 
 
 def command(
     a: Annotated[
-        str, typer.Argument(help="METHOD, or METHOD@section.field=value for other settings.")
+        str, typer.Argument(help="METHOD, or METHOD@section.field=value for another setting.")
     ],
-    b: Annotated[str, typer.Argument(help="The same.")],
+    b: Annotated[str, typer.Argument(help="Second method, written like the first.")],
     dataset: DatasetOption,
     profile: ProfileOption = "official",
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two methods or settings, image by image: who is right where the other is not."""
+    """Compare two methods or settings image by image, with McNemar's test.
 
-    def run(more: list[str]) -> Run:
-        return Run.of(dataset, profile, [*(overrides or ()), *more], weights_dir)
+    Counts the images that only one of the two classifies correctly, and gives the difference in
+    accuracy with its interval. Both must have been scored on the same images.
+    """
 
-    found = asdict(compared(run, a, b))
-    print_json(found) if as_json else print_comparison(found, a, b)
+    def run_of(further: list[str]) -> Run:
+        return Run.of(dataset, profile, [*(overrides or ()), *further], weights_dir)
+
+    comparison = asdict(compare_methods(run_of, a, b))
+    print_json(comparison) if as_json else print_comparison(comparison, a, b)

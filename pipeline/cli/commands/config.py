@@ -1,4 +1,4 @@
-"""`abs config`."""
+"""`abs config`: print the settings of a run."""
 
 from __future__ import annotations
 
@@ -24,18 +24,23 @@ def command(
     profile: ProfileOption = "official",
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
-    resolved: Annotated[bool, typer.Option(help="All settings, not only what is changed.")] = False,
+    resolved: Annotated[
+        bool, typer.Option(help="Print all settings, not only those that differ.")
+    ] = False,
     diff: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Two profiles: only what differs between them."),
+        typer.Option(metavar="A B", help="Print the settings that differ between two profiles."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the settings of a run: those that differ from cfgs/default.yaml, or all."""
+    """Print the settings of a run: those that differ from cfgs/default.yaml, or all.
+
+    With `--diff A B`: those that differ between two profiles.
+    """
     if diff:
         runs = [settings.load(dataset, name, overrides or (), weights_dir) for name in diff]
-        found = settings.differences(*runs)
-        print_json(found) if as_json else print_differences(found, *diff)
+        rows = settings.differences(*runs)
+        print_json(rows) if as_json else print_differences(rows, *diff)
         return
     loaded = settings.load(dataset, profile, overrides or (), weights_dir)
     values = loaded.model_dump(mode="json") if resolved else settings.changed(loaded)

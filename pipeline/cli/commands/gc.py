@@ -1,4 +1,4 @@
-"""`abs gc`."""
+"""`abs gc`: list artifacts that no recent run needs, and delete them on request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.store_tables import print_waste
+from pipeline.cli.store_tables import print_unreferenced
 from pipeline.cli.stores import stores_of
 from pipeline.inspect import gc as collection
 from pipeline.options import AnyDatasetOption, JsonOption, print_json
@@ -16,17 +16,23 @@ def command(
     dataset: AnyDatasetOption = None,
     keep_days: Annotated[
         float,
-        typer.Option(min=0, help="Keep what was used or written to in so many days."),
+        typer.Option(
+            min=0, help="Keep artifacts used or written to in the last DAYS days.", metavar="DAYS"
+        ),
     ] = 30,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete it, not only list it.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the listed artifacts.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List what no run needs any more, with its size; delete it on request.
+    """List artifacts that no recent run needs, with their size; delete them on request.
 
-    What the last run of a dataset needs always stays, and so does what a process is at.
+    Artifacts that the last run of a dataset needs are always kept, and so are those that a running
+    process uses.
     """
-    parts = stores_of(dataset)
-    found = [(store, each) for store in parts for each in collection.unreferenced(store, keep_days)]
-    gone = [each for store, each in found if delete and collection.delete(store, each)]
-    rows = [{**each.as_dict(), "deleted": each in gone} for _, each in found]
-    print_json(rows) if as_json else print_waste(rows, delete)
+    candidates = [
+        (store, item)
+        for store in stores_of(dataset)
+        for item in collection.unreferenced(store, keep_days)
+    ]
+    deleted = [item for store, item in candidates if delete and collection.delete(store, item)]
+    rows = [{**item.as_dict(), "deleted": item in deleted} for _, item in candidates]
+    print_json(rows) if as_json else print_unreferenced(rows, delete)

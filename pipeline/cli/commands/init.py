@@ -1,4 +1,4 @@
-"""`abs init`."""
+"""`abs init`: write the configuration of a new dataset."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ from pipeline.new_dataset import write_dataset
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="What to call the dataset.")],
+    name: Annotated[str, typer.Argument(help="Name of the new dataset.")],
     images: Annotated[
         str,
         typer.Option(
-            help="A folder of class folders, a CSV or Parquet with path and label, a Hugging Face "
-            "dataset on disk, or a folder of WebDataset shards."
+            help="Folder of class folders, CSV or Parquet file with path and label, Hugging Face "
+            "dataset on disk, or folder of WebDataset shards."
         ),
     ],
-    split: Annotated[str | None, typer.Option(help="Of a dataset with several: which.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to use, if the dataset has several.")
+    ] = None,
     names: Annotated[
-        str | None, typer.Option(help="A JSON file of class names: by folder, or in order.")
+        str | None,
+        typer.Option(help="JSON file of class names: by folder, or as a list in label order."),
     ] = None,
     descriptions: Annotated[
-        str | None, typer.Option(help="A JSON file of sentences by class name.")
+        str | None, typer.Option(help="JSON file of sentences by class name.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing configuration.")
+    ] = False,
 ) -> None:
-    """Write cfgs/datasets/NAME.yaml for images of one's own."""
-    path, found = write_dataset(
+    """Write cfgs/datasets/NAME.yaml for your own images.
+
+    Detects the layout of the images, counts images and classes, and prints the next commands.
+    """
+    path, listing = write_dataset(
         name,
         expand(images),
         split=split,
@@ -37,5 +45,5 @@ def command(
         descriptions=expand(descriptions) if descriptions else None,
         force=force,
     )
-    print(f"{len(found.samples):,} images, {len(found.classes)} classes ({found.layout})")
+    print(f"{len(listing.samples):,} images, {len(listing.classes)} classes ({listing.layout})")
     print(f"{path}\nNext: abs doctor {name}; abs run --dataset {name}")

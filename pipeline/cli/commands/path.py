@@ -1,4 +1,4 @@
-"""`abs path`."""
+"""`abs path`: print the folder of a stage's finished artifact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.options import DatasetOption, ProfileOption, SetOption, WeightsOpt
 from pipeline.run import Run
 
 StageArgument = Annotated[
-    str, typer.Argument(help="A stage, such as scores or embeddings-raw.", metavar="STAGE")
+    str, typer.Argument(help="Name of a stage, such as scores or embeddings-raw.", metavar="STAGE")
 ]
 
 
@@ -21,7 +21,10 @@ def command(
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
 ) -> None:
-    """Print the folder of a stage's finished artifact, for scripts."""
-    chosen = Run.of(dataset, profile, overrides, weights_dir)
-    for found in chosen.named(stage):
-        print(chosen.store.open(found).path)
+    """Print the folder of a stage's finished artifact, for scripts.
+
+    Exit code 1 if the stage is not finished.
+    """
+    run = Run.of(dataset, profile, overrides, weights_dir)
+    for named in run.named(stage):
+        print(run.store.open(named).path)

@@ -1,4 +1,4 @@
-"""`abs plan`."""
+"""`abs plan`: show what a run would compute, write and hold in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def command(
     weights_dir: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would compute, write and hold in memory."""
-    chosen = Run.of(dataset, profile, overrides, weights_dir)
-    planned = plan_of(chosen.store, chosen.stages)
+    """Show what a run would compute, write and hold in memory.
+
+    Nothing is computed. Values that depend on a stage that has not run are shown as `?`.
+    """
+    run = Run.of(dataset, profile, overrides, weights_dir)
+    planned = plan_of(run.store, run.stages)
     print_json(planned) if as_json else print_plan(planned)

@@ -1,4 +1,4 @@
-"""`abs run`."""
+"""`abs run`: compute all missing stages, then print the table of results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.store_tables import print_plan
-from pipeline.cli.tables import print_left_out, print_results, print_skipped, results
+from pipeline.cli.tables import print_results, print_skipped, print_unscored_methods, results
 from pipeline.core.errors import ConfigError
 from pipeline.inspect.status import plan as plan_of
 from pipeline.options import (
@@ -32,34 +32,42 @@ def command(
     profile: ProfileOption = "official",
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
-    to: Annotated[str, typer.Option(help="The last stage to make.")] = "metrics",
-    force: Annotated[list[str] | None, typer.Option(help="A stage to compute again.")] = None,
+    to: Annotated[str, typer.Option(help="Last stage to compute.")] = "metrics",
+    force: Annotated[
+        list[str] | None, typer.Option(help="Stage to compute again; may be repeated.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Print the plan and compute nothing.")
     ] = False,
     strict_code: StrictOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     engine: Any = None,
 ) -> None:
-    """Make whatever is missing, then print the table of results."""
-    chosen = Run.of(dataset, profile, overrides, weights_dir)
-    stages = needed(chosen.named(to), chosen.stages)
-    forced = [stage for name in force or [] for stage in chosen.named(name)]
+    """Compute all missing stages, then print the table of results.
+
+    Stages run in the order in which they read each other, up to `--to`. Finished units are kept;
+    after an interruption, run the same command again to compute the others.
+    """
+    run = Run.of(dataset, profile, overrides, weights_dir)
+    stages = needed(run.named(to), run.stages)
+    forced = [stage for name in force or [] for stage in run.named(name)]
     if unneeded := [stage.name for stage in forced if stage not in stages]:
-        raise ConfigError(f"--force {unneeded[0]}: not needed for {to} under these settings")
+        raise ConfigError(
+            f"--force {unneeded[0]}: {to} does not need this stage under these settings"
+        )
     if dry_run:
-        planned = plan_of(chosen.store, stages, forced)
+        planned = plan_of(run.store, stages, forced)
         print_json(planned) if as_json else print_plan(planned)
         return
-    outcomes = chosen.execute(stages, forced, quiet or as_json, strict_code, engine)
-    rows = results(chosen.store, stages[-1])
+    outcomes = run.execute(stages, forced, quiet or as_json, strict_code, engine)
+    rows = results(run.store, stages[-1])
     if as_json:
         print_json({"stages": [o.as_dict() for o in outcomes], "results": rows})
         return
     if all(outcome.state == "cached" for outcome in outcomes):
         print("Nothing to do: every stage is finished.")
     if rows:
-        print_results(rows, chosen.store)
-        print_skipped(chosen.store, chosen.named("index")[0])
-        print_left_out(chosen.settings)
+        print_results(rows, run.store)
+        print_skipped(run.store, run.named("index")[0])
+        print_unscored_methods(run.settings)

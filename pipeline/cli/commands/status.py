@@ -1,4 +1,4 @@
-"""`abs status`."""
+"""`abs status`: show the state of each stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def command(
     weights_dir: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show each stage's state, units, size and age, and who is at it."""
-    chosen = Run.of(dataset, profile, overrides, weights_dir)
-    rows = states(chosen.store, chosen.stages)
+    """Show the state, units, size and age of each stage, and which processes work on it.
+
+    Nothing is computed. A stage is `done`, `missing`, or `partial` or `damaged` with the number of
+    its finished units. Failed units and code drift are named as well.
+    """
+    run = Run.of(dataset, profile, overrides, weights_dir)
+    rows = states(run.store, run.stages)
     print_json(rows) if as_json else print_status(rows)

@@ -1,4 +1,4 @@
-"""`abs verify`."""
+"""`abs verify`: compare every stored file with its digest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.store_tables import print_checkup
+from pipeline.cli.store_tables import print_verify_report
 from pipeline.cli.stores import stores_of
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import Reporter
@@ -34,32 +34,35 @@ def command(
         bool,
         typer.Option(
             "--deep",
-            help="Also read images, weights and prompt files again, and compute one unit of every "
-            "stage of these settings again (needs --dataset).",
+            help="Also hash images, weights and prompt files again, and compute one unit of every "
+            "stage again to compare it (needs --dataset).",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what is damaged, and leave it as it is.")
+        bool, typer.Option("--dry-run", help="List the damage, but mark nothing as unfinished.")
     ] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Compare every stored byte with its digest. Exit code 1 if something is damaged.
+    """Compare every stored file with its digest. Exit code 1 if one is damaged.
 
-    What is damaged is marked as unfinished, so that the next run computes just that again.
+    Damaged units are marked as unfinished, so that the next run computes them again; `--dry-run`
+    leaves them as they are.
     """
     if deep and dataset is None:
-        raise ConfigError("--deep: needs --dataset, whose settings say what to compute again")
-    reporter, found = Reporter(quiet or as_json), verification.VerifyReport()
-    found.look(stores_of(dataset, profile, overrides or (), weights_dir), reporter)
-    found.unmarked = [] if dry_run else verification.mark(found.damage)
-    if deep and dataset is not None and not found.damage:
+        raise ConfigError(
+            "--deep: give --dataset; its settings decide which stages to compute again"
+        )
+    reporter, report = Reporter(quiet or as_json), verification.VerifyReport()
+    report.look(stores_of(dataset, profile, overrides or (), weights_dir), reporter)
+    report.unmarked = [] if dry_run else verification.mark(report.damage)
+    if deep and dataset is not None and not report.damage:
         settings = load(dataset, profile, overrides or (), weights_dir)
         settings.paths.memory(settings.dataset.name).unlink(missing_ok=True)
         run = Run.of(dataset, profile, overrides, weights_dir)
-        recompute(found, run.store, run.stages, reporter)
-    marked = bool(found.damage) and not (dry_run or found.again)
-    print_json(found.as_dict()) if as_json else print_checkup(found.as_dict(), marked)
-    if deep and found.damage and not found.again:
-        reporter.say("--deep was left out: first mend what is damaged")
-    return 1 if found.damage else 0
+        recompute(report, run.store, run.stages, reporter)
+    marked = bool(report.damage) and not (dry_run or report.again)
+    print_json(report.as_dict()) if as_json else print_verify_report(report.as_dict(), marked)
+    if deep and report.damage and not report.again:
+        reporter.say("--deep skipped: run the damaged stages again first")
+    return 1 if report.damage else 0

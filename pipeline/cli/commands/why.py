@@ -1,4 +1,4 @@
-"""`abs why`."""
+"""`abs why`: explain why a stage has to be computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.options import (
 from pipeline.run import Run
 
 StageArgument = Annotated[
-    str, typer.Argument(help="A stage, such as scores or embeddings-raw.", metavar="STAGE")
+    str, typer.Argument(help="Name of a stage, such as scores or embeddings-raw.", metavar="STAGE")
 ]
 
 
@@ -31,7 +31,11 @@ def command(
     weights_dir: WeightsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say why a stage has to be computed: what differs from what is stored."""
-    chosen = Run.of(dataset, profile, overrides, weights_dir)
-    answers = [reasons_of(chosen.store, each) for each in chosen.named(stage)]
+    """Explain why a stage has to be computed: what differs from the stored artifacts.
+
+    For each stage of that name: the nearest stored artifact and the settings, inputs or files that
+    differ from it.
+    """
+    run = Run.of(dataset, profile, overrides, weights_dir)
+    answers = [reasons_of(run.store, named) for named in run.named(stage)]
     print_json(answers) if as_json else print_reasons(answers)
