@@ -1,1 +1,1 @@
-"""What the stages share: settings, identity, store, runner, models, datasets, methods."""
+"""Shared parts of the stages: settings, store, engine, datasets, texts, models, methods, views."""

@@ -1,4 +1,4 @@
-"""What is there before a run: images against published counts, class names, texts and their files.
+"""Check a dataset before a run: image counts, class names, texts and their files.
 
 Nothing is encoded. Images are indexed, which a run would do too, to know which can be read.
 """
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """Facts by section, and what speaks against a run."""
+    """Facts by section, and problems that prevent a run."""
 
     facts: dict[str, dict[str, Any]]
     problems: list[str]
 
     @property
     def usable(self) -> bool:
-        """Whether the dataset can be run at all."""
+        """True if nothing speaks against a run."""
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return plain values for `--json`."""
         return {"usable": self.usable, "problems": self.problems, **self.facts}
 
 
 def only_index(settings: Settings) -> list[Stage]:
-    """The first stage alone, which needs no model."""
+    """Build the index stage alone, which needs no model."""
     return [Index(settings.index, read(settings)[1])]
 
 
 def examine(run: Run, quiet: bool) -> DoctorReport:
-    """Index the dataset of a run if need be, and say what is there."""
+    """Index the dataset of a run if necessary, and report on it."""
     (index,) = run.named("index")
     assert isinstance(index, Index)
     problems = []
@@ -82,10 +82,10 @@ def _prompts(run: Run, dataset: Dataset) -> dict[str, ClassTexts]:
 
 
 def _methods(settings: Settings) -> dict[str, Any]:
-    lacking = {name: settings.lacking(name) for name in METHODS}
+    reasons = {name: settings.missing_texts(name) for name in METHODS}
     return {
-        "can be scored": [name for name, missing in lacking.items() if not missing],
-        "lack texts": {name: "; ".join(missing) for name, missing in lacking.items() if missing},
+        "can be scored": [name for name, missing in reasons.items() if not missing],
+        "lack texts": {name: "; ".join(missing) for name, missing in reasons.items() if missing},
     }
 
 
@@ -126,8 +126,8 @@ def _classes(dataset: Dataset, images: pd.DataFrame) -> dict[str, Any]:
 
 
 def _text_set(prompts: ClassTexts) -> dict[str, Any]:
-    if lacking := prompts.config.missing_input(prompts.paths):
-        return {"not given": lacking}
+    if missing := prompts.config.missing_input(prompts.paths):
+        return {"not given": missing}
     try:
         return _text_facts(prompts)
     except AbsError as error:
@@ -135,12 +135,12 @@ def _text_set(prompts: ClassTexts) -> dict[str, Any]:
 
 
 def _text_facts(prompts: ClassTexts) -> dict[str, Any]:
-    counts = [len(told) for told in prompts.texts]
+    counts = [len(texts) for texts in prompts.texts]
     facts: dict[str, Any] = {"per class": {"fewest": min(counts), "most": max(counts)}}
     for field in prompts.file_fields:
         path = prompts.path(field)
         sha256 = prompts.digests.sha256(path)
         facts[field] = {"path": str(path), "sha256": sha256, "published as": published(sha256)}
     facts["without a class"] = prompts.unused_classes
-    facts["empty"] = sum(not text.strip() for told in prompts.texts for text in told)
+    facts["empty"] = sum(not text.strip() for texts in prompts.texts for text in texts)
     return facts

@@ -1,4 +1,4 @@
-"""Results by what they are of, instead of by key: frames of pandas, and lazy arrays of Zarr.
+"""Load results by their settings instead of by key: pandas frames and lazy Zarr arrays.
 
     from pipeline import load
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import zarr
 
 APART = ("runtime", "paths")
-"""Sections that results do not depend on."""
+"""Sections of settings that results do not depend on."""
 
 
 def runs(
@@ -123,7 +123,7 @@ def _root(store: str | Path | None) -> Path:
 def _matching(
     dataset: str | None, store: str | Path | None, filters: dict[str, Any]
 ) -> list[tuple[Store, Record]]:
-    """The runs whose settings are those of `filters`."""
+    """Return the recorded runs whose settings match `filters`."""
     root = _root(store)
     folders = [path for path in root.iterdir() if path.name[:1] != "."] if root.is_dir() else []
     known = sorted(path.name for path in folders if (path / "runs").is_dir())
@@ -145,7 +145,7 @@ def _matching(
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    """By dotted name."""
+    """Return a run's settings by dotted name."""
     chosen = {name: value for name, value in record.settings.items() if name not in APART}
     return dict(flatten(chosen, ""))
 
@@ -168,8 +168,8 @@ def _tables(
     for record, artifact in found:
         frame = artifact.table(table or stage)
         own = {name: _settings(record).get(name) for name in varied}
-        told = {n: repr(v) if isinstance(v, list) else v for n, v in own.items()}
-        frames.append(frame.assign(**told))
+        columns = {n: repr(v) if isinstance(v, list) else v for n, v in own.items()}
+        frames.append(frame.assign(**columns))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -189,7 +189,7 @@ def _one(stage: str, dataset: str, store: str | Path | None, filters: dict[str, 
 def _finished(
     stage: str, dataset: str | None, store: str | Path | None, filters: dict[str, Any]
 ) -> list[tuple[Record, Artifact]]:
-    """Each finished artifact of a stage once, with the run that was last to use it."""
+    """Yield each finished artifact of a stage once, with the run that used it last."""
     found: dict[Path, tuple[Record, Artifact]] = {}
     for each, record in _matching(dataset, store, filters):
         key = record.artifacts.get(stage)
@@ -208,9 +208,9 @@ def _is_finished(artifact: Artifact) -> bool:
 
 def _varied(found: list[Record]) -> list[str]:
     """The settings in which runs differ."""
-    each = [_settings(record) for record in found]
-    names = dict.fromkeys(name for settings in each for name in settings)
-    return [name for name in names if len({repr(s.get(name)) for s in each}) > 1]
+    rows = [_settings(record) for record in found]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if len({repr(row.get(name)) for row in rows}) > 1]
 
 
 def _open(artifact: Artifact, name: str) -> zarr.Array[Any]:

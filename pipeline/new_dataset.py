@@ -1,4 +1,4 @@
-"""A dataset of one's own: its settings, from images as they lie."""
+"""Write the settings of a user's own dataset from its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as the command line describes it: settings, stages, store."""
+"""A run: settings, the stages that follow from them, and the store they are computed in."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pipeline.store.store import Store
 
 @dataclass(frozen=True)
 class Run:
-    """Settings with their stages and store."""
+    """Settings, stages and store of one run."""
 
     settings: Settings
     stages: list[Stage]
     store: Store
     notes: Sequence[str] = ()
-    """What was chosen for the user, and why."""
+    """Choices made for the user, with the reason of each."""
 
     @classmethod
     def of(
@@ -39,7 +39,7 @@ class Run:
         weights_dir: str | None = None,
         plan: Callable[[Settings], list[Stage]] | None = None,
     ) -> Run:
-        """The run that the common options describe; `plan` makes its stages, all without it."""
+        """Build a run from the common options; `plan` makes its stages, by default all of them."""
         overrides = list(overrides or ())
         loaded, notes = resolve_precision(load(dataset, profile, overrides, weights_dir))
         words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
@@ -49,7 +49,7 @@ class Run:
         return cls(loaded, (plan or build)(loaded), store, notes)
 
     def named(self, name: str) -> list[Stage]:
-        """The stages of that name or kind: `raw` crops are `embeddings-raw`, or `embeddings`."""
+        """Return the stages of a name (`embeddings-raw`) or kind (`embeddings`), or ConfigError."""
         found = [stage for stage in self.stages if name in (stage.name, stage.kind)]
         if not found:
             names = {n for stage in self.stages for n in (stage.name, stage.kind)}
@@ -64,7 +64,7 @@ class Run:
         strict_code: bool = False,
         engine: Engine | None = None,
     ) -> list[Outcome]:
-        """Bring each of `stages` to its finished state, in order; check all before the first.
+        """Compute what is missing of each of `stages`, in order; check all before the first.
 
         An engine stays open for further runs; without one units are computed in this process.
         """
@@ -86,9 +86,9 @@ class Run:
 
     def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:
         artifact = self.store.artifact(stage)
-        if at_it := [*living(artifact.path / "claims"), *users(self.store, stage)]:
+        if claims := [*living(artifact.path / "claims"), *users(self.store, stage)]:
             raise AbsError(
-                f"--force: {at_it[0].who} is at {stage.name}, or reads it; stop it, or wait for it"
+                f"--force {stage.name}: in use by {claims[0].who}; stop that process or wait for it"
             )
 
     def _refuse_other_code(self, stages: list[Stage]) -> None:
@@ -107,12 +107,12 @@ class Run:
         strict_code: bool = False,
         engine: Engine | None = None,
     ) -> list[Outcome]:
-        """Bring the stages of a name to their finished state, from inputs that are there."""
+        """Compute the stages of a name alone, from finished inputs."""
         stages = self.named(name)
         return self.execute(stages, stages if force else [], quiet, strict_code, engine)
 
 
 def rebuild(settings: str) -> tuple[Store, list[Stage]]:
-    """The store and the stages of settings as JSON, in a process that was sent nothing else."""
+    """Rebuild store and stages from settings as JSON; workers are sent nothing else."""
     validated = validate(json.loads(settings))
     return Store(validated.paths.store, validated.dataset.name), build(validated)

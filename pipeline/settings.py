@@ -1,4 +1,4 @@
-"""All settings of a run: `default.yaml` < dataset < profile < `--set` < environment for paths."""
+"""Settings of a run: `default.yaml` < dataset < profile < `--set` < environment for paths."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.views.config import (
 from stages.index import IndexConfig
 
 OPEN: dict[str, Mapping[str, type[Section]]] = {"descriptions": RULES, "methods": METHODS}
-"""Sections of any name, and what can lie under one: by its rule, or by its own name."""
+"""Sections with free names, and the section type of each entry, by rule or by name."""
 
 
 def _of_methods(given: Any) -> Any:
@@ -78,8 +78,8 @@ class Settings(Section):
 
     @property
     def chosen(self) -> dict[str, Method]:
-        """The methods to score, with their settings: those asked for, or all that have texts."""
-        names = self.scores.methods or [name for name in METHODS if not self.lacking(name)]
+        """Methods to score, with settings: those of scores.methods, or all that have texts."""
+        names = self.scores.methods or [name for name in METHODS if not self.missing_texts(name)]
         if not names:
             raise ConfigError("scores.methods: no method has its texts; see descriptions.*.file")
         for name in names:
@@ -87,8 +87,8 @@ class Settings(Section):
                 raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
         return {name: self.methods.get(name) or METHODS[name]() for name in names}
 
-    def lacking(self, method: str) -> list[str]:
-        """What keeps a method from having its texts: a setting, and what is the matter with it."""
+    def missing_texts(self, method: str) -> list[str]:
+        """List the settings that keep a method from having its texts, each with the reason."""
         sets = {name: self.descriptions.get(name) for name in METHODS[method].texts}
         why = {
             name: "rule is not given" if found is None else found.missing_input(self.paths)
@@ -98,12 +98,12 @@ class Settings(Section):
 
     @property
     def views(self) -> dict[str, int]:
-        """The views that the methods read, and how many of each."""
+        """Number of views that the methods read, by view set."""
         return views_read(self.chosen.values(), self.scores)
 
     @property
     def texts(self) -> list[str]:
-        """The text sets that the methods read."""
+        """Names of the text sets that the methods read."""
         return sorted({name for method in self.chosen.values() for name in method.texts})
 
 
@@ -129,7 +129,7 @@ def validate(values: Mapping[str, Any]) -> Settings:
 
 
 def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigError:
-    """The first thing wrong, in one line; `above` is where the validated values belong."""
+    """Turn the first validation error into one line; `above` is the path of the values."""
     first = error.errors()[0]
     path = tuple(map(str, (*above, *first["loc"])))
     known = path
@@ -151,13 +151,13 @@ def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigErro
 
 
 def changed(settings: Settings) -> dict[str, Any]:
-    """The settings that are not as in `default.yaml`."""
+    """Return the settings that differ from `default.yaml`."""
     default = validate(merge(read_yaml(CFGS / "default.yaml"), NO_DATASET))
     return _unlike(settings.model_dump(mode="json"), default.model_dump(mode="json"))
 
 
 def forget_dataset(values: dict[str, Any]) -> None:
-    """Take out what stood in for a dataset."""
+    """Remove the placeholder of the dataset section."""
     for name in NO_DATASET["dataset"]:
         values.get("dataset", {}).pop(name, None)
 
@@ -174,7 +174,7 @@ def _unlike(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
-    """The settings by dotted name in which two runs differ, and what each of them has."""
+    """Map the dotted names of settings in which two runs differ to their two values."""
     left, right = (dict(flatten(each.model_dump(mode="json"), "")) for each in (a, b))
     names = dict.fromkeys([*left, *right])
     pairs = {name: (left.get(name), right.get(name)) for name in names}
@@ -182,7 +182,7 @@ def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
 
 
 def fields_at(path: Iterable[str]) -> list[str]:
-    """Names of the fields of the section at `path`; in an open one, after its rule or name."""
+    """Return field names of the section at `path`; entries of free names go by rule or name."""
     section: Any = Settings
     for name in path:
         if section is Settings and name in OPEN:
@@ -195,7 +195,7 @@ def fields_at(path: Iterable[str]) -> list[str]:
 
 
 def resolve_precision(settings: Settings) -> tuple[Settings, list[str]]:
-    """The settings with `auto` replaced by what serves this device best, and what was chosen."""
+    """Replace precision `auto` by the best one for the device; return the settings and notes."""
     precisions = {"clip": settings.clip.precision, "attention": settings.attention.precision}
     sections = [name for name, precision in precisions.items() if precision == "auto"]
     if not sections:

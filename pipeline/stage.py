@@ -1,4 +1,4 @@
-"""What a stage is: a frozen value whose fields are everything that decides its output.
+"""Contract of a stage: a frozen value whose fields are everything that decides its output.
 
 The key is derived from the fields, so nothing can be left out of it by forgetting: a section
 counts with every field not marked runtime, an upstream stage with its key, an outside input
@@ -30,33 +30,33 @@ class ExternalInput(Protocol):
     """An input from outside the store (weights, prompt files, a dataset), known by its digest."""
 
     def identity(self) -> dict[str, Any]:
-        """What the key takes of this input, as JSON types."""
+        """Return the part of the key that stands for this input, as JSON types."""
         ...
 
 
 class Worker(ABC):
-    """Holds what is costly to load, and does one unit at a time: read, then compute."""
+    """Holds models and open inputs; reads and computes one unit at a time."""
 
     def arrays(self) -> list[ArraySpec]:
-        """The arrays that the outputs of `compute` are written to."""
+        """Return the arrays that outputs of `compute` are written to."""
         return []
 
     def environment(self) -> dict[str, Any]:
-        """What values may depend on by float rounding and is in no key: device, batch size."""
+        """Return device, batch size and the like: recorded in receipts, not in the key; they
+        may change values by rounding."""
         return {}
 
     def disable_reuse(self) -> None:
-        """From now on make anew also what equals something that is stored already."""
+        """Compute everything from now on, without reusing stored results."""
         return
 
     def read(self, unit: Unit) -> Any:
-        """Everything `compute` needs of the unit, in a thread of its own: files, and what makes
-        arrays of them."""
+        """Read and decode the inputs of a unit; runs in a thread of its own."""
         return None
 
     @abstractmethod
     def compute(self, unit: Unit, inputs: Any) -> dict[str, Output]:
-        """The unit's outputs by name: a DataFrame becomes Parquet, an array a Zarr chunk."""
+        """Compute a unit's outputs by name: a DataFrame becomes Parquet, an array a Zarr chunk."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Stage(ABC):
 
     @property
     def counts(self) -> str:
-        """What `Unit.size` counts, for progress; empty for a stage that is not divided."""
+        """Noun for what `Unit.size` counts, for progress; empty for a stage of one unit."""
         return "images"
 
     @property
     def variant(self) -> str:
-        """Which of several instances of one kind this is: `raw` of `embeddings`."""
+        """Name among several stages of one kind: `raw` of `embeddings`."""
         return ""
 
     @property
@@ -85,18 +85,18 @@ class Stage(ABC):
 
     @abstractmethod
     def units(self, store: Store) -> list[Unit]:
-        """All units that this stage must have; MissingInput if an input is not there yet."""
+        """Return all units of the finished stage; MissingInput if an input is not finished."""
 
     @abstractmethod
     def worker(self, store: Store) -> Worker:
-        """Load what the units need. Heavy imports belong here."""
+        """Load models and open inputs. Heavy imports belong here."""
 
     def footprint(self, store: Store) -> Footprint:
-        """What a whole unit takes; MissingInput if an input is not there yet."""
+        """Estimate memory and storage of a unit; MissingInput if an input is not finished."""
         return Footprint(None, None)
 
     def verify(self, artifact: Artifact) -> None:
-        """Raise AbsError if the finished units together are not what the stage promises."""
+        """Raise AbsError if the finished units together break a promise of the stage."""
         return
 
     def check(self) -> None:
@@ -109,7 +109,7 @@ class Stage(ABC):
         return digest(self.identity())
 
     def identity(self) -> dict[str, Any]:
-        """What the key is made of, in clear."""
+        """Return the content of the key before hashing, as JSON types."""
         parts: dict[str, dict[str, Any]] = {"config": {}, "upstream": {}, "outside": {}}
         for name, value in self._hashed_fields():
             kind, part = _identify(f"{self.name}.{name}", value)
@@ -133,7 +133,7 @@ class Stage(ABC):
 
 
 def needed(targets: list[Stage], stages: list[Stage]) -> list[Stage]:
-    """Those of `stages` that `targets` are made from, themselves included, in order."""
+    """Return the stages that `targets` depend on, themselves included, in the order of `stages`."""
     wanted = list(targets)
     for stage in wanted:
         wanted += [up for up in stage.upstream if up not in wanted]
@@ -157,7 +157,7 @@ def _identify(where: str, value: Any) -> tuple[str, Any]:
 
 
 def refuse_changed(stage: Stage) -> None:
-    """AbsError if a file from outside is another one than when the key was made."""
+    """Raise AbsError if an external file changed since the key was computed."""
     if digest(stage.identity()) != stage.key:
         raise AbsError(
             f"{stage.name}: a file that it reads (weights, texts, images) changed while it ran; "

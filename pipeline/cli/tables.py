@@ -62,7 +62,7 @@ def print_unscored_methods(settings: Settings) -> None:
     if settings.scores.methods is not None:
         return
     for name in METHODS:
-        if missing := settings.lacking(name):
+        if missing := settings.missing_texts(name):
             print(f"Not scored: {name} ({'; '.join(missing)}).")
 
 

@@ -1,7 +1,7 @@
-"""Stores that are somewhere else: any address that fsspec knows, to read from.
+"""Remote stores: results can be read from any address that fsspec supports.
 
-Units are only written where a file is replaced in one step; results can be read wherever a finished
-store was copied to. What is read is compared with its receipts there as well.
+Units are written only to local folders, where a file is replaced atomically. Files that are read
+from a remote copy are compared with their receipts too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ LOCAL = "file://"
 
 
 def is_address(place: str) -> bool:
-    """Whether a place is more than a path of this machine."""
+    """Return whether a place is a remote address, not a path of this machine."""
     return "://" in place and not place.startswith(LOCAL)
 
 
 def opened(place: str | Path) -> Path:
-    """A place to read from: a path of this machine, or what reads like one. ConfigError if none."""
+    """Open a local path or a remote address for reading; ConfigError if it cannot be read."""
     text = str(place)
     if not is_address(text):
         return Path(text.removeprefix(LOCAL)).absolute()
@@ -38,12 +38,12 @@ def opened(place: str | Path) -> Path:
 
 
 def elsewhere(path: Path) -> Any:
-    """The file system of a path, where it is not that of this machine; else None."""
+    """Return the fsspec file system of a remote path; None for a local path."""
     return None if isinstance(path, Path) else path.fs
 
 
 def zarr_options(path: Path) -> dict[str, Any]:
-    """How Zarr opens what lies at a path."""
+    """Return the arguments with which Zarr opens an array at a path."""
     there: Any = path
     if elsewhere(path) is None:
         return {"store": there}

@@ -24,7 +24,7 @@ EXCLUDED = (
 )  # fmt: skip
 """Infrastructure that cannot change values, each with all that lies in it."""
 COUNTED = {"pipeline.datasets.images"}
-"""What counts although it lies in one of these: decoding decides values."""
+"""Modules inside an excluded package that do count: decoding decides values."""
 
 
 def code_of(stage: object) -> str:

@@ -23,11 +23,11 @@ class MissingInput(AbsError):
 
 
 class Damaged(AbsError):
-    """A file of the store is not what was written."""
+    """A file of the store differs from what was written."""
 
 
 class Unreachable(AbsError):
-    """Where units were to be done: no run can go on there."""
+    """The Dask scheduler that should run the units cannot be reached."""
 
 
 class UnitsFailed(AbsError):

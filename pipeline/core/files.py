@@ -38,7 +38,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def rendered(value: Any) -> bytes:
-    """The bytes that `write_json` writes."""
+    """Return the bytes that `write_json` writes."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -55,12 +55,12 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """The same with a digest of itself, so that no byte of it can change unnoticed."""
+    """Write JSON with a digest of its own content, so that any changed byte is detected."""
     write_json(path, {**value, "seal": _seal(value)})
 
 
 def read_sealed(path: Path, what: str) -> dict[str, Any]:
-    """What `write_sealed` wrote; MissingInput without a file, Damaged for any other bytes."""
+    """Read what `write_sealed` wrote; MissingInput without a file, Damaged for any other bytes."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -77,7 +77,7 @@ def read_sealed(path: Path, what: str) -> dict[str, Any]:
 
 
 _WHOLE: set[bytes] = set()
-"""sha256 of sealed contents that were seen to be whole; to see it costs more than to read them."""
+"""sha256 of sealed contents that were verified; verifying costs more than hashing."""
 
 
 def _is_whole(content: bytes) -> bool:
@@ -98,7 +98,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands there twice")
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is listed twice")
     return found
 
 
@@ -116,20 +116,20 @@ def checksum(path: Path) -> str:
 
 
 def checksum_of(content: bytes) -> str:
-    """The same of bytes that were read."""
+    """Digest of bytes, equal to `checksum` of a file that holds them."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Alone among all processes that lock this file, for as long as the block runs."""
+    """Hold an exclusive lock on a file, across processes, until the block ends."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def version_of(path: Path) -> list[int]:
-    """Size, times and inode of a file: others whenever its bytes may be."""
+    """Size, times and inode of a file; they differ whenever its bytes may differ."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 

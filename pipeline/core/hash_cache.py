@@ -12,7 +12,7 @@ from pipeline.core.files import sha256_of, version_of, write_atomic
 from pipeline.core.threads import READERS, prefetch, readers
 
 SAVE_EVERY = 5000
-"""Files that are read before their digests are saved."""
+"""Number of newly hashed files after which the cache is saved."""
 
 
 class Readable(Protocol):
@@ -32,10 +32,10 @@ class Readable(Protocol):
 
 
 class HashCache:
-    """sha256 of files and of parts of them, remembered with their versions.
+    """sha256 of files and of parts of them, cached with the version of each.
 
-    The memory is advice: a damaged or lost one is rebuilt by reading the files again. It begins
-    with the sha256 of what follows.
+    A damaged or lost cache is rebuilt by reading the files again. Its first line is the sha256 of
+    the rest.
     """
 
     def __init__(self, memory: Path) -> None:
@@ -50,7 +50,7 @@ class HashCache:
             self._known = json.loads(content)
 
     def sha256(self, path: Path) -> str:
-        """sha256 of one file."""
+        """Return the sha256 of one file."""
         look = str(path), version_of(path)
         if self._recall(*look) is None:
             self._remember(*look, sha256_of(path))
@@ -60,10 +60,10 @@ class HashCache:
     def sha256_many(
         self, contents: Readable, paths: Iterable[str], advance: Callable[[int], None]
     ) -> list[str]:
-        """sha256 of each image in turn; reads only those that changed since the last look.
+        """Return the sha256 of each content in order; read only those that have changed.
 
-        `advance` is told of each. What was read is remembered now and then, so that an interrupted
-        look goes on from there.
+        `advance` is called with the number of newly hashed contents. Results are saved every
+        SAVE_EVERY files, so that an interrupted call resumes.
         """
         paths = list(paths)
         looks = [(contents.where(path), contents.version(path)) for path in paths]

@@ -33,7 +33,7 @@ def canonical(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value, whatever the order in which its names were set."""
+    """Serialise a value to the one JSON text that stands for it, with sorted names."""
     return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

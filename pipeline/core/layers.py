@@ -22,9 +22,9 @@ from pipeline.core.paths import ENVIRONMENT, INSTALLED, PROJECT, Paths, expand
 CFGS = PROJECT / "pipeline" / "cfgs" if INSTALLED else PROJECT / "cfgs"
 """The configurations that ship with the project."""
 NO_DATASET = {"dataset": {"name": "none", "root": "none"}}
-"""Stands in for a dataset where none is given."""
+"""Placeholder for the dataset section where no dataset is given."""
 SEVERAL = re.compile(r"\s+(?=[a-z_]+(?:\.[A-Za-z0-9_-]+)+=)")
-"""What separates several overrides in one text."""
+"""Pattern of the white space between several overrides in one text."""
 
 
 def layered(
@@ -33,7 +33,7 @@ def layered(
     overrides: Iterable[str] = (),
     weights: str | None = None,
 ) -> dict[str, Any]:
-    """All layers of a run as nested mappings, not validated.
+    """Merge all layers of a run into nested mappings, without validating them.
 
     `default.yaml` < dataset < profile < `overrides` < environment for paths. The dataset and the
     profile are names in `cfgs/`, or YAML files; without a dataset: what would hold for any. An
@@ -51,7 +51,7 @@ def layered(
 
 
 def _places(weights: str | None) -> dict[str, str]:
-    """Folders and addresses of the environment, as they are wherever a process is started."""
+    """Absolute folders and addresses from the environment variables."""
     given = {field: os.environ.get(name) for name, field in ENVIRONMENT.items()}
     if weights:
         given["weights"] = weights
@@ -73,7 +73,7 @@ def paths_of(values: Mapping[str, Any]) -> Paths:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with what `above` says instead, mapping by mapping."""
+    """Merge two nested mappings; values of `above` win."""
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)
@@ -83,7 +83,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(override: str) -> dict[str, Any]:
-    """`a.b=c` as nested mappings; ConfigError if it is not written so."""
+    """Parse `a.b=c` into nested mappings; ConfigError for another form."""
     path, equals, text = override.partition("=")
     if not equals or not all(path.split(".")):
         raise ConfigError(f"--set {override!r}: write section.field=value")
@@ -97,13 +97,13 @@ def parse_override(override: str) -> dict[str, Any]:
 
 
 def own_cfgs() -> Path:
-    """Where configurations of one's own are written: `cfgs/` of the checkout, without one of the
-    working folder."""
+    """Return the folder that new configurations are written to: `cfgs/` of the checkout, or of the
+    working folder where the package is installed."""
     return Path.cwd() / "cfgs" if INSTALLED else CFGS
 
 
 def found(folder: str) -> dict[str, Path]:
-    """The YAML files in a folder of `cfgs`, by name; those of the working folder come first."""
+    """Map names to the YAML files in a folder of `cfgs`; a file of the working folder wins."""
     places = (CFGS / folder, Path.cwd() / "cfgs" / folder)
     return {path.stem: path for place in places for path in sorted(place.glob("*.yaml"))}
 

@@ -1,4 +1,4 @@
-"""Where files are looked for, and the answer when one is not there."""
+"""Folders of this machine: where files are searched, and the error when one is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.section import NOT_IN_KEY, Section
 PROJECT = Path(__file__).resolve().parents[2]
 """The folder of the packages `pipeline` and `stages`: a checkout, or where they are installed."""
 INSTALLED = not (PROJECT / "cfgs" / "default.yaml").is_file()
-"""Whether this is no checkout: relative paths then start from the working folder."""
+"""True outside a checkout: relative paths then start from the working folder."""
 ENVIRONMENT = {"ABS_ARTIFACTS": "artifacts", "ABS_DATA": "data", "ABS_WEIGHTS": "weights"}
 """Environment variables that overrule fields of `Paths`."""
 
@@ -23,7 +23,7 @@ def home() -> Path:
 
 
 def expand(path: str) -> Path:
-    """`path` with `~` replaced; ConfigError if there is no such home."""
+    """Expand `~` in a path; ConfigError if the home folder is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -39,7 +39,7 @@ class Paths(Section):
 
     @property
     def place(self) -> str:
-        """Where artifacts lie: a folder, or an address that results can be read from."""
+        """Location of the artifacts: a folder, or an address that results are read from."""
         return self.artifacts if is_address(self.artifacts) else str(self.store)
 
     @property
@@ -54,7 +54,7 @@ class Paths(Section):
         return (home() / expand(self.artifacts.removeprefix(LOCAL))).absolute()
 
     def absolute(self) -> Paths:
-        """The same places, wherever a process is started."""
+        """Return these paths as absolute paths, valid in a process started anywhere."""
         given = {"artifacts": str(self.store)}
         for name in ("data", "weights"):
             if place := getattr(self, name):
@@ -62,11 +62,11 @@ class Paths(Section):
         return self.model_copy(update=given)
 
     def memory(self, dataset: str) -> Path:
-        """Where the digests of a dataset's files are remembered; without it all are read again."""
+        """Return the file that caches the hashes of a dataset's images."""
         return self.store / ".memory" / f"sha256-{dataset}"
 
     def places(self, path: str) -> list[Path]:
-        """Where `path` may lie: there if absolute, else below the folders of data and of weights,
+        """List candidates for `path`: itself if absolute, else below the folders of data, weights,
         the checkout or the working folder, and the installed packages."""
         wanted = expand(path)
         if wanted.is_absolute():
@@ -75,7 +75,7 @@ class Paths(Section):
         return [base / wanted for base in dict.fromkeys([*given, home(), PROJECT])]
 
     def there(self, path: str) -> bool:
-        """Whether `path` lies in any of its places."""
+        """Return whether any candidate for `path` exists."""
         return any(place.exists() for place in self.places(path))
 
     def find(self, path: str, what: str, setting: str) -> Path:

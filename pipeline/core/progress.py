@@ -18,33 +18,33 @@ LINE_EVERY = 10.0
 """Seconds between two plain lines of one stage."""
 
 EACH = 4
-"""Workers whose rates are told one by one; of more, the slowest and the fastest."""
+"""Number of workers whose rates are listed; of more only the slowest and the fastest."""
 
 
 class Advance(Protocol):
-    """Takes how many things are new, and which of several workers made them."""
+    """Callback that reports finished items, and which of several workers finished them."""
 
     def __call__(self, new: int, who: str = "") -> None:
-        """Of a unit, where units are counted."""
+        """Report `new` items; one call per finished unit where units are counted."""
 
 
 @dataclass
 class Meter:
-    """How far a stage is, how fast it goes and how long it will take."""
+    """Progress of one stage: items done, rate and time left."""
 
     stage: str
     total: int
     counts: str
     units: int = 0
-    """In how many steps; 0 if it does not matter."""
+    """Number of units; 0 if units are not counted."""
     done: int = 0
     steps: int = 0
     by: Counter[str] = field(default_factory=Counter)
-    """What each of several workers made."""
+    """Items finished by each worker."""
     started: float = field(default_factory=time.perf_counter)
 
     def add(self, new: int, who: str = "") -> None:
-        """A step is done."""
+        """Count one finished unit of `new` items."""
         self.done += new
         self.steps += 1
         if who:
@@ -52,7 +52,7 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Things per second since the first unit began."""
+        """Items per second since the stage began."""
         return self.done / max(time.perf_counter() - self.started, 1e-9)
 
     def text(self) -> str:
@@ -64,7 +64,7 @@ class Meter:
         return f"{units}{made}, {self.rate:,.1f}/s{self._each()}{left}"
 
     def _each(self) -> str:
-        """The rate of every worker."""
+        """Format the rate of each worker."""
         if len(self.by) < 2:
             return ""
         rates = [self.rate * self.by[who] / self.done for who in sorted(self.by)]
@@ -82,23 +82,23 @@ def clock(seconds: float) -> str:
 
 @cache
 def _console(quiet: bool) -> Console:
-    """One for all reporters, so that lines of one do not fall into the bar of another."""
+    """Return the console shared by all reporters, so that lines do not break a progress bar."""
     return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
 
 class Reporter:
-    """Says what happens on standard error, so that standard output stays for results."""
+    """Prints progress on standard error; standard output is for results."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = _console(quiet)
 
     def say(self, text: str) -> None:
-        """One line, without markup."""
+        """Print one line, without markup."""
         self.console.print(Text(text))
 
     @contextmanager
     def stage(self, name: str, total: int, counts: str, units: int = 0) -> Iterator[Advance]:
-        """Follow a stage of `total` things, in so many units if they matter."""
+        """Show the progress of a stage of `total` items, in `units` units if they are counted."""
         meter = Meter(name, total, counts, units)
         if not self.console.is_terminal:
             yield self._lines(meter)

@@ -10,7 +10,7 @@ from pipeline.core.section import NOT_IN_KEY, Section
 
 
 class Runtime(Section):
-    """Never part of a key. Another batch size may move values by float rounding."""
+    """Settings of execution, never part of a key; batch size may change values by rounding."""
 
     device: Annotated[str, NOT_IN_KEY] = "auto"
     batch_size: Annotated[int, NOT_IN_KEY, Field(ge=0)] = 0

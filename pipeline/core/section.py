@@ -1,4 +1,4 @@
-"""Frozen, closed configuration sections, and what of them counts towards an artifact's key.
+"""Frozen configuration sections that refuse unknown fields, and which fields are part of a key.
 
 Every field of a section counts unless its annotation carries `NOT_IN_KEY`. Opting out is
 explicit, so that a new field can never be forgotten in a key.
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True)
 class NotInKey:
-    """Marks a field that changes where or how fast work is done, never what it yields."""
+    """Marks a field that changes where or how fast work is done, never its result."""
 
 
 NOT_IN_KEY = NotInKey()
@@ -25,7 +25,7 @@ MAX_SEED = 2**63 - 1
 
 
 def flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every value in nested mappings, by dotted name below `name`."""
+    """Yield every value of nested mappings with its dotted name below `name`."""
     if not isinstance(value, dict):
         yield name, value
         return

@@ -1,4 +1,4 @@
-"""Work done ahead by threads: a bounded number of things at once, so that memory is bounded too."""
+"""Threads that work ahead on a bounded number of items, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READERS = min(8, os.cpu_count() or 1)
 
 @cache
 def readers() -> ThreadPoolExecutor:
-    """The threads for reading files; what they run must not use them itself."""
+    """Return the pool of reader threads; a task in it must not submit to it."""
     return ThreadPoolExecutor(READERS, "reader")
 
 
@@ -28,10 +28,10 @@ def prefetch(
     items: Iterable[Item],
     depth: int,
 ) -> Iterator[tuple[Item, Future[Result]]]:
-    """Each item with the future of `function(item)`, in order; up to `depth` further ones begun.
+    """Yield each item with the future of `function(item)`, in order, up to `depth` items ahead.
 
-    Items are taken in the caller's thread. Errors are in the futures. What was begun and is not
-    asked for any more is cancelled, or runs to its end unseen.
+    Items are taken in the caller's thread. Errors are in the futures. When the caller stops early,
+    futures that have not started are cancelled.
     """
     begun: deque[tuple[Item, Future[Result]]] = deque()
     try:

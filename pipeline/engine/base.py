@@ -63,11 +63,11 @@ class Session(ABC):
         """Seconds spent in each step, summed over all workers."""
         self.failed: list[Failed] = []
         self.any_computed = False
-        """Whether at least one unit was computed."""
+        """True once a unit was computed."""
 
     @property
     def should_abort(self) -> bool:
-        """Whether to give the stage up: MAX_FAILURES units failed and none succeeded."""
+        """True if the stage should be given up: MAX_FAILURES units failed and none succeeded."""
         return len(self.failed) >= MAX_FAILURES and not self.any_computed
 
     @abstractmethod

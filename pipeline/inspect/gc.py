@@ -1,7 +1,7 @@
-"""What of a store nothing needs any more, and how it is deleted.
+"""Find and delete artifacts, run records and temporary files that nothing needs.
 
-Kept is what the last run of a dataset needs, what any run of the last days needs, and whatever a
-living process is at. All else that has not been written to for as many days is waste.
+Kept are the artifacts of the last run of a dataset, those of any run of the last days, and those in
+use by a running process. All others are garbage once they are that many days old.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from pipeline.store.store import Store
 
 DAY = 86400
 KILLED = DAY
-"""Seconds after which a temporary file is nobody's."""
+"""Seconds after which a temporary file counts as abandoned."""
 
 
 @dataclass(frozen=True)
 class Waste:
-    """A folder or file that can go."""
+    """A folder or file that can be deleted."""
 
     path: Path
     bytes: int
     why: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return plain values for `--json`."""
         return {"path": str(self.path), "bytes": self.bytes, "why": self.why}
 
 
 def unreferenced(store: Store, keep_days: float) -> list[Waste]:
-    """What of a dataset can go; nothing is touched."""
+    """List what can be deleted from a dataset's store; nothing is changed."""
     runs = records(store)
     kept = [run for i, run in enumerate(runs) if not i or run.running or run.days < keep_days]
     needed = {(stage, key) for run in kept for stage, key in run.artifacts.items()}
@@ -64,7 +64,7 @@ def unreferenced(store: Store, keep_days: float) -> list[Waste]:
 
 
 def delete(store: Store, found: Waste) -> bool:
-    """Take it out of the store, then delete it; False if a process needs it meanwhile."""
+    """Move it out of the store, then delete it; False if a process has come to use it."""
     if not found.path.is_dir() or found.path.name.startswith(TRASH):
         files.remove(found.path)
         return True
@@ -80,7 +80,7 @@ def delete(store: Store, found: Waste) -> bool:
 
 
 def _left_over(folder: Path) -> Iterator[Waste]:
-    """Temporary files, also zarr's, and claims of processes that were killed long ago."""
+    """Temporary files, Zarr's included, and claims that killed processes left long ago."""
     for pattern in (".*", "*.partial", "claims/*.json"):
         for path in folder.rglob(pattern):
             with suppress(FileNotFoundError):
@@ -90,7 +90,7 @@ def _left_over(folder: Path) -> Iterator[Waste]:
 
 
 def _days(artifact: Artifact) -> float:
-    """Since anything of an artifact was written."""
+    """Days since the last write to an artifact."""
     newest = 0.0
     for path in [artifact.path / name for name in ("ledger", IDENTITY, MANIFEST)]:
         with suppress(FileNotFoundError):

@@ -68,7 +68,7 @@ def differences_of_unit(store: Store, stage: Stage, unit: Unit) -> Iterator[Dama
 
 
 def _close(a: Artifact, b: Artifact, name: str) -> bool:
-    """Whether two chunks differ by rounding alone."""
+    """Return whether two chunks differ by rounding alone."""
     import numpy as np
 
     folder = name.partition("/")[0]

@@ -17,7 +17,7 @@ from pipeline.store.units import Footprint
 
 
 def drifted(artifact: Artifact, stage: Stage) -> bool:
-    """Whether any finished unit of an artifact was made by other code than the stage has now."""
+    """Return whether any finished unit was computed by other code than the stage has now."""
     receipts = map(artifact.ledger.read, artifact.ledger.units())
     now = code_of(stage)
     return any(receipt and receipt.maker.get("code") != now for receipt in receipts)

@@ -1,4 +1,4 @@
-"""Whether the store still holds what was written: every byte of it is covered by some digest.
+"""Verify that the store holds what was written: every byte is covered by a digest.
 
     identity.json    its digest is the artifact's key
     manifest.json    sealed; names the units, holds the metadata of arrays
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1 << 20
 NOW = {"schema": SCHEMA}
-"""Stands for an identity that is damaged."""
+"""Stand-in for a damaged identity."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not as it was written."""
+    """One file that differs from what was written."""
 
     artifact: Artifact
     file: str
@@ -44,15 +44,15 @@ class Damage:
     """The unit to compute again; None if no unit is lost."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return plain values for `--json`."""
         path = str(self.artifact.path)
         return {"artifact": path, "unit": self.unit, "file": self.file, "what": self.what}
 
 
 def damages(artifact: Artifact, seen: Callable[[int], None]) -> Iterator[Damage]:
-    """All damage of one artifact, finished or not; `seen` is told the bytes that were read.
+    """Yield all damage of one artifact, finished or not; `seen` is called with bytes read.
 
-    One that was written with another layout is not looked at.
+    The caller leaves out artifacts of another store layout.
     """
     manifest = None
     try:
@@ -123,7 +123,7 @@ def _arrays(artifact: Artifact, manifest: dict[str, Any] | None) -> Iterator[Dam
 
 
 def mark(found: list[Damage]) -> list[str]:
-    """Make what is damaged unfinished; what a manifest knows is written again from there.
+    """Mark damaged units as unfinished; restore files whose content a manifest records.
 
     Returns why some could not be marked: they are in use, or cannot be written.
     """
@@ -134,7 +134,7 @@ def mark(found: list[Damage]) -> list[str]:
             problems.append(f"{artifact.path}: run its settings again, or remove the folder")
             continue
         if claims := living(artifact.path / "claims"):
-            problems.append(f"{artifact.path}: {claims[0].who} is at it; verify it again later")
+            problems.append(f"{artifact.path}: in use by {claims[0].who}; verify it again later")
             continue
         try:
             restored = _restored(artifact, {damage.file for damage in here})
@@ -146,7 +146,7 @@ def mark(found: list[Damage]) -> list[str]:
 
 
 def _restored(artifact: Artifact, damaged: set[str]) -> set[str]:
-    """Those of the damaged files that an undamaged manifest knows, written again."""
+    """Restore damaged files whose content an undamaged manifest records; return their names."""
     try:
         manifest = artifact.manifest
     except AbsError:
@@ -164,23 +164,23 @@ def _restored(artifact: Artifact, damaged: set[str]) -> set[str]:
 
 @dataclass
 class VerifyReport:
-    """What was looked at, and what was found."""
+    """Result of a verification: counts, damage, and units computed again."""
 
     artifacts: int = 0
     files: int = 0
     bytes: int = 0
     damage: list[Damage] = field(default_factory=list)
     older: list[str] = field(default_factory=list)
-    """Artifacts of another layout, which are not looked at."""
+    """Artifacts of another store layout, which are not verified."""
     again: list[str] = field(default_factory=list)
     """Units that were computed again."""
     unmarked: list[str] = field(default_factory=list)
-    """Why some of it could not be made unfinished."""
+    """Reasons why some damage could not be marked."""
     missing: list[str] = field(default_factory=list)
-    """Stages that could not be computed again: they are not finished for what their inputs are."""
+    """Stages that are not finished for their current inputs, so that no unit was computed again."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return plain values for `--json`."""
         return {**vars(self), "damage": [damage.as_dict() for damage in self.damage]}
 
     def look(self, stores: list[Store], reporter: Reporter) -> None:
@@ -214,7 +214,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _records(store: Store) -> Iterator[Damage]:
-    """Damaged records of runs; `abs gc` refuses to work beside them."""
+    """Yield damaged run records; `abs gc` refuses to run while there are any."""
     for path in sorted(store.folder.glob(f"{RUNS}/*/run.json")):
         try:
             files.read_sealed(path, "a record")

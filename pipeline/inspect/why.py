@@ -1,4 +1,4 @@
-"""Why a stage has to be computed: what differs from the nearest artifact that is there."""
+"""Explain why a stage has to be computed: its differences from the nearest stored artifact."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pipeline.store.artifact import IDENTITY, Artifact
 from pipeline.store.store import Store
 
 MISSING = "unset"
-"""Stands for a value that one of two identities lacks."""
+"""Stand-in for a value that only one of two identities has."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One difference."""
+    """One difference between a stage and a stored artifact."""
 
     kind: str
     """`setting`, `input` (a file from outside), `version` (of the code), `layout`, or `stages`."""
     stage: str
-    """Where it lies: the stage itself or one that it reads."""
+    """Name of the stage that differs: the stage itself, or one upstream."""
     name: str
     was: Any
     now: Any
 
 
 def why(store: Store, stage: Stage) -> dict[str, Any]:
-    """Stage, key, state, the nearest other artifact and the reasons that it does not serve."""
+    """Return stage, key, state, the nearest other artifact, and why it cannot be used."""
     artifact = store.artifact(stage)
     try:
         units = stage.units(store)
@@ -56,7 +56,7 @@ def _written(artifact: Artifact) -> float:
 
 
 def _differences(store: Store, stage: Stage, other: Artifact) -> list[Reason] | None:
-    """From another artifact to the one of `stage`; None if it is not known what that was."""
+    """List differences between an artifact and `stage`; None if its identity is unreadable."""
     then, now = other.identity, canonical(stage.identity())
     if then is None:
         return None
@@ -81,7 +81,7 @@ def _changed(
 
 
 def _upstream(store: Store, stage: Stage, then: Mapping[str, Any]) -> list[Reason]:
-    """Differences of the stages that are read, from their own identities where those are there."""
+    """List differences of upstream stages, from their stored identities where there are any."""
     keys = set(then.values())
     found: list[Reason] = []
     for up in stage.upstream:

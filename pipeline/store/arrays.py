@@ -1,4 +1,4 @@
-"""Arrays of an artifact: made from a spec, grown, written a chunk at a time, read with a check."""
+"""Zarr arrays of an artifact: created from a spec, grown, written by chunk, verified on reading."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def described(folder: Path) -> dict[str, Any] | None:
 
 
 def same_but_longer(found: dict[str, Any] | None, wrote: dict[str, Any] | None) -> bool:
-    """Whether metadata is what was written, but for a shape that another run may have let grow."""
+    """Return whether metadata equals what was written, except for a second axis that has grown."""
     if found is None or wrote is None or {**found, "shape": 0} != {**wrote, "shape": 0}:
         return False
     have, had = found["shape"], wrote["shape"]
@@ -43,7 +43,7 @@ def same_but_longer(found: dict[str, Any] | None, wrote: dict[str, Any] | None) 
 
 
 def create(folder: Path, spec: ArraySpec) -> None:
-    """Make an array, or let the one that is there grow to `spec.shape`; it never shrinks.
+    """Create an array, or grow the existing one to `spec.shape`; it never shrinks.
 
     Only the second axis grows, that of views. Uncompressed, so that a chunk's bytes are its values;
     unwritten places are NaN.
@@ -56,7 +56,7 @@ def create(folder: Path, spec: ArraySpec) -> None:
 
 
 def fit(folder: Path, chunks: Iterable[str]) -> dict[str, Any]:
-    """Let an array reach as far as the chunks that were written; its metadata.
+    """Fit an array's shape to the chunks that were written; return its metadata.
 
     A process that was killed may have made it for more, one with a smaller N for less.
     """
@@ -91,7 +91,7 @@ def _metadata(spec: ArraySpec) -> dict[str, Any]:
 
 
 def open_to_write(folder: Path) -> zarr.Array[Any]:
-    """An array that chunks are written to."""
+    """Open an array for writing chunks."""
     import zarr
 
     # Without it every value would be compared with the fill value first.
@@ -100,7 +100,7 @@ def open_to_write(folder: Path) -> zarr.Array[Any]:
 
 
 def write_chunk(array: zarr.Array[Any], unit: Unit, values: np.ndarray) -> str:
-    """Write the chunk of a unit; where it lies below the array's folder."""
+    """Write the chunk of a unit; return its path below the array's folder."""
     where = (unit.rows,) if unit.crops is None else (unit.rows, unit.crops)
     array[where] = values
     starts = [part.start // chunk for part, chunk in zip(where, array.chunks, strict=False)]
@@ -112,7 +112,7 @@ def _chunk(place: Sequence[int]) -> str:
 
 
 def all_finite(values: np.ndarray) -> bool:
-    """Whether all of them are numbers, as all that is written is."""
+    """Return whether all values are finite, as all stored values are."""
     import numpy as np
 
     if values.dtype == np.float16:  # by their bits, which are in order: numpy would convert each
@@ -136,12 +136,12 @@ class StoredArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """All images, and what there is of each."""
+        """Shape: images, then the axes of each."""
         return tuple(self._array.shape)
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What is stored beside the values, such as the names along an axis."""
+        """Attributes of the array, such as the names along an axis."""
         return dict(self._array.attrs)
 
     def __getitem__(self, where: slice | tuple[slice, ...]) -> np.ndarray:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 IDENTITY, MANIFEST = "identity.json", "manifest.json"
 TRASH = ".trash-"
-"""How the name of a folder begins that is to be deleted."""
+"""Prefix of folders that are about to be deleted."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Artifact:
     path: Path
     stage: str
     _opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Arrays that units are written to."""
+    """Open arrays that units are written to."""
     _checked: set[str] = field(default_factory=set, compare=False, repr=False)
-    """Files whose bytes were seen to be those of their receipts."""
+    """Files that were verified against their receipts."""
     _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """The receipts by file, once they have been read."""
+    """Receipts by file, once they have been read."""
 
     @property
     def ledger(self) -> Ledger:
@@ -83,7 +83,7 @@ class Artifact:
 
     @property
     def identity(self) -> dict[str, Any] | None:
-        """What the key was made of; None if that is not there, or not what was written."""
+        """Stored content of the key; None if it is missing or damaged."""
         path = self.path / IDENTITY
         try:
             found = files.read_json(path, "an identity")
@@ -93,7 +93,7 @@ class Artifact:
         return found if whole else None
 
     def missing(self, units: list[Unit]) -> str | None:
-        """None if finished for `units`, else how far it is: `missing`, `partial (3 of 8 units)`."""
+        """Return None if finished for `units`, else `missing` or `partial (3 of 8 units)`."""
         state = "partial"
         try:
             if all(unit.name in self.manifest["units"] for unit in units):
@@ -115,7 +115,7 @@ class Artifact:
         return set(self.ledger.receipts(unit.name for unit in units))
 
     def unfinished(self, units: Iterable[Unit]) -> list[Unit]:
-        """Those of `units` that are still to be made."""
+        """Return the units that are not finished."""
         all_units = list(units)
         done = self.finished(all_units)
         return [unit for unit in all_units if unit.name not in done]
@@ -242,7 +242,7 @@ class Artifact:
             files.write_sealed(self._growth(folder.name), arrays.described(folder) or {})
 
     def grown(self, folder: str) -> bool:
-        """Whether an array's metadata is what a run made it that was to write more."""
+        """Return whether a run has grown an array's metadata and not yet written all of it."""
         try:
             made = files.read_sealed(self._growth(folder), "growth")
         except AbsError:
@@ -277,7 +277,7 @@ class Artifact:
     def _write_chunk(self, unit: Unit, name: str, values: np.ndarray) -> Path:
         if not arrays.all_finite(values):
             raise AbsError(
-                f"{self.stage}: unit {unit.name} has values that are no numbers; the weights or "
+                f"{self.stage}: unit {unit.name} has NaN or infinite values; the weights or "
                 f"what was stored before in {self.path.parent.parent} are damaged"
             )
         folder = self.path / f"{name}.zarr"
@@ -362,7 +362,7 @@ class Artifact:
 
 
 def _makers(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
-    """Each kind of maker once, with the units it made; processes are not told apart."""
+    """List each distinct maker once, with its units; host and pid are left out."""
     kinds = [{n: v for n, v in receipt.maker.items() if n != "pid"} for receipt in receipts]
     distinct = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
     return [{**kind, "units": kinds.count(kind)} for kind in distinct]

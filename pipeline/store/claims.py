@@ -1,7 +1,7 @@
-"""Who is at which unit: one file per unit, its age a heartbeat.
+"""Claims on units: one file per unit that a process is computing; its mtime is a heartbeat.
 
-Claims keep processes that share a stage out of each other's way. They are advice: units are
-idempotent, so that a claim lost or taken over by mistake costs time and nothing else.
+Claims keep processes from computing the same unit. They are advisory: units are idempotent, so a
+claim that is lost or taken over by mistake costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pathlib import Path
 BEAT = 5.0
 """Seconds between two heartbeats."""
 STALE = 60.0
-"""Seconds without one after which a claim is nobody's."""
+"""Seconds without a heartbeat after which a claim is stale."""
 
 _held: dict[Path, str] = {}
-"""What this process wrote, in all folders."""
+"""Content of every claim that this process holds, by path."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A unit, and the process that is at it."""
+    """A unit, and the process that has claimed it."""
 
     unit: str
     host: str
     pid: int
     system: str = ""
-    """The running kernel and its names of processes: where these are others, a pid says nothing."""
+    """Boot id and pid namespace: a pid can be checked only where both are the same."""
 
     @property
     def who(self) -> str:
@@ -44,7 +44,7 @@ class Claim:
 
 
 class Claims:
-    """The claims of one process in one folder, kept alive for as long as the block runs."""
+    """Claims of this process in one folder, kept alive by a heartbeat until the block ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,7 +62,7 @@ class Claims:
             _drop(path)
 
     def take(self, unit: str) -> bool:
-        """Claim a unit, unless a living process has it."""
+        """Claim a unit; False if a living process holds it."""
         path = self._path(unit)
         if path in _held:
             return False
@@ -85,7 +85,7 @@ class Claims:
         return False
 
     def release(self, unit: str) -> None:
-        """Give a unit back."""
+        """Release a unit."""
         self._own.discard(self._path(unit))
         _drop(self._path(unit))
 
@@ -100,27 +100,27 @@ class Claims:
 
 
 def living(folder: Path) -> list[Claim]:
-    """The claims in a folder that a living process holds."""
+    """Return the claims in a folder that living processes hold."""
     found = (_living(path) for path in sorted(folder.glob("*.json")))
     return [claim for claim in found if claim]
 
 
 def drop_all() -> None:
-    """Give back whatever this process holds: for when it is about to end."""
+    """Release all claims of this process, before it exits."""
     for path in list(_held):
         _drop(path)
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Hold one claim on something that is no unit, such as a run; others may hold it too."""
+    """Hold a shared claim on something other than a unit, such as a run."""
     with Claims(path) as claims:
         claims.take(f"{os.uname().nodename}-{os.getpid()}")
         yield
 
 
 def _living(path: Path) -> Claim | None:
-    """The claim in a file; None if it is stale or its process is known to be gone."""
+    """Read a claim; None if it is stale or its process has ended."""
     try:
         content, stat = path.read_bytes(), path.stat()
     except OSError:
@@ -138,7 +138,7 @@ def _living(path: Path) -> Claim | None:
 
 @cache
 def _system() -> str:
-    """Of this process; a name of its own where the kernel does not tell."""
+    """Return boot id and pid namespace; host and platform where the kernel has neither."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -148,7 +148,7 @@ def _system() -> str:
 
 @lru_cache(maxsize=16)
 def _ahead(folder: Path, when: float) -> float:
-    """Seconds that the clock which stamps files is ahead: on a network it is another machine's."""
+    """Return by how many seconds the file system's clock is ahead: it may be a server's."""
     probe = folder / f".clock-{uuid.uuid4().hex[:8]}"
     try:
         probe.touch()
@@ -160,7 +160,7 @@ def _ahead(folder: Path, when: float) -> float:
 
 
 def _runs(pid: int) -> bool:
-    """Whether there is such a process, and not only what its parent has not looked at yet."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -172,7 +172,7 @@ def _runs(pid: int) -> bool:
 
 
 def _take_away(path: Path) -> None:
-    """Remove a stale claim; of several processes that try, one does."""
+    """Remove a stale claim; of several processes that try, exactly one succeeds."""
     aside = path.with_name(f".stale-{uuid.uuid4().hex[:8]}")
     with suppress(FileNotFoundError):
         os.replace(path, aside)
@@ -180,7 +180,7 @@ def _take_away(path: Path) -> None:
 
 
 def _drop(path: Path) -> None:
-    """Give back what is held, unless another process has taken it over."""
+    """Delete a claim that is held, unless another process has taken it over."""
     mine = _held.pop(path, None)
     with suppress(OSError):
         if mine is not None and path.read_text() in (mine, ""):

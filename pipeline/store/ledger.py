@@ -18,12 +18,12 @@ from pipeline.core.errors import Damaged, MissingInput
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was written for a unit, and by whom."""
+    """Record of a finished unit: its files, and the process that wrote them."""
 
     unit: str
     rows: int
     files: dict[str, tuple[int, str]]
-    """Size and checksum of each, by its path below the artifact."""
+    """Size and checksum of each file, by its path below the artifact."""
     seconds: dict[str, float]
     maker: dict[str, Any]
     """Host, process, device, batch size and the stage's own code: never part of a key."""
@@ -37,12 +37,12 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All receipts of the artifact in a folder."""
+    """All receipts of one artifact."""
 
     artifact: Path
 
     def write(self, receipt: Receipt) -> None:
-        """From here on the unit is finished."""
+        """Write a receipt, which makes its unit finished."""
         files.write_sealed(self.path(receipt.unit), asdict(receipt))
 
     def path(self, unit: str) -> Path:
@@ -60,7 +60,7 @@ class Ledger:
         )
 
     def read(self, unit: str) -> Receipt | None:
-        """The receipt of a unit; None if there is none that can be trusted."""
+        """Read the receipt of a unit; None if it is missing or damaged."""
         try:
             stored = files.read_sealed(self.path(unit), "a receipt")
             return Receipt(**stored) if stored.get("unit") == unit else None
@@ -68,13 +68,13 @@ class Ledger:
             return None
 
     def receipts(self, units: Iterable[str] | None = None) -> dict[str, Receipt]:
-        """Of the given units, or of all, those that are finished."""
+        """Return the receipts of finished units, among those given or among all."""
         names = self.units() if units is None else units
         found = {name: self.read(name) for name in names}
         return {name: each for name, each in found.items() if each and self._complete(each)}
 
     def _complete(self, receipt: Receipt) -> bool:
-        """Whether its files are there, by their sizes; what is in them is for `verify`."""
+        """Return whether all files exist with the recorded sizes; `verify` checks their content."""
         try:
             return all(
                 (self.artifact / name).stat().st_size == size
@@ -84,9 +84,9 @@ class Ledger:
             return False
 
     def content(self, receipt: Receipt, name: str) -> bytes | None:
-        """The file that a unit wrote to a table or an array; None if it is no longer what it was.
+        """Read the file that a unit wrote to a table or array; None if it is missing or changed.
 
-        For a look that leaves no trace: nothing is marked as damaged.
+        Read-only: nothing is marked as damaged.
         """
         for path, (_, checksum) in receipt.files.items():
             if path.partition("/")[0] == name:
@@ -103,5 +103,5 @@ class Ledger:
 
 
 def merkle(parts: Iterable[str]) -> str:
-    """One digest of several, in whatever order they come."""
+    """Combine digests into one, independent of their order."""
     return hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
-"""Runs on record: which settings were asked for, and which artifacts they need.
+"""Run records: which settings were run, and which artifacts they need.
 
-`<store>/<dataset>/runs/<digest of its keys>/run.json`, its age the time of last use. `abs gc` keeps
-what they need; nothing else depends on them.
+A record is `<store>/<dataset>/runs/<digest of keys>/run.json`; its mtime is the time of last use.
+`abs gc` keeps the artifacts of recorded runs; nothing else depends on the records.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Record:
-    """One run, as it was last used."""
+    """Record of one run."""
 
     path: Path
     options: str
@@ -35,16 +35,16 @@ class Record:
     artifacts: dict[str, str]
     """The key of each stage."""
     days: float
-    """Since it was last used."""
+    """Days since the run was last used."""
     running: bool
-    """Whether a living process is at it."""
+    """True while a living process runs it."""
 
 
 @contextmanager
 def on_record(store: Store, stages: Sequence[Keyed], settings: Section) -> Iterator[None]:
-    """Put a run on record, and hold it for as long as the block runs.
+    """Record a run, and hold a claim on it until the block ends.
 
-    A store that cannot be written is none that things are deleted from: then there is no record.
+    On a read-only store nothing is recorded; gc could not delete from it anyway.
     """
     keys = {stage.name: stage.key for stage in stages}
     folder = store.folder / RUNS / digest(keys)
@@ -66,7 +66,7 @@ def on_record(store: Store, stages: Sequence[Keyed], settings: Section) -> Itera
 
 
 def records(store: Store) -> list[Record]:
-    """All runs of a dataset, the last used first. Damaged if one is not what was written."""
+    """Return all recorded runs of a dataset, last used first; Damaged if a record has changed."""
     found = []
     for path in store.folder.glob(f"{RUNS}/*/run.json"):
         try:
@@ -81,7 +81,7 @@ def records(store: Store) -> list[Record]:
 
 
 def users(store: Store, stage: Keyed) -> list[Claim]:
-    """The processes that are at a run which needs a stage's artifact."""
+    """Return the claims of processes whose runs need a stage's artifact."""
     needing = [run for run in records(store) if run.artifacts.get(stage.name) == stage.key]
     return [claim for run in needing for claim in living(run.path / "claims")]
 

@@ -1,4 +1,4 @@
-"""The artifact store: which artifacts of a dataset there are, and where they lie.
+"""The artifact store: finds the artifacts of a dataset by stage and key.
 
 <root>/<dataset>/<stage>/<key>/    an artifact (`pipeline.artifact`)
 <root>/<dataset>/runs/<digest>/    a run on record (`pipeline.runs`)
@@ -15,13 +15,13 @@ from pipeline.store.artifact import IDENTITY, Artifact
 from pipeline.store.units import Keyed
 
 RUNS = "runs"
-"""The folder beside those of the stages that runs are recorded in."""
+"""Folder of run records, beside the folders of the stages."""
 KEY = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
 class Store:
-    """All artifacts of one dataset."""
+    """Store of one dataset's artifacts."""
 
     root: Path
     dataset: str
@@ -34,7 +34,7 @@ class Store:
         return self.root / self.dataset
 
     def artifacts(self, stage: str = "*") -> list[Artifact]:
-        """All artifacts of the dataset, or of one stage, whatever they were made of."""
+        """List the artifacts of the dataset, or of one stage, under any settings."""
         found = (path for path in self.folder.glob(f"{stage}/*") if KEY.fullmatch(path.name))
         folders = (path for path in sorted(found) if path.parent.name != RUNS)
         made = (
@@ -43,11 +43,11 @@ class Store:
         return [Artifact(path, path.parent.name) for path in made]
 
     def artifact(self, stage: Keyed) -> Artifact:
-        """The artifact of `stage`, finished or not."""
+        """Return the artifact of `stage`, finished or not."""
         return Artifact(self.folder / stage.name / stage.key, stage.name)
 
     def open(self, stage: Keyed) -> Artifact:
-        """The finished artifact of `stage`; MissingInput names the command that makes it."""
+        """Return the finished artifact of `stage`; MissingInput names the command for it."""
         artifact = self.artifact(stage)
         missing = artifact.missing(stage.units(self))
         if missing is not None:

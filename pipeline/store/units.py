@@ -1,4 +1,4 @@
-"""Units of work and the arrays they are written to: what the store needs to know of a stage."""
+"""Units of work, the arrays they are written to, and the part of a stage that the store needs."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Unit:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a unit takes, in bytes; None where that is known only once a model is loaded."""
+    """Memory and storage of a unit in bytes; None where only a loaded model can tell."""
 
     held: int | None
-    """Memory for what is read, made and written of it, beside the model and its batch."""
+    """Memory of its inputs and outputs, without the model and its batch."""
     written: int | None
-    """Room in the store, for arrays: a whole chunk, also where it is not full."""
+    """Storage of its arrays; a partly filled chunk counts as a whole one."""
     open: int = 0
-    """Memory for open images, however many units are on their way."""
+    """Memory of open images, whatever the number of units in flight."""
 
 
 WHOLE = Unit("all", slice(0, 1))
-"""The only unit of a stage that is not divided."""
+"""The unit of a stage that has only one."""
 
 
 def row_units(count: int, block: int) -> list[Unit]:
-    """`count` rows in blocks of `block`; the last may be shorter."""
+    """Split `count` rows into units of `block` rows; the last may be shorter."""
     starts = range(0, count, block)
     return [Unit(f"{i:05d}", slice(s, min(s + block, count))) for i, s in enumerate(starts)]
 
@@ -73,7 +73,7 @@ class ArraySpec:
 
 
 class Keyed(Protocol):
-    """What the store needs to know of a stage: where its artifact lies, and its units."""
+    """The part of a stage that the store needs: name and key of its artifact, and its units."""
 
     @property
     def name(self) -> str:
@@ -86,5 +86,5 @@ class Keyed(Protocol):
         ...
 
     def units(self, store: Any) -> list[Unit]:
-        """All units that the artifact must have."""
+        """Return all units of the finished artifact."""
         ...

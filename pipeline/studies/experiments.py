@@ -66,7 +66,7 @@ class Experiment(Section):
     grids: list[Grid] = Field(default_factory=lambda: [Grid()])
     paper: str = ""
     seconds: bool = False
-    """Whether the table shows the seconds of each stage."""
+    """True to show the seconds of each stage."""
 
     def points(self) -> list[Point]:
         """Return all combinations of all grids, each with every seed."""

@@ -141,7 +141,7 @@ def test_a_vocabulary_decides_the_labels(written: Written) -> None:
         ({"names": {"a": "x", "b": " "}}, False, "names.json: expected an object of class names"),
         ({"names": {"a": "x", "bb": "y"}}, False, "no name for the class 'b'; did you mean 'bb'?"),
         ({"names": "{"}, False, "names.json is not valid JSON"),
-        ({"names": '{"a": "x", "a": "y", "b": "z"}'}, False, "'a' stands there twice"),
+        ({"names": '{"a": "x", "a": "y", "b": "z"}'}, False, "'a' is listed twice"),
         ({"names": {"a": "x", "b": "x", "c": "a"}}, True, "two classes are still called 'a'"),
         ({"vocabulary": {"a": 1}}, False, "vocabulary.json: expected a list of class names"),
         ({"vocabulary": []}, False, "vocabulary.json: expected a list of class names"),

@@ -120,7 +120,7 @@ def test_a_folder_that_would_mislead_is_refused(tmp_path: Path) -> None:
         ('{"A": null, "B": ["x"]}', "'A' needs a list"),
         ('{"A": ["x", 3], "B": ["x"]}', "'A' needs a list"),
         ('{"A": {"x": "y"}, "B": ["x"]}', "'A' needs a list"),
-        ('{"A": ["x"], "B": ["x"], "A": ["y"]}', "'A' stands there twice"),
+        ('{"A": ["x"], "B": ["x"], "A": ["y"]}', "'A' is listed twice"),
         ('["x"]', "expected an object"),
         ("[" * 100_000, "not valid JSON"),
     ],

@@ -364,7 +364,7 @@ def test_what_a_process_is_at_is_not_marked(made: Run) -> None:
     claim_of(artifact.path / "claims", "00000", "another-host", 1)
     answer = said("verify")
     assert answer.returncode == 1
-    assert "another-host:1 is at it" in answer.stdout
+    assert "in use by another-host:1" in answer.stdout
     assert (artifact.path / "manifest.json").exists()
 
 

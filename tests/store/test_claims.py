@@ -228,7 +228,7 @@ def test_a_stage_is_claimed_until_its_manifest_is_written(
 def test_what_a_living_process_is_at_is_not_removed(run_of: Runner, made: Run) -> None:
     stage = made.named("crops-raw")[0]
     claim = claim_of(made.store.artifact(stage).path / "claims", "00000-000", "another-host", 7)
-    with pytest.raises(AbsError, match="another-host:7 is at crops-raw"):
+    with pytest.raises(AbsError, match="--force crops-raw: in use by another-host:7"):
         run_of().execute([stage], [stage], quiet=True)
     made.store.open(stage)
     claim.unlink()

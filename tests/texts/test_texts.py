@@ -310,7 +310,7 @@ def test_wrong_template_files_are_refused(file: Path, content: str, message: str
         ('{"crow": ["\\ud800"]}', "'crow' needs a list"),
         ('{"c\\nrow": []}', r"'c\nrow' needs a list"),
         ('{" ": ["Black."]}', "' ' is not a class name"),
-        ('{"crow": ["Black."], "crow": ["Grey."]}', "'crow' stands there twice"),
+        ('{"crow": ["Black."], "crow": ["Grey."]}', "'crow' is listed twice"),
     ],
 )
 def test_wrong_text_files_are_refused(file: Path, content: str, message: str) -> None:

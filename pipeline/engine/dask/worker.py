@@ -101,7 +101,7 @@ class UnitResult:
     traceback: str = ""
     """Traceback of an error outside the unit, such as loading; a unit's own is in the store."""
     out_of_memory: bool = False
-    """Whether the process ran out of memory and has to be restarted."""
+    """True if the process ran out of memory and has to be restarted."""
     seconds: Seconds = field(default_factory=dict)
     worker: str = ""
     """Address of the worker."""
@@ -134,7 +134,7 @@ class LoadedStage:
 
     @property
     def idle(self) -> bool:
-        """Whether the last task ended more than IDLE seconds ago; the client may be gone."""
+        """True if the last task ended more than IDLE seconds ago; the client may be gone."""
         return not self._active and time.monotonic() - self._last > IDLE
 
     def close(self) -> None:
