@@ -227,6 +227,7 @@ def assert_verdicts(run: Run, logits: np.ndarray) -> None:
             assert of_method["margin"][i] == pytest.approx(apart, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_who_competes_changes_soft_matching_and_nothing_else(
     competing: Made,
 ) -> None:

@@ -16,37 +16,25 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.helpers.runs import DEMO, ROOT, abs_command, said
+from tests.helpers.demo import EACH, finished_demo
+from tests.helpers.runs import DEMO, said
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
 CHANCE = 1 / 24
-EACH = 2
-"""Images of a class."""
 METHODS = ["clip", "clip-e", "clip-d", "waffle", "cupl", "wca", "abs"]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store with the demo in it, made by the command that the README names."""
-    folder = tmp_path_factory.mktemp("artifacts")
+    """A copy of the store that `abs run --dataset demo` made."""
+    places = finished_demo(tmp_path_factory)
+    folder = tmp_path_factory.mktemp("demo") / "artifacts"
+    shutil.copytree(places["ABS_ARTIFACTS"], folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ABS_ARTIFACTS", str(folder))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("ABS_DATA", str(write_images(tmp_path_factory.mktemp("data"))))
-        done = abs_command("run", "--dataset", "demo")
-        assert done.returncode == 0, done.stderr
+        for name, value in {**places, "ABS_ARTIFACTS": str(folder)}.items():
+            patch.setenv(name, value)
         yield folder
-
-
-def write_images(folder: Path) -> Path:
-    """The first images of each class, where a folder of datasets would have them."""
-    for source in sorted((DEMO / "images").iterdir()):
-        target = folder / (DEMO / "images").relative_to(ROOT) / source.name
-        target.mkdir(parents=True)
-        for image in sorted(source.iterdir())[:EACH]:
-            shutil.copy(image, target)
-    return folder
 
 
 def run_json(*words: str) -> Any:

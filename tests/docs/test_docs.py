@@ -98,6 +98,8 @@ def test_blocks_are_of_a_known_language_and_reasons_stand_before_one(page: Path)
     assert markers(page) == [block.line - 1 for block in found if block.why_not]
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize("page", pages_with("sh"), ids=name_of)
 def test_commands_run(page: Path, store: Path) -> None:
     for block in of("sh", page):
@@ -154,6 +156,8 @@ def venv(name: str) -> str:
     return f".venv/{name}"
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
 def test_python_runs(page: Path, store: Path) -> None:
     """All blocks of a page, one after the other, in one process."""
@@ -181,6 +185,7 @@ def test_the_example_of_a_dataset_is_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_example_of_an_experiment_is_one(tmp_path: Path, store: Path) -> None:
     (block,) = of("yaml", DOCS / "studies.md")
     path = tmp_path / "mine.yaml"

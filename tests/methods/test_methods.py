@@ -245,6 +245,7 @@ def test_further_methods_run_like_any_other(further: Made) -> None:
     assert len({tuple(row) for row in rows.round(6).tolist()}) == 7
 
 
+@pytest.mark.slow
 def test_others_score_as_they_do_without_them(further: Made) -> None:
     alone = further("scores.methods=[abs]")
     assert np.array_equal(scores_of(alone, "abs"), scores_of(further(), "abs"))
