@@ -1,4 +1,4 @@
-"""Which stages a run has, and which of them a change of settings concerns."""
+"""Stages of a run, and the keys among them that a change of settings affects."""
 
 from __future__ import annotations
 

@@ -12,10 +12,12 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from pipeline.core.layers import CFGS
+from tests.helpers.demo import write_images
 from tests.helpers.runs import DEMO, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
@@ -50,11 +52,9 @@ def run_abs(python: Path, tmp_path: Path) -> Abs:
     """Run `abs` in an empty folder."""
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("ABS_", "PYTHONPATH"))}
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(python.with_name("abs")), *words]
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=environment
-        )
+    def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command, env = [str(python.with_name("abs")), *words], {**environment, **more}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
 
     return run
 
@@ -67,19 +67,25 @@ def test_the_code_that_runs_is_that_of_the_wheel(python: Path, run_abs: Abs) -> 
 
 
 def test_the_demo_runs_end_to_end_in_an_empty_folder(
-    python: Path, run_abs: Abs, tmp_path: Path
+    python: Path, run_abs: Abs, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    done = run_abs("run", "--dataset", "demo", "--json", *SMALL)
+    """Index all shipped images, then run every stage on two of each class."""
+    shipped = run_abs("run", "--to", "index", "--dataset", "demo", "--json")
+    assert shipped.returncode == 0, shipped.stderr
+    path = run_abs("path", "index", "--dataset", "demo").stdout.strip()
+    assert len(pd.read_parquet(f"{path}/images.parquet")) == 480
+    few = {"ABS_DATA": str(write_images(tmp_path_factory.mktemp("few")))}  # found first
+    done = run_abs("run", "--dataset", "demo", "--json", *SMALL, **few)
     assert done.returncode == 0, done.stderr
     results = {row["method"]: row for row in json.loads(done.stdout)["results"]}
     assert set(results) == {"clip", "cupl", "abs"}
-    assert results["abs"]["images"] == 480
+    assert results["abs"]["images"] == 48
     assert results["cupl"]["top1"] > 0.8  # chance is 0.04
     assert {path.name for path in tmp_path.iterdir()} == {"artifacts"}
-    assert run_abs("run", "--dataset", "demo", *SMALL).stdout.startswith("Nothing to do")
+    assert run_abs("run", "--dataset", "demo", *SMALL, **few).stdout.startswith("Nothing to do")
     code = "from pipeline import load; print(len(load.scores('demo', 'abs')))"
     read = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert read.stdout.strip() == "480", read.stderr
+    assert read.stdout.strip() == "48", read.stderr
 
 
 def test_a_folder_of_configurations_adds_to_those_that_ship(run_abs: Abs, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person meets: one line for every mistake, exit codes, and commands that look."""
+"""Command line: one line for every mistake, exit codes, and commands that only inspect."""
 
 from __future__ import annotations
 

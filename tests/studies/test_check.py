@@ -47,7 +47,7 @@ def written(path: Path, value: object) -> Path:
 
 
 def species() -> list[str]:
-    """What the demo has sentences for."""
+    """Return the classes that the demo has sentences for."""
     return list(json.loads((DEMO / "prompts" / "cupl.json").read_text()))
 
 

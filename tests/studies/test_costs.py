@@ -1,4 +1,4 @@
-"""What stages took is read from receipts, of the units that a row needs and of no others."""
+"""Seconds of stages are read from the receipts of exactly the units that a row needs."""
 
 from __future__ import annotations
 

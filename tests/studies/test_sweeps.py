@@ -246,7 +246,7 @@ def test_the_papers_rows_are_found_with_their_sigma() -> None:
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table4", "table5", "table6", "table9"])
 def test_rows_of_the_paper_are_those_of_the_experiment(name: str) -> None:
-    """What an experiment calls its rows is what the paper's file calls them."""
+    """Row names of an experiment are those in the file of the paper's figures."""
     for dataset in ("imagenet", "dtd", "cub"):
         experiment = load_experiment(name, dataset)
         theirs = set(reported(experiment.paper, dataset)["row"]) - {""}
