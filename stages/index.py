@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.core.errors import AbsError
+from pipeline.core.errors import AbsError, storable_reason
 from pipeline.core.section import Section
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.datasets.dataset import Dataset
@@ -126,7 +126,7 @@ def _size(contents: Contents, file: tuple[str, str]) -> tuple[int, int] | str:
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        return f"{type(error).__name__}: {error}"
+        return storable_reason(error)
 
 
 command = stage_command("index", "List all readable images of a dataset.", __doc__)

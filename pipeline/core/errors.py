@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+OBJECT = re.compile(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>")
+"""Representation of an object with its address in memory."""
 
 
 class AbsError(Exception):
@@ -45,3 +49,12 @@ def one_line(error: Exception) -> str:
     """An exception in one line."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def storable_reason(error: Exception) -> str:
+    """Return an exception in one line that is the same in every process.
+
+    Representations of objects, such as `<_io.BytesIO object at 0x7f...>`, are left out.
+    """
+    line = OBJECT.sub("", one_line(error))
+    return line.rstrip(" :")
