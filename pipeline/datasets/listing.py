@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,10 +46,6 @@ class Listing:
     """Access to the images' bytes; None: files below the root."""
 
 
-MAX_CLASSES = 1_000_000
-"""Limit on numeric labels without class names: larger numbers are identifiers, not labels."""
-
-
 @dataclass(frozen=True)
 class Columns:
     """Choice of split and columns of a table; None: the only one, or the usual name."""
@@ -61,30 +57,6 @@ class Columns:
 
 class LayoutNotFound(MissingInput):
     """The folder does not have the reader's layout; the next location is tried."""
-
-
-def classes_of_labels(
-    labels: Iterable[int | str], names: Sequence[str] | None, where: str
-) -> tuple[list[Class], dict[int | str, int]]:
-    """Return the classes of a table's labels, and the class index of each label.
-
-    Labels are names, which are sorted, or numbers from 0. `names` are the names of the numbers;
-    without them classes are nameless until `dataset.names` names them. `where` begins error
-    messages. AbsError if names and numbers are mixed, or a number is out of range.
-    """
-    distinct = set(labels)
-    numbers = [label for label in distinct if isinstance(label, int)]
-    texts = sorted(label for label in distinct if isinstance(label, str))
-    if numbers and texts:
-        raise AbsError(f"{where}: labels mix numbers and names, such as {numbers[0]}, {texts[0]!r}")
-    if texts:
-        return [Class(text, text) for text in texts], {text: n for n, text in enumerate(texts)}
-    count = min(max(numbers) + 1, MAX_CLASSES) if names is None else len(names)
-    if wrong := [number for number in numbers if not 0 <= number < count]:
-        raise AbsError(f"{where}: label {wrong[0]} is out of range; expected 0 to {count - 1}")
-    named = names or [""] * count
-    classes = [Class(str(number), name) for number, name in enumerate(named)]
-    return classes, {number: number for number in range(count)}
 
 
 def read_lines(path: Path) -> list[str]:

@@ -395,7 +395,7 @@ def test_a_table_of_images(tmp_path: Path, form: str) -> None:
         ("path,label\n../a.jpg,b", "row 1: '../a.jpg' is outside the table's folder"),
         ("path,label\n/etc/passwd,b", "is outside the table's folder"),
         ("path,label\na.jpg,b\na.jpg,c", "row 2: 'a.jpg' is listed twice"),
-        ("path,label\na.jpg,", "row 1: needs a path and a label"),
+        ("path,label\na.jpg,", "no row has a path and a label"),
         ("file,label\na.jpg,b", "no column 'path'; it has file, label"),
     ],
 )
@@ -411,11 +411,16 @@ def test_tables_that_cannot_be(tmp_path: Path, rows: str, message: str) -> None:
     "row", [{"path": None, "label": "b"}, {"path": "x.jpg", "label": None}], ids=["path", "label"]
 )
 def test_empty_cells_of_a_parquet_table(tmp_path: Path, row: dict[str, str | None]) -> None:
+    """The row is skipped with its reason, and the others are read."""
+    pictures(tmp_path, ["a.jpg", "x.jpg"])
     pd.DataFrame([{"path": "a.jpg", "label": "b"}, row]).to_parquet(tmp_path / "manifest.parquet")
     yaml = tmp_path / "mine.yaml"
     written(yaml, "dataset:", "  name: mine", "  reader: manifest", f"  root: {tmp_path}")
-    with pytest.raises(AbsError, match="row 2: needs a path and a label"):
-        dataset(str(yaml))
+    with open(yaml, "a") as file:
+        file.write("index: {max_skipped: 0.5}\n")
+    found = dataset(str(yaml))
+    assert found.samples == [("a.jpg", 0)]
+    assert found.skipped == [("row 2", "no path") if row["path"] is None else ("x.jpg", "no label")]
 
 
 @pytest.mark.parametrize("categories", [["/a/airfield x"], ["/a/airfield 1"], ["/a/b 0", "/a/c 0"]])

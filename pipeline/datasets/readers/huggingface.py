@@ -13,16 +13,19 @@ from typing import Any
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
 from pipeline.core.files import version_of
 from pipeline.core.hashing import digest
+from pipeline.datasets.labels import classes_of_labels, parse_labels
 from pipeline.datasets.listing import (
     Columns,
     LayoutNotFound,
     Listing,
-    classes_of_labels,
-    require_utf8,
 )
 
 SAVED = (("dataset_dict.json",), ("state.json", "dataset_info.json"))
 """Files that `save_to_disk` writes: for several splits, or for one table."""
+
+
+NO_LABEL = -1
+"""Label that the library gives rows without one."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,34 @@ def read_huggingface(root: Path, columns: Columns) -> Listing:
     split, table = _table(root, columns.split)
     image = _column(table, "image", columns.image)
     label = _column(table, "label", columns.label)
-    values = [_checked_label(value, root, label) for value in table.select_columns([label])[label]]
+    if hasattr(table.features[label], "decode"):
+        raise ConfigError(
+            f"dataset.label: column {label!r} of {root} is {type(table.features[label]).__name__}; "
+            "expected a name or a number"
+        )
+    stored = table.select_columns([label])[label]
+    found = parse_labels(list(stored), str(root), lambda i: f"{root}, row {i} of {label!r}")
+    values = [None if value == NO_LABEL else value for value in found]
+    missing = _missing_images(table, image)
     names = getattr(table.features[label], "names", None)
-    labels = [value for value in values if value is not None]
+    labels = {value for value in values if value is not None}
     if not labels:
         raise AbsError(f"{root}: no row of {split!r} has a label; choose another dataset.split")
     classes, indices = classes_of_labels(labels, names, str(root))
-    rows = [(f"{split}/{row:07d}", value) for row, value in enumerate(values)]
-    samples = [(path, indices[value]) for path, value in rows if value is not None]
-    skipped = [(path, "no label") for path, value in rows if value is None]
+    samples, skipped = [], []
+    for row, value in enumerate(values):
+        path = f"{split}/{row:07d}"
+        if value is None:
+            skipped.append((path, "no label"))
+        elif row in missing:
+            skipped.append((path, missing[row]))
+        else:
+            samples.append((path, indices[value]))
+    if not samples:
+        raise AbsError(
+            f"{root}: no row of {split!r} has a label and image bytes: {skipped[0][1]}; "
+            "save the table with its images, or list files in a manifest"
+        )
     contents = TableContents(root, _undecoded(table, image), _versions(table))
     layout = f"split {split!r}, columns {image!r} and {label!r}"
     return Listing(classes, samples, layout, skipped=skipped, contents=contents)
@@ -177,16 +199,17 @@ def _column(table: Any, what: str, wanted: str | None) -> str:
     raise ConfigError(f"dataset.{what}: choose one of the columns {names}")
 
 
-def _checked_label(value: Any, root: Path, label: str) -> int | str | None:
-    if value is None or value == -1 or value == "":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return require_utf8(value)
-    raise ConfigError(
-        f"dataset.label: column {label!r} of {root} has {value!r}, expected a name or a number"
-    )
+def _missing_images(table: Any, image: str) -> dict[int, str]:
+    """Return the rows without image bytes, each with the reason; no image is read."""
+    import pyarrow.compute as pc
+
+    # Arrow's own columns: reading rows through the library would load every image.
+    column = table.data.column(image)
+    empty = pc.is_null(pc.struct_field(column, "bytes")).to_pylist()
+    unnamed = pc.is_null(pc.struct_field(column, "path")).to_pylist()
+    rows = range(len(empty)) if table._indices is None else table._indices.column(0).to_pylist()
+    reasons = {True: "no image", False: "no image bytes, only the path of a file"}
+    return {row: reasons[unnamed[place]] for row, place in enumerate(rows) if empty[place]}
 
 
 def _undecoded(table: Any, image: str) -> Any:

@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.files import version_of
+from pipeline.datasets.labels import classes_of_labels, parse_labels
 from pipeline.datasets.listing import (
     SUFFIXES,
     Columns,
     LayoutNotFound,
     Listing,
-    classes_of_labels,
     read_lines,
     require_utf8,
 )
@@ -71,6 +71,16 @@ class ShardContents:
         return [*version_of(self.root / shard), offset, size]
 
 
+class _Stored(NamedTuple):
+    """An image in a shard, with its label as it is stored."""
+
+    path: str
+    place: tuple[str, int, int]
+    label: Any
+    where: str
+    """Place of the label, for messages."""
+
+
 def read_webdataset(root: Path, columns: Columns) -> Listing:
     """Read all samples of the shards below `root` that belong to one split.
 
@@ -80,18 +90,24 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
     """
     shards = _shards(root, columns.split)
     every = [sample for shard in shards for sample in _samples(root, shard, columns)]
-    labelled = [sample for sample in every if isinstance(sample, tuple)]
-    if not labelled:
+    stored = [sample for sample in every if isinstance(sample, _Stored)]
+    if not stored:
         raise AbsError(f"{root}: no images in {len(shards)} shards")
-    labels = [label for _, _, label in labelled]
+    values = [sample.label for sample in stored]
+    labels = parse_labels(values, str(root), lambda i: stored[i].where)
     names = _names(shards[0].parent, root)
-    classes, indices = classes_of_labels(labels, names, str(root))
-    members = {path: place for path, place, _ in labelled}
-    if len(members) < len(labelled):
+    pairs = list(zip(stored, labels, strict=True))
+    labelled = [(sample.path, label) for sample, label in pairs if label is not None]
+    if not labelled:
+        raise AbsError(f"{root}: no sample has a label")
+    classes, indices = classes_of_labels({label for _, label in labelled}, names, str(root))
+    members = {sample.path: sample.place for sample in stored}
+    if len(members) < len(stored):
         raise AbsError(f"{root}: a shard has two images of the same name")
-    samples = [(path, indices[label]) for path, _, label in labelled]
+    samples = [(path, indices[label]) for path, label in labelled]
     layout = f"{len(shards)} shards in {shards[0].parent}"
     skipped = [(name, "a sample without an image") for name in every if isinstance(name, str)]
+    skipped += [(sample.path, "no label") for sample, label in pairs if label is None]
     return Listing(
         classes, sorted(samples), layout, skipped=skipped, contents=ShardContents(root, members)
     )
@@ -121,23 +137,30 @@ def _words(split: str) -> set[str]:
     return {split, *split.split("/"), *re.split(r"[/._-]", split)}
 
 
-def _samples(
-    root: Path, shard: Path, columns: Columns
-) -> Iterator[tuple[str, tuple[str, int, int], int | str] | str]:
-    """Yield (path, (shard, offset, size), label) per image, or the name of a sample without one."""
-    name = shard.relative_to(root).as_posix()
+def _samples(root: Path, shard: Path, columns: Columns) -> Iterator[_Stored | str]:
+    """Yield each image with its label, or the name of a sample without an image.
+
+    AbsError if the files of a sample do not lie together.
+    """
+    name, seen = shard.relative_to(root).as_posix(), dict[str, bool]()
     with open(shard, "rb") as file:
         try:
             for key, members in groupby(_members(file), key=lambda member: member[0]):
                 sample = {suffix: info for _, suffix, info in members}
                 image = _image(sample, columns.image)
+                if not seen.get(key, True) or (key in seen and image is None):
+                    raise AbsError(
+                        f"{shard}: the files of sample {key.lstrip('/')!r} do not lie together; "
+                        "pack the shard again with tar --sort=name"
+                    )
+                seen[key] = image is not None
                 if image is None:
                     if {*LABELS, "json"} & set(sample):
                         yield require_utf8(f"{name}/{key.lstrip('/')}")
                     continue
                 place = name, image.offset_data, image.size
                 path = f"{name}/{require_utf8(image.name)}"
-                yield path, place, _label(file, sample, columns.label, f"{shard}: {key}")
+                yield _Stored(path, place, *_label(file, sample, columns.label, f"{shard}: {key}"))
         except tarfile.TarError as error:
             raise AbsError(f"{shard} is damaged or not a plain tar file: {error}") from None
 
@@ -176,36 +199,28 @@ def _image(sample: dict[str, tarfile.TarInfo], wanted: str | None) -> tarfile.Ta
 
 def _label(
     file: BinaryIO, sample: dict[str, tarfile.TarInfo], wanted: str | None, where: str
-) -> int | str:
-    """Return a sample's label: from a member of its own, or from a field of its JSON."""
+) -> tuple[Any, str]:
+    """Return a sample's stored label and its place: a member of its own, or a field of its JSON."""
     for suffix in (wanted.lower(),) if wanted else LABELS:
         if suffix in sample:
             try:
-                text = _content(file, sample[suffix]).decode().strip()
+                text = _content(file, sample[suffix]).decode()
             except UnicodeDecodeError:
                 raise AbsError(f"{where}.{suffix} is not UTF-8") from None
-            return _number_or_name(text, f"{where}.{suffix}")
+            return text, f"{where}.{suffix}"
     if "json" in sample:
         field = wanted or "label"
         try:
             value = json.loads(_content(file, sample["json"]))[field]
         except (ValueError, KeyError, TypeError):
             raise AbsError(f"{where}.json has no field {field!r}; set dataset.label") from None
-        return _number_or_name(value, f"{where}.json, field {field!r}")
+        return value, f"{where}.json, field {field!r}"
     suffixes = ", ".join(sample)
     raise AbsError(f"{where} has no label; expected {LABELS[0]} or json among {suffixes}")
 
 
 def _content(file: BinaryIO, info: tarfile.TarInfo) -> bytes:
     return os.pread(file.fileno(), info.size, info.offset_data)
-
-
-def _number_or_name(value: Any, where: str) -> int | str:
-    if isinstance(value, str) and value.strip():
-        return int(value) if value.isdecimal() and len(value) < 10 else value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise AbsError(f"{where}: expected a label, a number or a name, found {value!r}")
 
 
 def _names(folder: Path, root: Path) -> list[str] | None:

@@ -1,0 +1,196 @@
+"""One rule for labels: every reader of tables against every kind of label."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import math
+import tarfile
+import unicodedata
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.core.errors import AbsError
+from pipeline.datasets.labels import NUMBER, parse_label, parse_labels
+from pipeline.datasets.listing import Columns, Listing
+from pipeline.datasets.readers.huggingface import read_huggingface
+from pipeline.datasets.readers.manifest import read_manifest
+from pipeline.datasets.readers.webdataset import read_webdataset
+
+
+def picture(shade: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, 0, 0)).save(content, "png")
+    return content.getvalue()
+
+
+def csv(folder: Path, labels: list[Any]) -> Listing:
+    rows = [(f"{i}.png", "" if label is None else label) for i, label in enumerate(labels)]
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(folder / "manifest.csv", index=False)
+    return read_manifest(folder, Columns())
+
+
+def parquet(folder: Path, labels: list[Any]) -> Listing:
+    import pyarrow as pa
+    from pyarrow import parquet as files
+
+    paths = [f"{i}.png" for i in range(len(labels))]
+    files.write_table(pa.table({"path": paths, "label": labels}), folder / "manifest.parquet")
+    return read_manifest(folder, Columns())
+
+
+def huggingface(folder: Path, labels: list[Any]) -> Listing:
+    images = [{"bytes": picture(i), "path": None} for i in range(len(labels))]
+    table = datasets.Dataset.from_dict({"image": images, "label": labels})
+    table.cast_column("image", datasets.Image()).save_to_disk(str(folder / "saved"))
+    return read_huggingface(folder / "saved", Columns())
+
+
+def shards(folder: Path, members: list[tuple[str, bytes]]) -> Listing:
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return read_webdataset(folder, Columns())
+
+
+def cls(folder: Path, labels: list[Any]) -> Listing:
+    texts = ["" if label is None else str(label) for label in labels]
+    rows = enumerate(texts)
+    pairs = [((f"{i}.png", picture(i)), (f"{i}.cls", text.encode())) for i, text in rows]
+    return shards(folder, [member for pair in pairs for member in pair])
+
+
+def jsons(folder: Path, labels: list[Any]) -> Listing:
+    rows = enumerate(labels)
+    pairs = [
+        ((f"{i}.png", picture(i)), (f"{i}.json", json.dumps({"label": label}).encode()))
+        for i, label in rows
+    ]
+    return shards(folder, [member for pair in pairs for member in pair])
+
+
+READERS: dict[str, Callable[[Path, list[Any]], Listing]] = {
+    "csv": csv, "parquet": parquet, "huggingface": huggingface, "cls": cls, "json": jsons,
+}  # fmt: skip
+REFUSED = "differ only in|equal but for|mix numbers and names"
+TEXT_ONLY = {"csv", "cls"}
+"""Readers of text, which cannot hold a list, a boolean or a date."""
+
+
+def classes(listing: Listing) -> list[str]:
+    """The key of each sample's class, in order of samples."""
+    return [listing.classes[label].key for _, label in listing.samples]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["dog", "cat", "dog"], ["dog", "cat", "dog"]),
+        ([2, 0, 10], ["2", "0", "10"]),
+        ([2.0, 0.0, 10.0], ["2", "0", "10"]),
+        (["2", "0", "10"], ["2", "0", "10"]),
+        (["2.0", "0.0", "10.0"], ["2", "0", "10"]),
+        (["dog ", "cat", "dog "], ["dog", "cat", "dog"]),
+        (["cafe\u0301", "cat", "cat"], ["caf\u00e9", "cat", "cat"]),
+        (["apple_pie", "cat", "cat"], ["apple_pie", "cat", "cat"]),
+    ],
+    ids=["names", "integers", "floats", "texts", "float texts", "spaces", "NFD", "underscores"],
+)
+def test_labels_of_one_kind(
+    reader: str, labels: list[Any], expected: list[str], tmp_path: Path
+) -> None:
+    listing = READERS[reader](tmp_path, labels)
+    assert classes(listing) == expected
+    assert not listing.skipped
+    names = {one.key: one.name for one in listing.classes}
+    assert names.get("apple_pie", "apple pie") == "apple pie"
+    assert all(name == "" for key, name in names.items() if key.isdecimal())
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_rows_without_a_label_are_skipped_and_said(reader: str, tmp_path: Path) -> None:
+    listing = READERS[reader](tmp_path, ["dog", None, "cat", " "])
+    assert classes(listing) == ["dog", "cat"]
+    assert [reason for _, reason in listing.skipped] == ["no label"] * 2
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["dog", "dog ", "cat"],
+        ["Dog", "dog", "cat"],
+        ["caf\u00e9", "cafe\u0301", "cat"],
+        ["apple pie", "apple_pie", "cat"],
+        ["dog", "3", "cat"],
+    ],
+    ids=["spaces", "case", "Unicode", "underscores", "names and numbers"],
+)
+def test_spellings_and_mixtures_are_refused_with_both(
+    reader: str, labels: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(AbsError, match=REFUSED) as why:
+        READERS[reader](tmp_path, labels)
+    shown = ascii(str(why.value))
+    assert labels[1].strip() in str(why.value) or ascii(labels[1])[1:-1] in shown
+
+
+@pytest.mark.parametrize("reader", sorted(set(READERS) - TEXT_ONLY))
+@pytest.mark.parametrize(
+    "labels",
+    [[["dog"], ["dog", "cat"]], [True, False], [0.5, 1.0], [math.nan, 1.0]],
+    ids=["lists", "booleans", "fractions", "NaN"],
+)
+def test_what_is_no_label_is_refused_with_its_row(
+    reader: str, labels: list[Any], tmp_path: Path
+) -> None:
+    with pytest.raises(AbsError, match="expected a label, one name or one whole number, found"):
+        READERS[reader](tmp_path, labels)
+
+
+@pytest.mark.parametrize("reader", ["parquet", "huggingface"])
+def test_dates_are_refused(reader: str, tmp_path: Path) -> None:
+    with pytest.raises(AbsError, match="expected a label"):
+        READERS[reader](tmp_path, [datetime.datetime(2020, 1, 1)] * 2)
+
+
+def test_nulls_among_whole_numbers_of_parquet_are_missing_and_not_numbers(tmp_path: Path) -> None:
+    listing = parquet(tmp_path, [1, None, 0])
+    assert classes(listing) == ["1", "0"]
+    assert listing.skipped == [("1.png", "no label")]
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.float32(3), Decimal(3), 3.0, "3", " 3.0 ", "03"])
+def test_whole_numbers_of_any_type_are_numbers(value: Any) -> None:
+    assert parse_label(value, "row 1") == 3
+    assert type(parse_label(value, "row 1")) is int
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
+def test_a_text_is_a_number_or_its_stripped_normal_form(text: str) -> None:
+    label = parse_label(text, "row 1")
+    plain = unicodedata.normalize("NFC", text).strip()
+    if NUMBER.fullmatch(plain):
+        assert label == float(plain)
+    else:
+        assert label == (plain or None)
+    assert parse_label(plain, "row 1") == label
+
+
+@given(st.lists(st.one_of(st.integers(0, 50), st.sampled_from([0.0, 1.0, 7.0])), min_size=1))
+def test_numbers_are_joined_by_number(values: list[float]) -> None:
+    assert parse_labels(values, "it", str) == [int(value) for value in values]
