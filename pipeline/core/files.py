@@ -43,9 +43,9 @@ def rendered(value: Any) -> bytes:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The JSON in `path`; an AbsError that names `what` if it is missing or malformed."""
+    """Read JSON, with or without a byte order mark; AbsError names `what` if that fails."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
     except FileNotFoundError:
         raise MissingInput(f"{what} not found: {path}") from None
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,13 +103,40 @@ class ClassTexts:
         """Class names of the prompt file that no class of the dataset uses."""
         if isinstance(self.config, Templates):
             return []
-        used = {name for aliases in self.classes.aliases for name in aliases}
+        used = {self._find(aliases) for aliases in self.classes.aliases}
         return [name for name in self._by_class if name not in used]
 
     def _key(self, aliases: tuple[str, ...]) -> str:
-        """Return the first alias that the prompt file lists; AbsError names the closest name."""
+        """Return the name under which the prompt file lists a class; AbsError without one."""
+        if name := self._find(aliases):
+            return name
+        hint = did_you_mean(aliases[0], self._by_class)
+        raise AbsError(f"{self.path('file')}: no texts for class {aliases[0]!r}; {hint}")
+
+    def _find(self, aliases: tuple[str, ...]) -> str | None:
+        """Return the first alias in the prompt file, else the only name that equals one but for
+        case, spaces, underscores and hyphens. AbsError if there are several."""
         for name in aliases:
             if name in self._by_class:
                 return name
-        hint = did_you_mean(aliases[0], self._by_class)
-        raise AbsError(f"{self.path('file')}: no texts for class {aliases[0]!r}; {hint}")
+        for name in aliases:
+            alike = self._by_plain_name.get(plain_name(name), [])
+            if len(alike) > 1:
+                both = " and ".join(map(repr, alike))
+                raise AbsError(f"{self.path('file')}: {both} both fit class {name!r}; remove one")
+            if alike:
+                return alike[0]
+        return None
+
+    @cached_property
+    def _by_plain_name(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in self._by_class:
+            names.setdefault(plain_name(name), []).append(name)
+        return names
+
+
+def plain_name(name: str) -> str:
+    """Return a class name without case, Unicode form, and kind of separator between words."""
+    words = re.split(r"[\s_-]+", unicodedata.normalize("NFC", name.casefold()))
+    return " ".join(filter(None, words))

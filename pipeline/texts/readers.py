@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from pipeline.core import files
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.texts.rules import SLOT, has_one_slot
 
+NAMED_SLOT = "{c}"
+"""Where CLIP_benchmark's templates take the class name."""
+JSON_START = re.compile(r"\s*(\[|\"|\{(?!\}|c\}))")
+"""Beginning of a JSON list, text or object, and of no template."""
 PICKLE_NAMES = {".pkl", ".pickle"}
 
 
@@ -19,22 +24,37 @@ PICKLE_STARTS = (b"(lp", b"]q", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 
 
 def read_templates(path: Path) -> list[str]:
-    """Read a JSON list of one or more templates, strings with {} exactly once.
+    """Read templates: a JSON list, or one per line; each has {} or {c} exactly once.
 
     AbsError, in one line, for anything else; MissingInput if there is no such file.
     """
-    content = files.read_json(path, "template file")
+    content = _template_lines(path) or files.read_json(path, "template file")
     if not isinstance(content, list) or not content:
         raise AbsError(
             f'template file {path}: expected a list of templates, such as ["a photo of a {SLOT}."]'
         )
     for number, template in enumerate(content, 1):
-        if not _is_text(template) or not has_one_slot(template):
+        if not _is_text(template) or not has_one_slot(_with_slot(template)):
             raise AbsError(
                 f"template file {path}: template {number} of {len(content)} must be a text with "
                 f"{SLOT} once, where the class name goes"
             )
-    return [str(template) for template in content]
+    return [_with_slot(template) for template in content]
+
+
+def _template_lines(path: Path) -> list[str]:
+    """Return the lines of a text file; none if the file is missing or looks like JSON."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return []  # the reader of JSON says why
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [] if JSON_START.match(text) else lines
+
+
+def _with_slot(template: str) -> str:
+    """Return a template with {} in place of {c}, as CLIP_benchmark writes it."""
+    return template if SLOT in template else template.replace(NAMED_SLOT, SLOT)
 
 
 def read_texts(path: Path, what: str, *, empty: bool = False) -> dict[str, list[str]]:
@@ -50,11 +70,24 @@ def read_texts(path: Path, what: str, *, empty: bool = False) -> dict[str, list[
     for name, texts in content.items():
         if not _is_text(name):
             raise AbsError(f"{what} {path}: {name!r} is not a class name; give each list its class")
-        if not isinstance(texts, list) or not texts or not all(map(_is_string, texts)):
-            raise AbsError(f"{what} {path}: {name!r} needs a list of one or more sentences")
+        _refuse_no_list(name, texts, f"{what} {path}")
     if not empty:
         _refuse_empty(content, f"{what} {path}")
     return content
+
+
+def _refuse_no_list(name: str, texts: Any, where: str) -> None:
+    if isinstance(texts, dict):
+        raise AbsError(
+            f"{where}: {name!r} has an object, not a list of sentences; if the file has several "
+            "datasets, save the part of this one as a file of its own"
+        )
+    if not isinstance(texts, list) or not texts:
+        raise AbsError(f"{where}: {name!r} needs a list of one or more sentences")
+    for number, text in enumerate(texts, 1):
+        if not _is_string(text):
+            shown = "null" if text is None else repr(text)
+            raise AbsError(f"{where}: text {number} of {name!r} is {shown}; remove or replace it")
 
 
 def _refuse_empty(by_class: dict[str, list[str]], where: str) -> None:

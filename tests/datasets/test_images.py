@@ -120,8 +120,8 @@ def test_a_folder_that_would_mislead_is_refused(tmp_path: Path) -> None:
     [
         ('{"A": [], "B": ["x"]}', "'A' needs a list"),
         ('{"A": null, "B": ["x"]}', "'A' needs a list"),
-        ('{"A": ["x", 3], "B": ["x"]}', "'A' needs a list"),
-        ('{"A": {"x": "y"}, "B": ["x"]}', "'A' needs a list"),
+        ('{"A": ["x", 3], "B": ["x"]}', "text 2 of 'A' is 3"),
+        ('{"A": {"x": "y"}, "B": ["x"]}', "'A' has an object, not a list"),
         ('{"A": ["x"], "B": ["x"], "A": ["y"]}', "'A' is listed twice"),
         ('["x"]', "expected an object"),
         ("[" * 100_000, "not valid JSON"),

@@ -21,6 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import AbsError, MissingInput
+from pipeline.core.hash_cache import HashCache
+from pipeline.core.paths import Paths
+from pipeline.datasets.classes import Classes
+from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.readers import read_templates, read_texts, read_words
 from pipeline.texts.rules import (
     descriptor_clause,
@@ -29,6 +33,7 @@ from pipeline.texts.rules import (
     waffle_noise,
     waffle_texts,
 )
+from pipeline.texts.sets import Sentences
 
 PROMPTS = Path(os.environ.get("ABS_TEST_PROMPTS", ""))
 real = pytest.mark.skipif(
@@ -256,6 +261,10 @@ def refused(read: Callable[..., object], path: Path, *arguments: str) -> str:
 def test_readers_return_what_is_there(file: Path) -> None:
     file.write_text('["a {}.", "{} {x}"]')
     assert read_templates(file) == ["a {}.", "{} {x}"]
+    file.write_bytes('\ufeff["a {}.", "a {c}."]'.encode())
+    assert read_templates(file) == ["a {}.", "a {}."]
+    file.write_text("a photo of a {c}.\n\n{c}, close.\r\n  {} {x}\n")
+    assert read_templates(file) == ["a photo of a {}.", "{}, close.", "{} {x}"]
     file.write_text('{"crow": ["Black.", "noir é"], "kite": [" red"]}', encoding="utf-8")
     assert read_texts(file, "prompts") == {"crow": ["Black.", "noir é"], "kite": [" red"]}
     file.write_bytes("\ufeffox\r\n\r\n  Zoë \n\n06-12\ncan't\nox".encode())
@@ -278,7 +287,8 @@ def test_empty_texts_are_kept_on_demand_but_not_empty_lists(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a photo of a {}.", "not valid JSON"),
+        ("a photo of a bird.", "template 1 of 1"),
+        ('["a {}.",', "not valid JSON"),
         ('{"a {}.": 1}', "expected a list of templates"),
         ('"a {}."', "expected a list of templates"),
         ("[]", "expected a list of templates"),
@@ -304,10 +314,10 @@ def test_wrong_template_files_are_refused(file: Path, content: str, message: str
         ("{}", "expected an object"),
         ('{"crow": ["Black."], "kite": []}', "'kite' needs a list"),
         ('{"crow": "Black."}', "'crow' needs a list"),
-        ('{"crow": ["Black.", null]}', "'crow' needs a list"),
+        ('{"crow": ["Black.", null]}', "text 2 of 'crow' is null; remove or replace it"),
         ('{"crow": ["Black.", " \\n"]}', "'crow' has an empty text (1 in all)"),
         ('{"a": ["Black."], "b": ["", "x", ""], "c": [""]}', "'b' has an empty text (3 in all)"),
-        ('{"crow": ["\\ud800"]}', "'crow' needs a list"),
+        ('{"crow": ["\\ud800"]}', "text 1 of 'crow' is"),
         ('{"c\\nrow": []}', r"'c\nrow' needs a list"),
         ('{" ": ["Black."]}', "' ' is not a class name"),
         ('{"crow": ["Black."], "crow": ["Grey."]}', "'crow' is listed twice"),
@@ -481,3 +491,46 @@ def test_waffle_on_cub_by_count() -> None:
 def test_the_real_word_list_has_one_word_a_line() -> None:
     lines = (PROMPTS / "waffle_words.txt").read_text(encoding="utf-8").split("\n")
     assert read_words(PROMPTS / "waffle_words.txt") == [line for line in lines if line]
+
+
+# --- Class names in prompt files ----------------------------------------------------------------
+
+
+def joined(file: Path, content: str, *aliases: str) -> ClassTexts:
+    """Sentences of a prompt file for classes that are known by one name each."""
+    file.write_text(content)
+    classes = Classes(aliases, tuple((name,) for name in aliases), (True,) * len(aliases))
+    config = Sentences(rule="sentences", file=str(file))
+    return ClassTexts("cupl", config, classes, Paths(), HashCache(file.with_name("hashes")))
+
+
+@pytest.mark.parametrize(
+    ("listed", "name"),
+    [
+        ("Apple Pie", "apple pie"),
+        ("apple_pie", "apple pie"),
+        ("apple-pie", "apple pie"),
+        ("apple pie", "apple_pie"),
+        ("cafe\u0301", "caf\u00e9"),
+    ],
+)
+def test_prompt_files_are_joined_but_for_case_and_separators(
+    file: Path, listed: str, name: str
+) -> None:
+    texts = joined(file, json.dumps({listed: ["Sweet."], "tea": ["Hot."]}), name)
+    assert texts.texts == [["Sweet."]]
+    assert texts.unused_classes == ["tea"]
+
+
+def test_an_exact_name_comes_before_a_similar_one_and_ambiguity_is_refused(file: Path) -> None:
+    both = json.dumps({"Cat": ["Large."], "cat": ["Small."]})
+    assert joined(file, both, "cat").texts == [["Small."]]
+    with pytest.raises(AbsError, match="'Cat' and 'cat' both fit class 'CAT'; remove one"):
+        _ = joined(file, both, "CAT").texts
+    with pytest.raises(AbsError, match=r"no texts for class 'cats'; did you mean 'cat'\?"):
+        _ = joined(file, '{"cat": ["Small."]}', "cats").texts
+
+
+def test_a_file_of_several_datasets_is_named_as_such(file: Path) -> None:
+    with pytest.raises(AbsError, match=r"'birds' has an object, .*several datasets"):
+        _ = joined(file, '{"birds": {"crow": ["Black."]}}', "crow").texts
