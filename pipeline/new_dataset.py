@@ -10,7 +10,7 @@ import yaml
 from pipeline.core import files
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.core.layers import own_cfgs
-from pipeline.datasets.classes import resolve_classes
+from pipeline.datasets.classes import refuse_single_class, resolve_classes
 from pipeline.datasets.config import NAME, DatasetConfig
 from pipeline.datasets.listing import Listing, images_in, subfolders
 from pipeline.datasets.readers.huggingface import is_huggingface
@@ -47,7 +47,8 @@ def write_dataset(
     chosen = {field: value for field, value in given.items() if value is not None}
     dataset = {"name": name, "root": str(images.absolute()), "reader": _reader(images), **chosen}
     found = reader_of(DatasetConfig.model_validate(dataset))(images)
-    resolve_classes(found, names, None, unique=False)
+    classes, _ = resolve_classes(found, names, None, unique=False)
+    refuse_single_class(classes, f"{images} ({found.layout})")
     content: dict[str, object] = {"dataset": dataset}
     if descriptions is not None:
         read_texts(descriptions, "descriptions", empty=True)

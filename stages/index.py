@@ -24,6 +24,7 @@ from pipeline.core.section import Section
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode, read_verified
+from pipeline.datasets.listing import NOT_AN_IMAGE
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import Unit, row_units
@@ -76,6 +77,7 @@ class Index(Stage):
     def verify(self, artifact: Artifact) -> None:
         """Raise AbsError if too many files are unreadable."""
         skipped = artifact.table("skipped", finished=False)
+        skipped = skipped[skipped["reason"] != NOT_AN_IMAGE]
         files = len(self.dataset.samples) + len(self.dataset.skipped)
         if len(skipped) > self.config.max_skipped * files:
             first = skipped.iloc[0]

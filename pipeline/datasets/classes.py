@@ -55,6 +55,16 @@ def resolve_classes(
     return Classes(chosen, aliases, present), list(labels)
 
 
+def refuse_single_class(classes: Classes, where: str) -> None:
+    """Raise AbsError if only one class competes, so that every prediction is right."""
+    if len(classes.names) < 2:
+        raise AbsError(
+            f"{where}: one class alone, {classes.names[0]!r}, so that every prediction is right; "
+            "name more classes (folders, labels, dataset.vocabulary), or set "
+            "dataset.single_class=true"
+        )
+
+
 def _within(vocabulary: list[str], names: list[str], path: Path) -> tuple[Classes, list[int]]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise AbsError(f"{path}: two classes of the dataset are called {twice[0]!r}; rename one")
@@ -130,7 +140,8 @@ def _renamed_by_number(classes: list[Class], names: list[str], path: Path) -> li
     highest = max(int(one.key) for one in classes)
     if highest >= len(names):
         raise AbsError(f"{path}: {len(names)} names, but the dataset has a class {highest}")
-    if not any(one.name for one in classes):  # the last classes may have no image
+    in_order = [int(one.key) for one in classes] == list(range(len(classes)))
+    if in_order and not any(one.name for one in classes):  # the last classes may have no image
         return [Class(str(label), name, f"{name} {label}") for label, name in enumerate(names)]
     own = [names[int(one.key)] for one in classes]
     return [
@@ -146,9 +157,15 @@ def _refuse_nameless(classes: list[Class]) -> None:
     nameless = [one.key for one in classes if not one.name.strip()]
     if nameless:
         raise ConfigError(
-            f"dataset.names: the dataset has only numbers for its classes, such as {nameless[0]}; "
-            "give a JSON list of their names in that order"
+            f"dataset.names: classes have identifiers for names, such as {nameless[0]}; give a "
+            f"JSON file of their names, {_names_file(nameless[0])}"
         )
+
+
+def _names_file(key: str) -> str:
+    if key.isdecimal():
+        return "a list in the order of the numbers"
+    return "an object by identifier, or set dataset.reader=imagenet-part for ImageNet's own names"
 
 
 def _read_names(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pipeline.core.hash_cache import HashCache
 from pipeline.core.hashing import digest
 from pipeline.core.paths import Paths
 from pipeline.core.progress import Reporter
-from pipeline.datasets.classes import Classes, resolve_classes
+from pipeline.datasets.classes import Classes, refuse_single_class, resolve_classes
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.contents import Contents, FolderContents
 from pipeline.datasets.listing import LayoutNotFound, Listing
@@ -90,6 +90,8 @@ class Dataset:
         names, vocabulary = self._file("names"), self._file("vocabulary")
         unique = self.config.duplicates == "unique"
         classes, labels = resolve_classes(self.listing, names, vocabulary, unique)
+        if not self.config.single_class:
+            refuse_single_class(classes, f"{self.root} ({self.listing.layout})")
         samples, skipped = [], list(self.listing.skipped)
         for path, label in self.listing.samples:
             if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:

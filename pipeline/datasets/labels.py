@@ -15,7 +15,7 @@ from numbers import Number
 from typing import Any
 
 from pipeline.core.errors import AbsError
-from pipeline.datasets.listing import Class, require_utf8, with_spaces
+from pipeline.datasets.listing import UNNAMED, Class, require_utf8, with_spaces
 
 Label = int | str
 NUMBER = re.compile(r"([+-]?[0-9]{1,9})(\.0*)?")
@@ -113,4 +113,4 @@ def _named_classes(texts: list[str], where: str) -> list[Class]:
     for text in texts:
         if (other := first.setdefault(with_spaces(text), text)) != text:
             raise AbsError(f"{where}: labels {other!r} and {text!r} are equal but for underscores")
-    return [Class(text, with_spaces(text)) for text in texts]
+    return [Class(text, "" if UNNAMED.fullmatch(text) else with_spaces(text)) for text in texts]

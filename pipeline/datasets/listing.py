@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+
+from PIL import Image
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.contents import Contents
@@ -12,6 +16,12 @@ from pipeline.datasets.contents import Contents
 SUFFIXES = {
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
+
+
+NOT_AN_IMAGE = "not an image"
+"""Reason for files of other kinds; they do not count against `index.max_skipped`."""
+UNNAMED = re.compile(r"n[0-9]{8}|[0-9]+")
+"""Identifiers that are no class names: WordNet ids and numbers."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,51 @@ def images_in(folder: Path) -> Iterable[str]:
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith("."):
             yield require_utf8(file.name)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield all visible files and broken links below a folder, at any depth, sorted by path.
+
+    Links to folders are followed, each folder once, as torchvision's ImageFolder does.
+    """
+    seen = {folder.resolve()}
+
+    def walk(inner: Path) -> Iterator[Path]:
+        for path in sorted(inner.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if not path.is_dir():
+                yield path
+            elif (real := path.resolve()) not in seen:
+                seen.add(real)
+                yield from walk(path)
+
+    yield from walk(folder)
+
+
+def reason_to_skip(file: Path) -> str | None:
+    """Return why a file is not a sample, or None for an image.
+
+    A suffix that Pillow can open counts as an image, which the index decodes later; any other file
+    is opened to see.
+    """
+    if not file.exists():
+        return "a link that leads nowhere"
+    if not file.is_file():
+        return NOT_AN_IMAGE
+    if file.suffix.lower() in SUFFIXES or file.suffix.lower() in _openable():
+        return None
+    try:
+        with Image.open(file):
+            return None
+    except Exception:  # whatever a file of another kind makes Pillow raise
+        return NOT_AN_IMAGE
+
+
+@cache
+def _openable() -> frozenset[str]:
+    extensions = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in extensions.items() if kind in Image.OPEN)
 
 
 def broken_links(folder: Path) -> Iterable[str]:

@@ -194,3 +194,20 @@ def test_a_text_is_a_number_or_its_stripped_normal_form(text: str) -> None:
 @given(st.lists(st.one_of(st.integers(0, 50), st.sampled_from([0.0, 1.0, 7.0])), min_size=1))
 def test_numbers_are_joined_by_number(values: list[float]) -> None:
     assert parse_labels(values, "it", str) == [int(value) for value in values]
+
+
+def test_keys_with_dots_are_listed_and_unsorted_shards_named(tmp_path: Path) -> None:
+    found = shards(
+        tmp_path,
+        [("0.png", picture(0)), ("0.cls", b"cat"), ("1.5.png", picture(1)), ("1.5.cls", b"dog")],
+    )
+    assert [path for path, _ in found.samples] == ["0.tar/0.png"]
+    assert found.skipped == [
+        ("0.tar/1.5.png", "a key with dots: webdataset ends a key at the first dot")
+    ]
+    both = [("0.png", picture(0)), ("1.png", picture(1)), ("0.cls", b"cat"), ("1.cls", b"dog")]
+    with pytest.raises(AbsError, match="pack the shard again with tar --sort=name"):
+        shards(tmp_path, both)
+    labels_first = [both[i] for i in (2, 3, 0, 1)]
+    with pytest.raises(AbsError, match="do not lie together; pack the shard again"):
+        shards(tmp_path, labels_first)

@@ -417,7 +417,7 @@ def test_empty_cells_of_a_parquet_table(tmp_path: Path, row: dict[str, str | Non
     yaml = tmp_path / "mine.yaml"
     written(yaml, "dataset:", "  name: mine", "  reader: manifest", f"  root: {tmp_path}")
     with open(yaml, "a") as file:
-        file.write("index: {max_skipped: 0.5}\n")
+        file.write("  single_class: true\nindex: {max_skipped: 0.5}\n")
     found = dataset(str(yaml))
     assert found.samples == [("a.jpg", 0)]
     assert found.skipped == [("row 2", "no path") if row["path"] is None else ("x.jpg", "no label")]

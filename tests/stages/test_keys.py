@@ -96,7 +96,7 @@ BESIDE = {
 """What else must be set for a field to have another value."""
 
 RUNTIME_FIELDS = {
-    "dataset.root", "dataset.split", "dataset.image", "dataset.label",
+    "dataset.root", "dataset.split", "dataset.image", "dataset.label", "dataset.single_class",
     "dataset.names", "dataset.vocabulary", "dataset.duplicates",
     "dataset.published.images", "dataset.published.classes", "clip.model",
     "clip.weights", "clip.precision", "attention.model", "attention.weights",

@@ -45,5 +45,7 @@ def command(
         descriptions=expand(descriptions) if descriptions else None,
         force=force,
     )
-    print(f"{len(listing.samples):,} images, {len(listing.classes)} classes ({listing.layout})")
+    counts = f"{len(listing.samples):,} images, {len(listing.classes)} classes"
+    skipped = f", {len(listing.skipped):,} files skipped" if listing.skipped else ""
+    print(f"{counts} ({listing.layout}){skipped}")
     print(f"{path}\nNext: abs doctor {name}; abs run --dataset {name}")

@@ -35,6 +35,7 @@ NAMES = ("classnames.txt", "classes.txt")
 BLOCK = 512
 """Bytes of a tar block."""
 
+DOTS = "a key with dots: webdataset ends a key at the first dot"
 LABELS = ("cls", "cls.txt", "label", "label.txt")
 """Suffixes of members that hold the label."""
 
@@ -106,7 +107,7 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
         raise AbsError(f"{root}: a shard has two images of the same name")
     samples = [(path, indices[label]) for path, label in labelled]
     layout = f"{len(shards)} shards in {shards[0].parent}"
-    skipped = [(name, "a sample without an image") for name in every if isinstance(name, str)]
+    skipped = [sample for sample in every if not isinstance(sample, _Stored)]
     skipped += [(sample.path, "no label") for sample, label in pairs if label is None]
     return Listing(
         classes, sorted(samples), layout, skipped=skipped, contents=ShardContents(root, members)
@@ -137,8 +138,8 @@ def _words(split: str) -> set[str]:
     return {split, *split.split("/"), *re.split(r"[/._-]", split)}
 
 
-def _samples(root: Path, shard: Path, columns: Columns) -> Iterator[_Stored | str]:
-    """Yield each image with its label, or the name of a sample without an image.
+def _samples(root: Path, shard: Path, columns: Columns) -> Iterator[_Stored | tuple[str, str]]:
+    """Yield each image with its label, or (name, reason) of a sample without an image.
 
     AbsError if the files of a sample do not lie together.
     """
@@ -155,14 +156,25 @@ def _samples(root: Path, shard: Path, columns: Columns) -> Iterator[_Stored | st
                     )
                 seen[key] = image is not None
                 if image is None:
-                    if {*LABELS, "json"} & set(sample):
-                        yield require_utf8(f"{name}/{key.lstrip('/')}")
+                    yield from _without_image(name, key, sample)
                     continue
                 place = name, image.offset_data, image.size
                 path = f"{name}/{require_utf8(image.name)}"
                 yield _Stored(path, place, *_label(file, sample, columns.label, f"{shard}: {key}"))
         except tarfile.TarError as error:
             raise AbsError(f"{shard} is damaged or not a plain tar file: {error}") from None
+
+
+def _without_image(
+    shard: str, key: str, sample: dict[str, tarfile.TarInfo]
+) -> Iterator[tuple[str, str]]:
+    """Yield (name, reason) of a sample that has a label alone, or whose key has dots."""
+    for suffix, info in sample.items():
+        if "." in suffix and f".{suffix.rpartition('.')[2]}" in SUFFIXES:
+            yield f"{shard}/{require_utf8(info.name)}", DOTS
+            return
+    if {*LABELS, "json"} & set(sample):
+        yield f"{shard}/{require_utf8(key.lstrip('/'))}", "a sample without an image"
 
 
 def _members(file: BinaryIO) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
@@ -216,7 +228,10 @@ def _label(
             raise AbsError(f"{where}.json has no field {field!r}; set dataset.label") from None
         return value, f"{where}.json, field {field!r}"
     suffixes = ", ".join(sample)
-    raise AbsError(f"{where} has no label; expected {LABELS[0]} or json among {suffixes}")
+    raise AbsError(
+        f"{where} has no label; expected {LABELS[0]} or json among {suffixes}; if the files of a "
+        "sample do not lie together, pack the shard again with tar --sort=name"
+    )
 
 
 def _content(file: BinaryIO, info: tarfile.TarInfo) -> bytes:

@@ -1,0 +1,130 @@
+"""Class folders as people have them: nested, in other formats, with other files among them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.core.errors import AbsError, ConfigError
+from pipeline.core.hash_cache import HashCache
+from pipeline.core.paths import Paths
+from pipeline.datasets.config import DatasetConfig
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.readers.folder import read_folder
+from tests.helpers.runs import said
+
+
+def picture(path: Path, kind: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (120, 30, 60)).save(path, kind)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two class folders with an image each."""
+    for name in ("cat", "dog"):
+        picture(tmp_path / "images" / name / "0.png")
+    return tmp_path / "images"
+
+
+def dataset(root: Path, **more: object) -> Dataset:
+    config = DatasetConfig(name="mine", root=(str(root),), **more)  # type: ignore[arg-type]
+    store = root.parent / "store"
+    return Dataset(config, Paths(artifacts=str(store)), HashCache(store / "sha256.json"))
+
+
+def test_images_at_any_depth_belong_to_their_class(root: Path) -> None:
+    for path in ("cat/a/1.png", "cat/a/b/2.png", "dog/x.y/3.png"):
+        picture(root / path)
+    found = read_folder(root)
+    paths = ["cat/0.png", "cat/a/1.png", "cat/a/b/2.png", "dog/0.png", "dog/x.y/3.png"]
+    assert found.samples == [(path, int(path[0] == "d")) for path in paths]
+    assert not found.skipped
+
+
+def test_every_format_that_pillow_opens_is_an_image(root: Path) -> None:
+    kinds = {"a.jpe": "JPEG", "b.pgm": "PPM", "c.jp2": "JPEG2000", "d.avif": "AVIF", "e": "PNG"}
+    kinds |= {"f.image": "WEBP", "g.tga": "TGA"}
+    for name, kind in kinds.items():
+        picture(root / "cat" / name, kind)
+    found = read_folder(root)
+    assert {path for path, _ in found.samples} == {
+        "cat/0.png", "dog/0.png", *(f"cat/{name}" for name in kinds)
+    }  # fmt: skip
+
+
+def test_whatever_is_left_out_is_listed_with_its_reason(root: Path) -> None:
+    picture(root / "beside.png")
+    (root / "notes.md").write_text("# notes")
+    (root / "cat" / "list.txt").write_text("0.png")
+    (root / "dog" / "gone.png").symlink_to(root / "nowhere.png")
+    (root / "dog" / "again").symlink_to(root / "dog")
+    (root / "dog" / ".hidden.png").write_bytes(b"")
+    assert dict(read_folder(root).skipped) == {
+        "beside.png": "not in a class folder",
+        "notes.md": "not an image",
+        "cat/list.txt": "not an image",
+        "dog/gone.png": "a link that leads nowhere",
+    }
+
+
+def test_other_files_do_not_stop_a_run_but_are_counted(tmp_path: Path, root: Path) -> None:
+    for number in range(3):
+        (root / "cat" / f"{number}.txt").write_text("no image")
+    yaml = tmp_path / "mine.yaml"
+    yaml.write_text(f"dataset: {{name: mine, root: {root}}}\n")
+    done = said("doctor", yaml, ABS_ARTIFACTS=str(tmp_path / "store"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped: 3" in done.stdout
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "val", "Test"), ("test",)])
+def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        picture(tmp_path / name / "cat" / "0.png")
+    with pytest.raises(AbsError, match=r"look like splits, not classes; set dataset\.root"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "metadata.jsonl", "split_zhou_Birds.json"])
+def test_a_table_beside_one_folder_is_named(tmp_path: Path, table: str) -> None:
+    picture(tmp_path / "images" / "0.png")
+    (tmp_path / table).write_text("{}")
+    with pytest.raises(AbsError, match=rf"one folder beside {table}, .*dataset\.reader=manifest"):
+        read_folder(tmp_path)
+
+
+def test_one_class_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "cat" / "0.png")
+    with pytest.raises(AbsError, match=r"one class alone, 'cat', .*dataset\.single_class=true"):
+        _ = dataset(tmp_path / "images").samples
+    assert len(dataset(tmp_path / "images", single_class=True).samples) == 1
+    names = tmp_path / "all.json"
+    names.write_text(json.dumps(["cat", "dog"]))
+    assert len(dataset(tmp_path / "images", vocabulary=str(names)).samples) == 1
+
+
+@pytest.mark.parametrize("folders", [("0", "1", "10"), ("n01440764", "n02123045", "n02510455")])
+def test_identifiers_are_no_names(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    for folder in folders:
+        picture(tmp_path / "images" / folder / "0.png")
+    with pytest.raises(ConfigError, match=r"dataset\.names: classes have identifiers for names"):
+        _ = dataset(tmp_path / "images").samples
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({folder: f"the {folder}" for folder in folders}))
+    named = dataset(tmp_path / "images", names=str(names))
+    assert named.classes.names == tuple(f"the {folder}" for folder in folders)
+
+
+def test_a_list_names_numbered_folders_by_number(tmp_path: Path) -> None:
+    for folder in ("0", "1", "2", "10"):
+        picture(tmp_path / "images" / folder / "0.png")
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps([f"class {number}" for number in range(11)]))
+    found = dataset(tmp_path / "images", names=str(names))
+    labels = dict(found.samples)
+    assert found.classes.names[labels["10/0.png"]] == "class 10"
+    assert found.classes.names[labels["2/0.png"]] == "class 2"
