@@ -17,17 +17,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.addresses import opened, zarr_options
+from pipeline.core.addresses import opened
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
 from pipeline.core.layers import layered, paths_of
 from pipeline.core.section import flatten
+from pipeline.store.arrays import StoredArray
 from pipeline.store.artifact import Artifact
 from pipeline.store.runs import Record, records
 from pipeline.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
-    import zarr
 
 APART = ("runtime", "paths")
 """Sections of settings that results do not depend on."""
@@ -88,10 +88,17 @@ def crops(dataset: str, view: str = "raw", store: str | Path | None = None, **fi
 
 
 def embeddings(
-    dataset: str, view: str = "raw", store: str | Path | None = None, **filters: Any
-) -> zarr.Array[Any]:
-    """Vectors (image, view, dim) of a view set, or of `image`: an open Zarr array."""
-    return _open(_one(f"embeddings-{view}", dataset, store, filters), "embeddings")
+    dataset: str,
+    view: str = "raw",
+    store: str | Path | None = None,
+    dtype: str | None = None,
+    **filters: Any,
+) -> StoredArray:
+    """Vectors (image, view, dim) of a view set, or of `image`, read lazily and verified.
+
+    Stored in float16: give dtype="float32" to compute with them.
+    """
+    return _one(f"embeddings-{view}", dataset, store, filters).array("embeddings", dtype)
 
 
 def texts(
@@ -102,15 +109,21 @@ def texts(
 
 
 def text_embeddings(
-    dataset: str, name: str = "cupl", store: str | Path | None = None, **filters: Any
-) -> zarr.Array[Any]:
-    """Vectors (text, dim) of a text set, a row for each of its texts: an open Zarr array."""
-    return _open(_one(f"descriptions-{name}", dataset, store, filters), "embeddings")
+    dataset: str,
+    name: str = "cupl",
+    store: str | Path | None = None,
+    dtype: str | None = None,
+    **filters: Any,
+) -> StoredArray:
+    """Vectors (text, dim) of a text set, float32, a row for each of its texts."""
+    return _one(f"descriptions-{name}", dataset, store, filters).array("embeddings", dtype)
 
 
-def attention(dataset: str, store: str | Path | None = None, **filters: Any) -> zarr.Array[Any]:
-    """Attention maps (image, layer, row, col): an open Zarr array."""
-    return _open(_one("attention", dataset, store, filters), "attention")
+def attention(
+    dataset: str, store: str | Path | None = None, dtype: str | None = None, **filters: Any
+) -> StoredArray:
+    """Attention maps (image, layer, row, col), float32."""
+    return _one("attention", dataset, store, filters).array("attention", dtype)
 
 
 # --- By settings --------------------------------------------------------------------------------
@@ -211,9 +224,3 @@ def _varied(found: list[Record]) -> list[str]:
     rows = [_settings(record) for record in found]
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if len({repr(row.get(name)) for row in rows}) > 1]
-
-
-def _open(artifact: Artifact, name: str) -> zarr.Array[Any]:
-    import zarr
-
-    return zarr.open_array(**zarr_options(artifact.path / f"{name}.zarr"), mode="r")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import files
+from pipeline.core.addresses import zarr_options
 from pipeline.core.errors import Damaged
 from pipeline.store.units import ArraySpec, Unit
 
@@ -122,46 +123,115 @@ def all_finite(values: np.ndarray) -> bool:
     return bool(np.isfinite(values).all())
 
 
-class StoredArray:
-    """An array of a finished artifact, read lazily; of what is read, every chunk is checked.
+Index = Any
+"""Index of one axis: an integer, a slice, a list of integers, or a boolean mask."""
 
-    `check` is told the chunks, by their paths below the array's folder, before any is read; and
-    again, to be looked at anew, if what was read cannot have been written.
+
+class StoredArray:
+    """An array of a finished artifact, read lazily; every chunk that is read is verified.
+
+    Indexed like a NumPy array with integers, slices, `...`, and at most one list of integers or
+    boolean mask. `shape` covers what the manifest covers, whatever a run that is under way adds.
+    `check` is called with the chunks, by their paths below the array's folder, before they are
+    read; and again, to verify them anew, if what was read cannot have been written.
     """
 
-    def __init__(self, folder: Path, check: Callable[[Iterable[str], bool], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shape: Sequence[int],
+        check: Callable[[Iterable[str], bool], None],
+        dtype: str | None = None,
+    ) -> None:
+        import numpy as np
         import zarr
 
-        self._array, self._check = zarr.open_array(folder, mode="r"), check
+        self._array: Any = zarr.open_array(**zarr_options(folder), mode="r")
+        self._check, self.shape = check, tuple(shape)
+        self.dtype = np.dtype(dtype or self._array.dtype)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape: images, then the axes of each."""
-        return tuple(self._array.shape)
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
 
     @property
     def attrs(self) -> dict[str, Any]:
         """Attributes of the array, such as the names along an axis."""
         return dict(self._array.attrs)
 
-    def __getitem__(self, where: slice | tuple[slice, ...]) -> np.ndarray:
-        """The values of slices along the first axes; the other axes whole."""
-        import numpy as np
+    def __len__(self) -> int:
+        return self.shape[0]
 
-        slices = where if isinstance(where, tuple) else (where,)
-        chunks = [_chunk(place) for place in itertools.product(*self._places(slices))]
+    def __repr__(self) -> str:
+        return f"<StoredArray {self.shape} {self.dtype}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        values = self[...]
+        return values if dtype is None else values.astype(dtype)
+
+    def __getitem__(self, where: Index | tuple[Index, ...]) -> np.ndarray:
+        """Read and verify a part, in `dtype`; Damaged if a chunk is missing or has changed."""
+        chosen = [_index(*axis) for axis in zip(self._expanded(where), self.shape, strict=True)]
+        sizes = zip(chosen, self._array.chunks, strict=True)
+        places = itertools.product(*(_chunks(index, size) for index, size in sizes))
+        chunks = [_chunk(place) for place in places]
         self._check(chunks, False)
-        values = np.asarray(self._array[slices])
+        values = self._read(chosen)
         if not all_finite(values):  # a chunk went after it was checked
             self._check(chunks, True)
-            values = np.asarray(self._array[slices])  # it has come back
-        return values
+            values = self._read(chosen)  # it has come back
+        return values.astype(self.dtype, copy=False)
 
-    def _places(self, slices: tuple[slice, ...]) -> list[range]:
-        whole = [slice(None)] * (self._array.ndim - len(slices))
-        places = []
-        sizes = zip([*slices, *whole], self._array.shape, self._array.chunks, strict=True)
-        for part, length, chunk in sizes:
-            start, stop, _ = part.indices(length)
-            places.append(range(start // chunk, math.ceil(stop / chunk) if stop > start else 0))
-        return places
+    def _expanded(self, where: Index | tuple[Index, ...]) -> list[Index]:
+        """Return one index per axis, without Ellipsis."""
+        given = list(where) if isinstance(where, tuple) else [where]
+        dots = [i for i, index in enumerate(given) if index is Ellipsis]
+        whole = [slice(None)] * (self.ndim - len(given) + len(dots))
+        if len(dots) > 1 or len(given) - len(dots) > self.ndim:
+            raise IndexError(f"{where!r} does not fit an array of {self.ndim} axes")
+        at = dots[0] if dots else len(given)
+        indices = [*given[:at], *whole, *given[at + len(dots) :]]
+        if sum(not isinstance(index, slice | Integral) for index in indices) > 1:
+            raise IndexError("at most one axis can be indexed by a list or a mask")
+        return indices
+
+    def _read(self, chosen: list[Any]) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(self._array.oindex[tuple(chosen)])
+
+
+def _index(index: Index, length: int) -> Any:
+    """Return the index of an axis as an integer, a slice with a positive step, or an array."""
+    import numpy as np
+
+    if isinstance(index, slice):
+        start, stop, step = index.indices(length)
+        if step > 0:
+            return slice(start, max(start, stop), step)
+        return np.arange(start, stop, step)
+    found = np.asarray(index)
+    if found.dtype == bool:
+        if found.shape != (length,):
+            raise IndexError(f"a mask of {found.shape} does not fit an axis of {length}")
+        return np.flatnonzero(found)
+    if not found.size:
+        return np.zeros(0, np.int64)
+    if found.dtype.kind not in "iu" or found.ndim > 1:
+        raise IndexError(f"cannot index an axis with {index!r}")
+    if found.min() < -length or found.max() >= length:
+        raise IndexError(f"index {index!r} is out of bounds for an axis of {length}")
+    found = np.where(found < 0, found + length, found)
+    return found if found.ndim else int(found)
+
+
+def _chunks(index: Any, size: int) -> list[int]:
+    """Return the chunks along an axis that an index touches."""
+    import numpy as np
+
+    if isinstance(index, slice):
+        touched = np.arange(index.start, index.stop, index.step)
+    else:
+        touched = np.atleast_1d(index)
+    return [int(chunk) for chunk in np.unique(touched // size)]

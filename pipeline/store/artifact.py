@@ -151,14 +151,17 @@ class Artifact:
         paths: Any = [each.path for each in places] if system else places  # as pandas takes them
         return pd.read_parquet(paths, columns=columns, filesystem=system)
 
-    def array(self, name: str) -> StoredArray:
-        """An array of a finished artifact, lazily; Damaged where it is not what was written.
+    def array(self, name: str, dtype: str | None = None) -> StoredArray:
+        """An array of a finished artifact, read lazily in `dtype`; Damaged where it has changed.
 
-        Metadata that is not what the manifest says is written again.
+        Reading repairs and marks: changed metadata is restored from the manifest, and a unit with
+        a changed or missing chunk loses its receipt, so that the next run computes it again.
         """
         folder = f"{name}.zarr"
         wrote = self.manifest["arrays"][folder]
         if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
+            if elsewhere(self.path):
+                self._damaged(f"{folder}/{arrays.METADATA}", None)
             files.write_json(self.path / folder / arrays.METADATA, wrote)
 
         def check(chunks: Iterable[str], again: bool) -> None:
@@ -167,7 +170,7 @@ class Artifact:
                 self._checked.difference_update(names)
             self._check(names)
 
-        return StoredArray(self.path / folder, check)
+        return StoredArray(self.path / folder, wrote["shape"], check, dtype)
 
     def _receipts(self, finished: bool = True) -> dict[str, Receipt]:
         """The receipt that each file is named in: of the manifest's units, or of all there are.
