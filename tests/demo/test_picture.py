@@ -33,11 +33,13 @@ its value), which can move an opacity of two decimals by one step and no further
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty store for the demo with this one image, which is all that the picture needs."""
+    """An empty store for the demo with this image, and one of another class beside it."""
     data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("store")
-    copy = data / (DEMO / "images" / picture.IMAGE).relative_to(ROOT)
-    copy.parent.mkdir(parents=True)
-    shutil.copy(DEMO / "images" / picture.IMAGE, copy)
+    other = sorted((DEMO / "images").glob("*/*"))[0]
+    for image in (DEMO / "images" / picture.IMAGE, other):
+        copy = data / image.relative_to(ROOT)
+        copy.parent.mkdir(parents=True)
+        shutil.copy(image, copy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ABS_ARTIFACTS", str(folder))
         patch.setenv("ABS_DATA", str(data))
