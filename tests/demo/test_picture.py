@@ -146,7 +146,7 @@ def test_the_image_is_the_demos(committed: str) -> None:
 
 
 def test_raw_crops_stand_where_the_store_has_them(subject: Subject, committed: str) -> None:
-    crops = load.crops("demo", "raw").query("image == 0 and crop < 6")
+    crops = load.crops("demo", "raw").query("image_id == @picture.IMAGE and crop < 6")
     assert rects(committed, "raw") == [tuple(box) for box in crops[BOX].to_numpy().tolist()]
 
 
