@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
-load, loads, dumps = pickle.load, pickle.loads, pickle.dumps
-"""Names that `torch.load` expects of a pickle module; it does not call them for zip archives."""
+
+def load(*_: Any, **__: Any) -> Any:
+    """Refuse formats that torch reads without an `Unpickler`: those before zip archives."""
+    raise pickle.UnpicklingError("not a zip archive of torch.save")
 
 
 class Inert:
