@@ -113,6 +113,9 @@ def _disagreements(
 
 
 def _arrays(artifact: Artifact, manifest: dict[str, Any] | None) -> Iterator[Damage]:
+    group = artifact.path / arrays.METADATA
+    if group.exists() and group.read_bytes() != files.rendered(arrays.GROUP):
+        yield Damage(artifact, arrays.METADATA, "is not what was written")
     stated = manifest["arrays"] if manifest else {}
     for folder in sorted({*stated, *(path.name for path in artifact.path.glob("*.zarr"))}):
         found = arrays.described(artifact.path / folder)
@@ -152,7 +155,7 @@ def _restored(artifact: Artifact, damaged: set[str]) -> set[str]:
     except AbsError:
         return set()
     known = {f"{name}/{arrays.METADATA}": value for name, value in manifest["arrays"].items()}
-    known[IDENTITY] = manifest["identity"]
+    known |= {IDENTITY: manifest["identity"], arrays.METADATA: arrays.GROUP}
     restored = damaged & known.keys()
     for name in restored:
         files.write_json(artifact.path / name, known[name])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import zarr
 
 METADATA = "zarr.json"
+GROUP = {"attributes": {}, "node_type": "group", "zarr_format": 3}
+"""Metadata of an artifact's folder as a Zarr group."""
 
 
 def described(folder: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ idempotent and write only files of their own.
     failures/        one traceback per unit that raised; gone once the unit succeeds
     claims/          one file per unit that a process is at, with its heartbeat
     <name>.parquet   a table: one file, or a folder with one file per unit
+    zarr.json        metadata of a Zarr group, so that xarray opens the folder with its arrays
     <name>.zarr      an array: one chunk per unit, uncompressed, unwritten places NaN
     manifest.json    the units, their digests and where they come from; written last
 """
@@ -232,6 +233,7 @@ class Artifact:
         for folder in ("ledger", "claims"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
         files.write_json(self.path / IDENTITY, identity)
+        files.write_json(self.path / arrays.METADATA, arrays.GROUP)
 
     def create(self, spec: ArraySpec) -> None:
         """Create an array, or let an existing one grow to `spec.shape`; it never shrinks.
