@@ -13,8 +13,9 @@ from pipeline.core.layers import own_cfgs
 from pipeline.datasets.classes import refuse_single_class, resolve_classes
 from pipeline.datasets.config import NAME, DatasetConfig
 from pipeline.datasets.listing import Listing, images_in, subfolders
+from pipeline.datasets.readers.coop import split_files_at
 from pipeline.datasets.readers.huggingface import is_huggingface
-from pipeline.datasets.readers.manifest import tables_at
+from pipeline.datasets.readers.manifest import labels_images, table_at
 from pipeline.datasets.readers.registry import reader_of
 from pipeline.texts.readers import read_texts
 
@@ -26,15 +27,17 @@ def write_dataset(
     images: Path,
     *,
     split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
     names: Path | None = None,
     descriptions: Path | None = None,
     force: bool = False,
 ) -> tuple[Path, Listing]:
     """Write `cfgs/datasets/<name>.yaml` for images that are there; its path, and what was found.
 
-    images: a folder of class folders, a table with the columns path and label, a dataset of the
-    Hugging Face library, or WebDataset shards. Raises ConfigError for a name that cannot be one or
-    a choice that has to be made, AbsError for what is there already.
+    images: a folder of class folders, a table with the columns path and label, a split of CoOp, a
+    dataset of the Hugging Face library, or WebDataset shards. ConfigError for a name that cannot be
+    one or a choice that has to be made, AbsError for a file that exists.
     """
     if not re.fullmatch(NAME, name) or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"{name!r} cannot be a dataset's name: letters, digits, dots and hyphens")
@@ -43,7 +46,12 @@ def write_dataset(
         raise AbsError(f"{path} is there already; choose another name or give --force")
     if not images.exists():
         raise MissingInput(f"no folder or table at {images}")
-    given = {"split": split, "names": names and str(names.absolute())}
+    given = {
+        "split": split,
+        "image": image_column,
+        "label": label_column,
+        "names": names and str(names.absolute()),
+    }
     chosen = {field: value for field, value in given.items() if value is not None}
     dataset = {"name": name, "root": str(images.absolute()), "reader": _reader(images), **chosen}
     found = reader_of(DatasetConfig.model_validate(dataset))(images)
@@ -62,7 +70,10 @@ def write_dataset(
 def _reader(images: Path) -> str:
     if is_huggingface(images):
         return "huggingface"
-    if tables_at(images):
+    if split_files_at(images):
+        return "coop"
+    table = table_at(images)
+    if table and (table == images or table.stem == "manifest" or labels_images(table)):
         return "manifest"
     if images.is_dir() and any(any(images_in(folder)) for folder in subfolders(images)):
         return "folder"  # an archive beside the images is not what is meant

@@ -151,17 +151,38 @@ def reason_to_skip(file: Path) -> str | None:
         return NOT_AN_IMAGE
 
 
+def images_below(folder: Path, root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the images below a folder, and (file, reason) of all other files.
+
+    Paths are relative to `root`.
+    """
+    images: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for file in files_below(folder):
+        path = require_utf8(file.relative_to(root).as_posix())
+        if reason := reason_to_skip(file):
+            skipped.append((path, reason))
+        else:
+            images.append(path)
+    return images, skipped
+
+
+def files_beside(root: Path, reason: str) -> list[tuple[str, str]]:
+    """Return (file, reason) of the visible files that lie directly in a folder, sorted by name.
+
+    `reason` is that of images; other files have their own.
+    """
+    return [
+        (require_utf8(file.name), reason_to_skip(file) or reason)
+        for file in sorted(root.iterdir())
+        if not file.is_dir() and not file.name.startswith(".")
+    ]
+
+
 @cache
 def _openable() -> frozenset[str]:
     extensions = Image.registered_extensions()
     return frozenset(suffix for suffix, kind in extensions.items() if kind in Image.OPEN)
-
-
-def broken_links(folder: Path) -> Iterable[str]:
-    """Yield the names of symbolic links in a folder without a target or in a circle, sorted."""
-    for file in sorted(folder.iterdir()):
-        if file.is_symlink() and not file.exists():
-            yield require_utf8(file.name)
 
 
 def require_utf8(name: str) -> str:

@@ -13,6 +13,7 @@ from pipeline.core.hash_cache import HashCache
 from pipeline.core.paths import Paths
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.listing import NOT_AN_IMAGE
 from pipeline.datasets.readers.folder import read_folder
 from tests.helpers.runs import said
 
@@ -89,12 +90,28 @@ def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
         read_folder(tmp_path)
 
 
-@pytest.mark.parametrize("table", ["metadata.csv", "metadata.jsonl", "split_zhou_Birds.json"])
-def test_a_table_beside_one_folder_is_named(tmp_path: Path, table: str) -> None:
-    picture(tmp_path / "images" / "0.png")
-    (tmp_path / table).write_text("{}")
-    with pytest.raises(AbsError, match=rf"one folder beside {table}, .*dataset\.reader=manifest"):
+@pytest.mark.parametrize("folders", [["images"], ["a", "b"]])
+@pytest.mark.parametrize(
+    ("name", "content", "reader"),
+    [
+        ("metadata.csv", "file_name,label\nimages/0.png,cat\n", "manifest"),
+        ("metadata.jsonl", '{"file_name": "images/0.png", "label": "cat"}', "manifest"),
+        ("split_zhou_Birds.json", '{"test": [["0.png", 0, "cat"]]}', "coop"),
+    ],
+)
+def test_folders_beside_a_table_of_labels_are_no_classes(
+    tmp_path: Path, folders: list[str], name: str, content: str, reader: str
+) -> None:
+    for folder in folders:
+        picture(tmp_path / folder / "0.png")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(AbsError, match=rf"{name} labels the images.* dataset\.reader={reader}"):
         read_folder(tmp_path)
+
+
+def test_class_folders_beside_a_table_without_labels_are_classes(root: Path) -> None:
+    (root / "metadata.csv").write_text("file_name,photographer\ncat/0.png,Ada\n")
+    assert ("metadata.csv", NOT_AN_IMAGE) in read_folder(root).skipped
 
 
 def test_one_class_is_refused_unless_it_is_meant(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def parquet(folder: Path, labels: list[Any]) -> Listing:
     return read_manifest(folder, Columns())
 
 
+def json_lines(folder: Path, labels: list[Any]) -> Listing:
+    rows = [json.dumps({"path": f"{i}.png", "label": label}) for i, label in enumerate(labels)]
+    (folder / "manifest.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return read_manifest(folder, Columns())
+
+
 def huggingface(folder: Path, labels: list[Any]) -> Listing:
     images = [{"bytes": picture(i), "path": None} for i in range(len(labels))]
     table = datasets.Dataset.from_dict({"image": images, "label": labels})
@@ -83,7 +89,8 @@ def jsons(folder: Path, labels: list[Any]) -> Listing:
 
 
 READERS: dict[str, Callable[[Path, list[Any]], Listing]] = {
-    "csv": csv, "parquet": parquet, "huggingface": huggingface, "cls": cls, "json": jsons,
+    "csv": csv, "parquet": parquet, "json lines": json_lines, "huggingface": huggingface,
+    "cls": cls, "json": jsons,
 }  # fmt: skip
 REFUSED = "differ only in|equal but for|mix numbers and names"
 TEXT_ONLY = {"csv", "cls"}

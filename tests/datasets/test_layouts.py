@@ -20,6 +20,7 @@ from scipy.io import savemat
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.readers.imagenet import read_imagenet
 from pipeline.doctor import only_index
 from pipeline.run import Run
 from stages.index import Index
@@ -431,3 +432,30 @@ def test_categories_are_numbered_from_zero_each_once(tmp_path: Path, categories:
     written(root / "places365_val.txt", "a.jpg 0")
     with pytest.raises(AbsError, match="each once"):
         dataset("places365")
+
+
+# --- files that are not taken ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["imagenet", "imagenet-r"])
+def test_images_outside_the_classes_of_imagenet_are_skipped_with_their_reason(
+    tmp_path: Path, name: str
+) -> None:
+    root = tmp_path / "data" / PLACES[name][0]
+    taken = [f"{TENCH}/a.jpg", f"{TENCH}/images/b.jpg", f"{EFT}/c.jp2"]
+    left_out = ["loose.jpg", "n99999999/a.jpg", "tench/deep/er/a.jpg"]
+    pictures(root, [*taken, *left_out])
+    written(root / "README.txt", "of the published tree")
+    listing = read_imagenet(root)
+    assert [path for path, _ in listing.samples] == taken
+    assert [path for path, _ in listing.skipped] == left_out
+    assert {reason for _, reason in listing.skipped} == {"not in a folder of a class of ImageNet"}
+
+
+def test_images_below_a_flat_imagenet_are_skipped(tmp_path: Path) -> None:
+    names = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2)]
+    pictures(tmp_path / "val", [*names, "more/x.jpg"])
+    written(tmp_path / "imagenet_2012_validation_synset_labels.txt", TENCH, EFT)
+    listing = read_imagenet(tmp_path / "val")
+    assert [path for path, _ in listing.samples] == names
+    assert [path for path, _ in listing.skipped] == ["more/x.jpg"]

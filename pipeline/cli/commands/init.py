@@ -15,12 +15,18 @@ def command(
     images: Annotated[
         str,
         typer.Option(
-            help="Folder of class folders, CSV or Parquet file with path and label, Hugging Face "
-            "dataset on disk, or folder of WebDataset shards."
+            help="Folder of class folders, table (CSV, Parquet, JSON lines) with path and label, "
+            "split file of CoOp, Hugging Face dataset on disk, or folder of WebDataset shards."
         ),
     ],
     split: Annotated[
         str | None, typer.Option(help="Split to use, if the dataset has several.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of images or their paths, if it has another name.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels, if it has another name.")
     ] = None,
     names: Annotated[
         str | None,
@@ -41,6 +47,8 @@ def command(
         name,
         expand(images),
         split=split,
+        image_column=image_column,
+        label_column=label_column,
         names=expand(names) if names else None,
         descriptions=expand(descriptions) if descriptions else None,
         force=force,

@@ -10,17 +10,17 @@ from pipeline.datasets.listing import (
     Class,
     LayoutNotFound,
     Listing,
-    files_below,
-    reason_to_skip,
+    files_beside,
+    images_below,
     require_utf8,
     subfolders,
     with_spaces,
 )
+from pipeline.datasets.readers.coop import split_files_at
+from pipeline.datasets.readers.manifest import labels_images, table_at
 
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 """Names of folders that are splits, not classes."""
-TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "split_zhou_*.json")
-"""Files that label images which do not lie in class folders."""
 
 
 def read_folder(root: Path) -> Listing:
@@ -38,23 +38,15 @@ def read_folder(root: Path) -> Listing:
     classes = [_class(folder) for folder in folders]
     _refuse_equal_names(root, classes)
     samples: list[tuple[str, int]] = []
-    skipped = [
-        (require_utf8(file.name), reason_to_skip(file) or "not in a class folder")
-        for file in sorted(root.iterdir())
-        if not file.is_dir() and not file.name.startswith(".")
-    ]
+    skipped = files_beside(root, "not in a class folder")
     for label, folder in enumerate(folders):
-        before = len(samples)
-        for file in files_below(folder):
-            path = require_utf8(file.relative_to(root).as_posix())
-            if reason := reason_to_skip(file):
-                skipped.append((path, reason))
-            else:
-                samples.append((path, label))
-        if len(samples) == before:
+        images, others = images_below(folder, root)
+        if not images:
             raise MissingInput(
                 f"no images in the class folder {folder}; remove the folder or add images"
             )
+        samples += [(path, label) for path in images]
+        skipped += others
     return Listing(classes, samples, f"{len(folders)} class folders", skipped=skipped)
 
 
@@ -81,10 +73,15 @@ def _refuse_other_layouts(root: Path, folders: list[Path]) -> None:
             f"{root}: the folders {', '.join(names)} look like splits, not classes; set "
             f"dataset.root to one of them, such as {max(folders, key=_is_test)}"
         )
-    tables = [table for pattern in TABLES for table in sorted(root.glob(pattern))]
-    if len(folders) == 1 and tables:
+    if splits := split_files_at(root):
         raise AbsError(
-            f"{root}: one folder beside {tables[0].name}, which labels the images; list them in a "
-            "table: dataset.reader=manifest with dataset.root the CSV or Parquet file, "
-            "dataset.image=file_name and dataset.label its columns"
+            f"{root}: {splits[0].name} labels the images, not the folders; set "
+            f"dataset.reader=coop, or dataset.root to the folder of the class folders"
+        )
+    table = table_at(root)
+    if table and (len(folders) == 1 or labels_images(table)):
+        raise AbsError(
+            f"{root}: {table.name} labels the images, not the folders; set "
+            f"dataset.reader=manifest, with dataset.image and dataset.label for its columns, or "
+            "move it elsewhere to take the folders as classes"
         )

@@ -1,7 +1,8 @@
 """Readers of ImageNet's validation set and the sets that share its classes: V2, R, A and Sketch.
 
 Labels are positions in the sorted list of 1000 wnids, independent of the order of folders. R and A
-have 200 of the classes.
+have 200 of the classes. Images outside the folders of classes are listed as skipped. Files of other
+kinds are not, because the published trees have some (README.txt of R and A).
 """
 
 from __future__ import annotations
@@ -12,11 +13,20 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.core.errors import AbsError
-from pipeline.datasets.listing import LayoutNotFound, Listing, images_in, read_lines, subfolders
+from pipeline.datasets.listing import (
+    NOT_AN_IMAGE,
+    LayoutNotFound,
+    Listing,
+    files_beside,
+    images_below,
+    read_lines,
+    subfolders,
+)
 from pipeline.datasets.open_clip_lists import imagenet_classes
 from pipeline.datasets.readers import devkit
 
 CLASSES = 1000
+OUTSIDE = "not in a folder of a class of ImageNet"
 
 
 def read_imagenet(root: Path) -> Listing:
@@ -27,27 +37,31 @@ def read_imagenet(root: Path) -> Listing:
     """
     if any(folder.name in _labels() for folder in subfolders(root)):
         return read_wnids(root)
-    files = list(images_in(root))
+    beside = files_beside(root, "")
+    files = [name for name, reason in beside if not reason]
     if not files:
         raise LayoutNotFound(f"{root} has neither folders named by wnids nor images")
     wnids = _wnids_of_files(root, files)
+    skipped = [(name, reason) for name, reason in beside if reason]
+    for folder in subfolders(root):
+        images, others = images_below(folder, root)
+        skipped += [*((path, OUTSIDE) for path in images), *others]
     samples = [(name, _labels()[wnids[Path(name).stem]]) for name in files]
-    return Listing(imagenet_classes(), samples, "all images in one folder")
+    return Listing(imagenet_classes(), samples, "all images in one folder", skipped=skipped)
 
 
 def read_wnids(root: Path) -> Listing:
     """Read `<wnid>/<image>`, with folders of all classes or some; all 1000 classes compete."""
-    by_wnid = [folder for folder in subfolders(root) if folder.name in _labels()]
+    by_wnid = {
+        folder.name: _labels()[folder.name]
+        for folder in subfolders(root)
+        if folder.name in _labels()
+    }
     if not by_wnid:
         raise LayoutNotFound(
             f"{root} has no folders named by wnids of ImageNet (such as n01440764)"
         )
-    samples = [
-        (f"{folder.name}/{name}", _labels()[folder.name])
-        for folder in by_wnid
-        for name in images_in(folder)
-    ]
-    return Listing(imagenet_classes(), samples, f"{len(by_wnid)} folders named by wnids")
+    return _in_class_folders(root, by_wnid, f"{len(by_wnid)} folders named by wnids")
 
 
 def read_imagenet_part(root: Path) -> Listing:
@@ -68,12 +82,29 @@ def read_imagenet_v2(root: Path) -> Listing:
     wrong = [folder.name for folder in numbered if int(folder.name) >= CLASSES]
     if wrong:
         raise AbsError(f"{root}: folder {wrong[0]} is not a label of ImageNet (0 to 999)")
-    samples = [
-        (f"{folder.name}/{name}", int(folder.name))
-        for folder in numbered
-        for name in images_in(folder)
-    ]
-    return Listing(imagenet_classes(), sorted(samples), f"{len(numbered)} folders named by labels")
+    labels = {folder.name: int(folder.name) for folder in numbered}
+    return _in_class_folders(root, labels, f"{len(labels)} folders named by labels")
+
+
+def _in_class_folders(root: Path, labels: dict[str, int], layout: str) -> Listing:
+    """List the images below the folders of `labels`; all other files are skipped."""
+    samples: list[tuple[str, int]] = []
+    skipped = files_beside(root, OUTSIDE)
+    for folder in subfolders(root):
+        images, others = images_below(folder, root)
+        skipped += others
+        if folder.name in labels:
+            samples += [(path, labels[folder.name]) for path in images]
+        else:
+            skipped += [(path, OUTSIDE) for path in images]
+    return _listing(samples, layout, skipped)
+
+
+def _listing(
+    samples: list[tuple[str, int]], layout: str, skipped: list[tuple[str, str]]
+) -> Listing:
+    images = [(path, reason) for path, reason in skipped if reason != NOT_AN_IMAGE]
+    return Listing(imagenet_classes(), sorted(samples), layout, skipped=sorted(images))
 
 
 def _wnids_of_files(root: Path, files: list[str]) -> dict[str, str]:

@@ -1,10 +1,13 @@
-"""Reader of a table of images: CSV or Parquet with the columns `path` and `label`.
+"""Reader of a table of images: CSV, Parquet or JSON lines with the columns `path` and `label`.
 
-Other columns can be chosen. Paths are relative to the table's folder and stay below it.
+Other columns can be chosen; `file_name` is read where there is no `path`, as in `metadata.csv` of
+image folders of the Hugging Face library. Paths are relative to the table's folder and stay below
+it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,9 +16,16 @@ from pipeline.core.errors import AbsError, ConfigError
 from pipeline.datasets.labels import Label, classes_of_labels, parse_labels
 from pipeline.datasets.listing import Columns, LayoutNotFound, Listing, require_utf8
 
+Stored = dict[str, Callable[[], list[Any]]]
+"""Values of each column, read when called."""
+NAMES = ("manifest", "metadata")
+"""Names of tables that are looked for in a folder, with each suffix in order."""
+PATHS, LABEL = ("path", "file_name"), "label"
+"""Usual columns of paths, of which the first that is there is read, and of labels."""
+
 
 def read_manifest(root: Path, columns: Columns) -> Listing:
-    """Read the table `root`, or `manifest.csv` or `manifest.parquet` in it.
+    """Read the table `root`, or `manifest.*` or `metadata.*` in that folder.
 
     Rows without a path or a label are skipped. AbsError names the first row with a label that is
     none, a path outside the folder, or a repeated path.
@@ -43,28 +53,39 @@ def read_manifest(root: Path, columns: Columns) -> Listing:
     return Listing(classes, listed, f"rows of {table.name}", skipped=skipped)
 
 
-def tables_at(root: Path) -> list[Path]:
-    """Return the tables that `root` can mean; the first is read."""
-    places = (root, root / "manifest.csv", root / "manifest.parquet")
-    return [path for path in places if path.is_file() and path.suffix in (".csv", ".parquet")]
+def table_at(root: Path) -> Path | None:
+    """Return the table that `root` is or has; None without one."""
+    names = [f"{name}{suffix}" for name in NAMES for suffix in READERS]
+    places = [root] if root.is_file() else [root / name for name in names]
+    return next((path for path in places if path.is_file() and path.suffix in READERS), None)
+
+
+def labels_images(table: Path) -> bool:
+    """Return whether a table has the usual columns of paths and labels; AbsError if damaged."""
+    stored = _read(table)
+    return LABEL in stored and any(name in stored for name in PATHS)
 
 
 def _table(root: Path) -> Path:
-    if tables := tables_at(root):
-        return tables[0]
-    raise LayoutNotFound(f"{root} is not a table and has no manifest.csv or manifest.parquet")
+    if table := table_at(root):
+        return table
+    raise LayoutNotFound(
+        f"{root} is not a table and has no {' or '.join(NAMES)} ({', '.join(READERS)})"
+    )
 
 
 def _columns(table: Path, columns: Columns) -> tuple[list[str], list[Any]]:
     """Return paths, empty where missing, and labels as they are stored; AbsError without them."""
-    wanted = [columns.image or "path", columns.label or "label"]
-    try:
-        stored = _read_csv(table) if table.suffix == ".csv" else _read_parquet(table)
-    except Exception as error:  # whatever a damaged table makes the libraries raise
-        raise AbsError(f"{table} cannot be read: {str(error).splitlines()[0]}") from None
-    if missing := [name for name in wanted if name not in stored]:
-        raise AbsError(f"{table}: no column {missing[0]!r}; it has {', '.join(map(str, stored))}")
-    paths, labels = (stored[name]() for name in wanted)
+    stored = _read(table)
+    usual = next((name for name in PATHS if name in stored), PATHS[0])
+    wanted = {"image": columns.image or usual, "label": columns.label or LABEL}
+    for field, name in wanted.items():
+        if name not in stored:
+            raise AbsError(
+                f"{table}: no column {name!r}; it has {', '.join(map(str, stored))}; "
+                f"choose one by dataset.{field} (abs init: --{field}-column)"
+            )
+    paths, labels = (stored[name]() for name in wanted.values())
     if not paths:
         raise AbsError(f"{table} has no rows; expected one for each image")
     for number, path in enumerate(paths, 1):
@@ -73,19 +94,48 @@ def _columns(table: Path, columns: Columns) -> tuple[list[str], list[Any]]:
     return [require_utf8(path or "") for path in paths], labels
 
 
-def _read_csv(table: Path) -> dict[str, Callable[[], list[Any]]]:
+def _read(table: Path) -> Stored:
+    try:
+        return READERS[table.suffix](table)
+    except Exception as error:  # whatever a damaged table makes the libraries raise
+        raise AbsError(f"{table} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _read_csv(table: Path) -> Stored:
     import pandas as pd
 
     frame = pd.read_csv(table, dtype=str, keep_default_na=False)
     return {str(name): frame[name].tolist for name in frame}
 
 
-def _read_parquet(table: Path) -> dict[str, Callable[[], list[Any]]]:
+def _read_parquet(table: Path) -> Stored:
     """Read columns without pandas, which turns nulls among whole numbers into floats."""
     from pyarrow import parquet
 
     stored = parquet.read_table(table)
     return {name: stored[name].to_pylist for name in stored.column_names}
+
+
+def _read_json_lines(table: Path) -> Stored:
+    """Read one object a line; a field that a line does not have is null."""
+    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    rows = [_object(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: lambda name=name: [row.get(name) for row in rows] for name in names}  # type: ignore[misc]
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is not a JSON object")
+    return row
+
+
+READERS = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_lines}
+"""Readers of tables by suffix."""
 
 
 def _check(table: Path, number: int, path: str, seen: set[str]) -> None:

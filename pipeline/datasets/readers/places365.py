@@ -13,7 +13,7 @@ from pipeline.datasets.listing import (
     Class,
     LayoutNotFound,
     Listing,
-    images_in,
+    images_below,
     read_pairs,
     subfolders,
     with_spaces,
@@ -40,14 +40,15 @@ def read_places365(root: Path) -> Listing:
         raise LayoutNotFound(f"{root} has none of the folders {', '.join(IMAGES)}")
     folder = existing[0]
     unused = f" (not {', '.join(existing[1:])})" if existing[1:] else ""
+    skipped: list[tuple[str, str]] = []
     if (root / LABELS).is_file():
         listed = read_pairs(root / LABELS)
         samples = [
             (f"{folder}/{name}", _label(name, number, len(labels))) for name, number in listed
         ]
     else:
-        samples = _in_class_folders(root / folder, labels)
-    return Listing(classes, sorted(samples), f"images in {folder}/{unused}")
+        samples, skipped = _in_class_folders(root, root / folder, labels)
+    return Listing(classes, sorted(samples), f"images in {folder}/{unused}", skipped=skipped)
 
 
 def _categories(root: Path) -> list[tuple[str, str]]:
@@ -71,8 +72,10 @@ def _label(name: str, number: str, count: int) -> int:
     return int(number)
 
 
-def _in_class_folders(root: Path, labels: dict[str, int]) -> list[tuple[str, int]]:
-    """Return the samples of `<category>/<image>`.
+def _in_class_folders(
+    root: Path, place: Path, labels: dict[str, int]
+) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
+    """Return the samples of `<category>/<image>` in `place`, and the files that are none.
 
     Slashes within a category are written as hyphens or underscores.
     """
@@ -80,10 +83,12 @@ def _in_class_folders(root: Path, labels: dict[str, int]) -> list[tuple[str, int
         path.strip("/").partition("/")[2].replace("/", "-"): n for path, n in labels.items()
     }
     by_folder |= {name.replace("-", "_"): label for name, label in list(by_folder.items())}
-    samples = []
-    for folder in subfolders(root):
+    samples: list[tuple[str, int]] = []
+    skipped: list[tuple[str, str]] = []
+    for folder in subfolders(place):
         if folder.name not in by_folder:
             raise LayoutNotFound(f"{folder} is not a category of {CATEGORIES}")
-        label = by_folder[folder.name]
-        samples += [(f"{root.name}/{folder.name}/{name}", label) for name in images_in(folder)]
-    return samples
+        images, others = images_below(folder, root)
+        samples += [(path, by_folder[folder.name]) for path in images]
+        skipped += others
+    return samples, skipped

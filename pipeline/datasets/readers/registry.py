@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.listing import Columns, Listing
+from pipeline.datasets.readers.coop import read_coop
 from pipeline.datasets.readers.cub import read_cub
 from pipeline.datasets.readers.dtd import read_dtd
 from pipeline.datasets.readers.folder import read_folder
@@ -36,6 +37,7 @@ TABLE_READERS: dict[str, Callable[[Path, Columns], Listing]] = {
     "manifest": read_manifest,
     "huggingface": read_huggingface,
     "webdataset": read_webdataset,
+    "coop": read_coop,
 }
 """Readers of tables, for which split and columns can be chosen."""
 
