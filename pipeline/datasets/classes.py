@@ -6,6 +6,7 @@ longer names from the reader; otherwise their scores tie and the first one wins.
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ from typing import Any
 from pipeline.core import files
 from pipeline.core.errors import AbsError, ConfigError, did_you_mean
 from pipeline.core.hashing import digest
-from pipeline.datasets.listing import Class, Listing
+from pipeline.datasets.labels import NUMBER
+from pipeline.datasets.listing import (
+    UNNAMED,
+    Class,
+    Listing,
+    normal_form,
+    refuse_spellings,
+    require_utf8,
+)
 
 
 @dataclass(frozen=True)
@@ -37,11 +46,14 @@ def resolve_classes(
 ) -> tuple[Classes, list[int]]:
     """Return the competing classes, and the label of each class of the listing among them.
 
-    names: a JSON object that renames the listing's classes, or a list of names in label order.
-    vocabulary: a JSON list of all classes, which then determines the labels. unique: replace a name
-    that several classes share by their longer names. AbsError for files that do not fit.
+    names: a JSON object that renames the listing's classes, or a list of names in label order;
+    where classes have only numbers, the list names the numbers from 0. vocabulary: a JSON list of
+    all classes, which then determines the labels. unique: replace a name that several classes share
+    by their longer names. AbsError for files that do not fit.
     """
-    classes = _renamed(listing.classes, names) if names else listing.classes
+    classes, labels = listing.classes, list(range(len(listing.classes)))
+    if names:
+        classes, labels = _renamed(classes, names)
     _refuse_nameless(classes)
     counts = Counter(one.name for one in classes)
     if vocabulary is not None:
@@ -50,9 +62,8 @@ def resolve_classes(
     _refuse_equal(chosen if unique else ())
     tied = names is not None and not unique
     aliases = tuple((one.name,) if tied else _aliases(one, counts) for one in classes)
-    labels = range(len(classes))
-    present = tuple(listing.present is None or n in listing.present for n in labels)
-    return Classes(chosen, aliases, present), list(labels)
+    present = tuple(listing.present is None or n in listing.present for n in range(len(classes)))
+    return Classes(chosen, aliases, present), labels
 
 
 def refuse_single_class(classes: Classes, where: str) -> None:
@@ -92,37 +103,51 @@ def _refuse_equal(names: tuple[str, ...]) -> None:
         )
 
 
-def _renamed(classes: list[Class], path: Path) -> list[Class]:
+def _renamed(classes: list[Class], path: Path) -> tuple[list[Class], list[int]]:
+    """Return the renamed classes, and the label of each of the given classes among them."""
     names = files.read_json(path, "class names")
-    if isinstance(names, list):
-        return _renamed_by_list(classes, names, path)
-    if not isinstance(names, dict) or not all(map(_is_name, names.values())):
-        raise AbsError(f"{path}: expected an object of class names by folder, or a list")
+    labels = list(range(len(classes)))
+    if isinstance(names, dict):
+        return _renamed_by_object(classes, names, path), labels
+    listed = _names_of_list(names, path)
+    if any(one.name for one in classes) or None in (numbers := [_number(one) for one in classes]):
+        return _renamed_by_place(classes, listed, path), labels
+    return _named_by_number(classes, numbers, listed, path)
+
+
+def _renamed_by_object(classes: list[Class], names: dict[str, Any], path: Path) -> list[Class]:
+    renamed = []
     for one in classes:
-        if one.key not in names and one.name not in names:
+        key = next((key for key in (one.key, str(_number(one)), one.name) if key in names), None)
+        if key is None:
+            called = one.name or one.key
             raise AbsError(
-                f"{path}: no name for the class {one.name!r}; {did_you_mean(one.name, names)}"
+                f"{path}: no name for the class {called!r}; {did_you_mean(called, names)}"
             )
-    renamed = [names[one.key] if one.key in names else names[one.name] for one in classes]
-    return [
-        Class(one.key, name, one.long_name or one.name)
-        for one, name in zip(classes, renamed, strict=True)
-    ]
+        name = _clean_name(names[key], path)
+        renamed.append(Class(one.key, name, one.long_name or one.name))
+    refuse_spellings((one.name for one in renamed), f"{path}: names")
+    return renamed
 
 
-def _renamed_by_list(classes: list[Class], names: list[Any], path: Path) -> list[Class]:
+def _names_of_list(names: Any, path: Path) -> list[str]:
+    """Return the names of a list, each a text or a list of synonyms that begins with it."""
+    firsts = [name[0] if isinstance(name, list) and name else name for name in names or ()]
+    if not isinstance(names, list) or not firsts:
+        raise AbsError(f"{path}: expected an object of class names by folder, or a list")
+    listed = [_clean_name(name, path) for name in firsts]
+    refuse_spellings(listed, f"{path}: names")
+    return listed
+
+
+def _renamed_by_place(classes: list[Class], names: list[str], path: Path) -> list[Class]:
     """Rename by position; AbsError if a listed name belongs to a class at another position."""
-    firsts = [name[0] if isinstance(name, list) and name else name for name in names]
-    if not firsts or not all(map(_is_name, firsts)):
-        raise AbsError(f"{path}: expected a list of class names")
-    if all(one.key.isdecimal() for one in classes):
-        return _renamed_by_number(classes, firsts, path)
-    if len(firsts) != len(classes):
-        raise AbsError(f"{path}: {len(firsts)} names for {len(classes)} classes")
+    if len(names) != len(classes):
+        raise AbsError(f"{path}: {len(names)} names for {len(classes)} classes")
     own: dict[str, list[int]] = {}
     for label, one in enumerate(classes):
         own.setdefault(_normalised(one.name), []).append(label)
-    for label, name in enumerate(firsts):
+    for label, name in enumerate(names):
         labels = own.get(_normalised(name), [label])
         if label not in labels:
             raise AbsError(
@@ -131,22 +156,36 @@ def _renamed_by_list(classes: list[Class], names: list[Any], path: Path) -> list
             )
     return [
         Class(one.key, name, one.long_name or one.name or f"{name} {one.key}")
-        for one, name in zip(classes, firsts, strict=True)
+        for one, name in zip(classes, names, strict=True)
     ]
 
 
-def _renamed_by_number(classes: list[Class], names: list[str], path: Path) -> list[Class]:
-    """Name classes whose keys are numbers from 0 by these numbers, in any order."""
-    highest = max(int(one.key) for one in classes)
-    if highest >= len(names):
-        raise AbsError(f"{path}: {len(names)} names, but the dataset has a class {highest}")
-    in_order = [int(one.key) for one in classes] == list(range(len(classes)))
-    if in_order and not any(one.name for one in classes):  # the last classes may have no image
-        return [Class(str(label), name, f"{name} {label}") for label, name in enumerate(names)]
-    own = [names[int(one.key)] for one in classes]
-    return [
-        Class(one.key, name, f"{name} {one.key}") for one, name in zip(classes, own, strict=True)
-    ]
+def _named_by_number(
+    classes: list[Class], numbers: list[int | None], names: list[str], path: Path
+) -> tuple[list[Class], list[int]]:
+    """Return one class per name; classes have the label of their number, whatever their order."""
+    labels = [number for number in numbers if number is not None]
+    if wrong := [label for label in labels if label >= len(names)]:
+        raise AbsError(f"{path}: {len(names)} names, but the dataset has a class {wrong[0]}")
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        keys = [one.key for one, label in zip(classes, labels, strict=True) if label == twice[0]]
+        raise AbsError(f"{path}: the classes {' and '.join(keys)} have the same number")
+    return [Class(str(n), name, f"{name} {n}") for n, name in enumerate(names)], labels
+
+
+def _number(one: Class) -> int | None:
+    """Return the number that a class is known by; None if it has another identifier."""
+    found = NUMBER.fullmatch(normal_form(one.key))
+    return int(found[1]) if found else None
+
+
+def _clean_name(name: Any, path: Path) -> str:
+    """Return a class name in its normal form; AbsError if it cannot be one."""
+    if not isinstance(name, str) or not normal_form(name):
+        raise AbsError(f"{path}: expected a class name, found {reprlib.repr(name)}")
+    if UNNAMED.fullmatch(normal_form(name)):
+        raise AbsError(f"{path}: {name!r} is an identifier, not a class name")
+    return normal_form(require_utf8(name))
 
 
 def _normalised(name: str) -> str:
@@ -163,23 +202,21 @@ def _refuse_nameless(classes: list[Class]) -> None:
 
 
 def _names_file(key: str) -> str:
-    if key.isdecimal():
+    if NUMBER.fullmatch(key):
         return "a list in the order of the numbers"
     return "an object by identifier, or set dataset.reader=imagenet-part for ImageNet's own names"
 
 
 def _read_names(path: Path) -> list[str]:
     names = files.read_json(path, "vocabulary")
-    if not isinstance(names, list) or not names or not all(map(_is_name, names)):
+    if not isinstance(names, list) or not names:
         raise AbsError(f"{path}: expected a list of class names")
-    return [str(name) for name in names]
+    listed = [_clean_name(name, path) for name in names]
+    refuse_spellings(listed, f"{path}: names")
+    return listed
 
 
 def _label(name: str, vocabulary: list[str], path: Path) -> int:
     if name not in vocabulary:
         raise AbsError(f"{path}: has no class {name!r}; {did_you_mean(name, vocabulary)}")
     return vocabulary.index(name)
-
-
-def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and bool(name.strip())

@@ -1,8 +1,8 @@
 """Labels of images, by one rule for every reader: a class name or a whole number.
 
 Names are stripped and NFC-normalised. Whole floats and their texts are numbers (2.0 is 2). Null and
-blank labels are missing. Anything else is refused, and so are spellings of a name that differ only
-in surrounding space, case or Unicode form.
+blank labels are missing. Anything else is refused, also as a text that stands for it, and so are
+spellings of a name that differ only in space, underscores, case or Unicode form.
 """
 
 from __future__ import annotations
@@ -10,14 +10,29 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Number
 from typing import Any
 
 from pipeline.core.errors import AbsError
-from pipeline.datasets.listing import UNNAMED, Class, require_utf8, with_spaces
+from pipeline.datasets.listing import (
+    UNNAMED,
+    Class,
+    normal_form,
+    refuse_spellings,
+    require_utf8,
+    with_spaces,
+)
 
 Label = int | str
+NO_NAME = re.compile(
+    r"true|false|none|null|nan|nat|na|n/a|<na>"  # booleans and missing values
+    r"|[0-9]+([ ,;|/]+[0-9]+)+|[0-9]{4}-[0-9]{2}-[0-9]{2}.*"  # several numbers, dates
+    r"|\[.*\]|\{.*\}|\(.*\)|\".*\"|'.*'",  # lists, objects and quoted texts
+    re.IGNORECASE,
+)
+"""Texts of values that are neither a name nor a whole number."""
 NUMBER = re.compile(r"([+-]?[0-9]{1,9})(\.0*)?")
 """Text of a whole number. Longer ones are identifiers, not labels."""
 MAX_CLASSES = 1_000_000
@@ -32,11 +47,24 @@ def parse_label(value: Any, where: str) -> Label | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return _parse_text(value)
-    if _is_whole(value):
+        label = _parse_text(value)
+        if isinstance(label, int) or label is None or _is_name(value.strip(), label):
+            return label
+    elif _is_whole(value):
         return int(value)
     found = reprlib.repr(value)
     raise AbsError(f"{where}: expected a label, one name or one whole number, found {found}")
+
+
+def _is_name(text: str, name: str) -> bool:
+    """Return whether a text is a name, not another value in writing, nor several lines."""
+    if NO_NAME.fullmatch(name) or any(unicodedata.category(c) == "Cc" for c in text):
+        return False
+    try:
+        float(name)
+    except ValueError:
+        return True
+    return name.isdecimal()  # an identifier with more digits than a label
 
 
 def _is_whole(value: Any) -> bool:
@@ -58,29 +86,19 @@ def parse_labels(
     `where` names the dataset and `place(i)` the i-th value in the messages of AbsError.
     """
     labels = [parse_label(value, place(i)) for i, value in enumerate(values)]
-    _refuse_spellings((value for value in values if isinstance(value, str)), where)
+    refuse_spellings((value for value in values if _is_name_label(value)), f"{where}: labels")
     return labels
 
 
+def _is_name_label(value: Any) -> bool:
+    return isinstance(value, str) and isinstance(_parse_text(value), str)
+
+
 def _parse_text(text: str) -> Label | None:
-    name = unicodedata.normalize("NFC", require_utf8(text)).strip()
+    name = normal_form(require_utf8(text))
     if found := NUMBER.fullmatch(name):
         return int(found[1])
     return name or None
-
-
-def _refuse_spellings(texts: Iterable[str], where: str) -> None:
-    spelling: dict[str, str] = {}
-    for text in dict.fromkeys(texts):
-        label = _parse_text(text)
-        if not isinstance(label, str):
-            continue
-        first = spelling.setdefault(unicodedata.normalize("NFC", label.casefold()), text)
-        if first != text:
-            raise AbsError(
-                f"{where}: labels {first!r} and {text!r} differ only in surrounding space, case or "
-                "Unicode form; write one of them everywhere"
-            )
 
 
 def classes_of_labels(
@@ -89,28 +107,38 @@ def classes_of_labels(
     """Return the classes of a table's labels, and the class index of each label.
 
     Labels are names, which are sorted, or numbers from 0. `names` are the names of the numbers;
-    without them classes are nameless until `dataset.names` names them. Underscores in names become
-    spaces. `where` begins error messages. AbsError if names and numbers are mixed, if a number is
-    out of range, or if two names are equal but for underscores.
+    without them, the numbers that occur are classes without names until `dataset.names` names them.
+    Underscores in names become spaces. `where` begins error messages. AbsError if names and numbers
+    are mixed, if a number is out of range, or if two names are spellings of one.
     """
     distinct = set(labels)
-    numbers = [label for label in distinct if isinstance(label, int)]
+    numbers = sorted(label for label in distinct if isinstance(label, int))
     texts = sorted(label for label in distinct if isinstance(label, str))
     if numbers and texts:
         raise AbsError(f"{where}: labels mix numbers and names, such as {numbers[0]}, {texts[0]!r}")
     if texts:
-        return _named_classes(texts, where), {text: n for n, text in enumerate(texts)}
-    count = min(max(numbers) + 1, MAX_CLASSES) if names is None else len(names)
+        return [_named(text, text) for text in texts], {text: n for n, text in enumerate(texts)}
+    count = MAX_CLASSES if names is None else len(names)
     if wrong := [number for number in numbers if not 0 <= number < count]:
         raise AbsError(f"{where}: label {wrong[0]} is out of range; expected 0 to {count - 1}")
-    named = map(with_spaces, names or [""] * count)
-    classes = [Class(str(number), name) for number, name in enumerate(named)]
-    return classes, {number: number for number in range(count)}
+    if names is None:
+        return [Class(str(number), "") for number in numbers], _places(numbers)
+    return _numbered_classes(names, where), _places(range(count))
 
 
-def _named_classes(texts: list[str], where: str) -> list[Class]:
-    first: dict[str, str] = {}
-    for text in texts:
-        if (other := first.setdefault(with_spaces(text), text)) != text:
-            raise AbsError(f"{where}: labels {other!r} and {text!r} are equal but for underscores")
-    return [Class(text, "" if UNNAMED.fullmatch(text) else with_spaces(text)) for text in texts]
+def _places(labels: Iterable[int]) -> dict[Label, int]:
+    return {label: place for place, label in enumerate(labels)}
+
+
+def _numbered_classes(names: Sequence[str], where: str) -> list[Class]:
+    """Return one class per name; identifiers among them are keys, to be named by themselves."""
+    refuse_spellings(names, f"{where}: class names")
+    if not any(UNNAMED.fullmatch(normal_form(name)) for name in names):
+        return [Class(str(number), with_spaces(name)) for number, name in enumerate(names)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise AbsError(f"{where}: two classes are called {twice[0]!r}")
+    return [_named(name, normal_form(name)) for name in names]
+
+
+def _named(key: str, name: str) -> Class:
+    return Class(key, "" if UNNAMED.fullmatch(name) else with_spaces(name))

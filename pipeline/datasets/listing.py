@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,8 +21,10 @@ SUFFIXES = {
 
 NOT_AN_IMAGE = "not an image"
 """Reason for files of other kinds; they do not count against `index.max_skipped`."""
-UNNAMED = re.compile(r"n[0-9]{8}|[0-9]+")
-"""Identifiers that are no class names: WordNet ids and numbers."""
+UNNAMED = re.compile(r"n[0-9]{8}|[0-9]+(\.0*)?")
+"""Identifiers that are no class names: WordNet ids and whole numbers."""
+INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad"))
+"""Characters without width that copying leaves in names: byte order marks, breaks and hyphens."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,30 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
+def normal_form(text: str) -> str:
+    """Return a name in NFC, stripped, without invisible characters, with single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text.translate(INVISIBLE)).split())
+
+
 def with_spaces(name: str) -> str:
-    """Replace underscores with spaces."""
-    return name.replace("_", " ")
+    """Replace underscores with spaces, in the normal form."""
+    return normal_form(name.replace("_", " "))
+
+
+def spelling(name: str) -> str:
+    """Return what spellings of one name have in common, whatever their case, space or form."""
+    return unicodedata.normalize("NFC", with_spaces(name).casefold())
+
+
+def refuse_spellings(names: Iterable[str], where: str) -> None:
+    """Raise AbsError, which begins with `where`, if two different texts spell one name."""
+    first: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if (other := first.setdefault(spelling(name), name)) != name:
+            raise AbsError(
+                f"{where} {other!r} and {name!r} differ only in space, underscores, case or "
+                "Unicode form; use one of them everywhere"
+            )
 
 
 def subfolders(root: Path) -> list[Path]:

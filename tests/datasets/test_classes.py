@@ -64,6 +64,11 @@ def of(*names: str) -> Listing:
     return Listing([Class(name, name, name) for name in names], [])
 
 
+def numbered(*keys: str) -> Listing:
+    """A listing of classes that have numbers and no names."""
+    return Listing([Class(key, "") for key in keys], [])
+
+
 def test_classes_are_what_the_reader_found() -> None:
     classes, places = resolve_classes(of("b", "a"), None, None, unique=False)
     assert classes == Classes(("b", "a"), (("b",), ("a",)), (True, True))
@@ -83,16 +88,28 @@ def test_a_list_of_names_in_the_order_of_labels(written: Written) -> None:
     assert (classes.names, places) == (("Little Auk", "bee-eater", "crane"), [0, 1, 2])
 
 
-def test_a_list_is_joined_with_numbers_by_the_numbers(written: Written) -> None:
-    """Which come in the order of text where a table has them as names: 0, 1, 10, 11, 2."""
-    labels = sorted(map(str, range(12)))
+@pytest.mark.parametrize("form", ["{}", "{:02d}", "{}.0"])
+@pytest.mark.parametrize("count", [10, 12])
+def test_a_list_is_joined_with_numbers_by_the_numbers(
+    written: Written, form: str, count: int
+) -> None:
+    """Which come in the order of text where they are names: 0, 1, 10, 11, 2."""
+    keys = sorted(map(form.format, range(count)))
     names = written("names", [f"name {number}" for number in range(13)])
-    found = of(*labels)
-    classes, places = resolve_classes(found, names, None, unique=False)
-    assert classes.names == tuple(f"name {label}" for label in labels)
-    assert (places, len(found.classes)) == (list(range(12)), 12)
-    with pytest.raises(AbsError, match="11 names, but the dataset has a class 11"):
-        resolve_classes(of(*labels), written("few", ["x"] * 11), None, unique=False)
+    classes, places = resolve_classes(numbered(*keys), names, None, unique=False)
+    assert classes.names == tuple(f"name {number}" for number in range(13))
+    assert places == [int(key.split(".")[0]) for key in keys]
+    with pytest.raises(AbsError, match="9 names, but the dataset has a class 9"):
+        resolve_classes(numbered(*"95"), written("few", ["x"] * 9), None, unique=False)
+    with pytest.raises(AbsError, match="the classes 1 and 01 have the same number"):
+        resolve_classes(numbered("1", "01"), names, None, unique=False)
+
+
+def test_an_object_names_the_numbers_that_occur(written: Written) -> None:
+    """As flowers' `cat_to_name.json`, from 1."""
+    names = written("names", {"1": "rose", "2": "tulip", "3": "aster"})
+    classes, places = resolve_classes(numbered("2", "01"), names, None, unique=False)
+    assert (classes.names, places) == (("tulip", "rose"), [0, 1])
 
 
 def test_a_list_may_have_two_classes_of_one_name(written: Written) -> None:
@@ -135,17 +152,26 @@ def test_a_vocabulary_decides_the_labels(written: Written) -> None:
         ({"names": "a"}, False, "names.json is not valid JSON"),
         ({"names": '"a"'}, False, "names.json: expected an object of class names"),
         ({"names": ["x", "y"]}, False, "names.json: 2 names for 3 classes"),
-        ({"names": ["x", "y", ""]}, False, "names.json: expected a list of class names"),
+        ({"names": ["x", "y", ""]}, False, "names.json: expected a class name, found ''"),
+        (
+            {"names": ["x", "y", "n01440764"]},
+            False,
+            "'n01440764' is an identifier, not a class name",
+        ),
+        ({"names": ["x", "y", "7"]}, False, "names.json: '7' is an identifier, not a class name"),
+        ({"names": ["x", "y", "\ud800"]}, False, "is not UTF-8"),
+        ({"names": ["Crane", "y", "crane "]}, False, "'Crane' and 'crane' differ only in"),
         ({"names": ["B", "y", "z"]}, False, "name 1 is 'B', but the dataset has that class at pl"),
-        ({"names": {"a": "x", "b": 3}}, False, "names.json: expected an object of class names"),
-        ({"names": {"a": "x", "b": " "}}, False, "names.json: expected an object of class names"),
+        ({"names": {"a": "x", "b": 3}}, False, "names.json: expected a class name, found 3"),
+        ({"names": {"a": "x", "b": " "}}, False, "names.json: expected a class name, found ' '"),
         ({"names": {"a": "x", "bb": "y"}}, False, "no name for the class 'b'; did you mean 'bb'?"),
         ({"names": "{"}, False, "names.json is not valid JSON"),
         ({"names": '{"a": "x", "a": "y", "b": "z"}'}, False, "'a' is listed twice"),
         ({"names": {"a": "x", "b": "x", "c": "a"}}, True, "two classes are still called 'a'"),
         ({"vocabulary": {"a": 1}}, False, "vocabulary.json: expected a list of class names"),
         ({"vocabulary": []}, False, "vocabulary.json: expected a list of class names"),
-        ({"vocabulary": ["a", "b", ""]}, False, "vocabulary.json: expected a list of class names"),
+        ({"vocabulary": ["a", "b", ""]}, False, "vocabulary.json: expected a class name, found ''"),
+        ({"vocabulary": ["a", "b", "A"]}, False, "'a' and 'A' differ only in"),
         ({"vocabulary": ["a", "c"]}, False, "vocabulary.json: has no class 'b'; known: a, c"),
         ({"vocabulary": "["}, False, "vocabulary.json is not valid JSON"),
     ],

@@ -114,6 +114,31 @@ def test_class_folders_beside_a_table_without_labels_are_classes(root: Path) -> 
     assert ("metadata.csv", NOT_AN_IMAGE) in read_folder(root).skipped
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Dog", "dog"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("dog", "dog "),
+        ("hot dog", "hot\u00a0dog"),
+        ("hot dog", "hot  dog"),
+        ("apple_pie", "Apple pie"),
+        ("dog", "\ufeffdog"),
+    ],
+)
+def test_spellings_of_one_name_are_no_two_classes(tmp_path: Path, one: str, other: str) -> None:
+    for name in (one, other):
+        picture(tmp_path / name / "0.png")
+    with pytest.raises(AbsError, match="differ only in space, underscores, case or Unicode form"):
+        read_folder(tmp_path)
+
+
+def test_names_of_classes_are_in_normal_form(tmp_path: Path) -> None:
+    for name in ("cafe\u0301_au  lait", "tea"):
+        picture(tmp_path / name / "0.png")
+    assert [one.name for one in read_folder(tmp_path).classes] == ["caf\u00e9 au lait", "tea"]
+
+
 def test_one_class_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "cat" / "0.png")
     with pytest.raises(AbsError, match=r"one class alone, 'cat', .*dataset\.single_class=true"):

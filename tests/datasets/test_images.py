@@ -109,7 +109,7 @@ def test_a_folder_that_would_mislead_is_refused(tmp_path: Path) -> None:
     found = read_folder(tmp_path)
     assert (found.classes[0].name, found.samples) == ("a b", [("a_b/x.PNG", 0)])
     (tmp_path / "a b").mkdir()
-    refused("two folders are named 'a b'")
+    refused("the folders 'a b' and 'a_b' differ only in")
     (tmp_path / "a b").rename(tmp_path / "c")
     Path(os.fsdecode(bytes(tmp_path / "c") + b"/\xff.png")).touch()
     refused("not UTF-8")

@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.core.errors import AbsError
-from pipeline.datasets.labels import NUMBER, parse_label, parse_labels
-from pipeline.datasets.listing import Columns, Listing
+from pipeline.core.errors import AbsError, ConfigError
+from pipeline.datasets.classes import resolve_classes
+from pipeline.datasets.labels import parse_label, parse_labels
+from pipeline.datasets.listing import INVISIBLE, Columns, Listing
 from pipeline.datasets.readers.huggingface import read_huggingface
 from pipeline.datasets.readers.manifest import read_manifest
 from pipeline.datasets.readers.webdataset import read_webdataset
@@ -188,14 +189,99 @@ def test_whole_numbers_of_any_type_are_numbers(value: Any) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
-def test_a_text_is_a_number_or_its_stripped_normal_form(text: str) -> None:
-    label = parse_label(text, "row 1")
-    plain = unicodedata.normalize("NFC", text).strip()
-    if NUMBER.fullmatch(plain):
-        assert label == float(plain)
-    else:
-        assert label == (plain or None)
-    assert parse_label(plain, "row 1") == label
+def test_a_text_is_a_number_a_name_in_normal_form_or_refused(text: str) -> None:
+    try:
+        label = parse_label(text, "row 1")
+    except AbsError:
+        assert text.strip()
+        return
+    if isinstance(label, int):
+        assert label == float(text.translate(INVISIBLE))
+    elif label is not None:
+        assert unicodedata.is_normalized("NFC", label)
+        assert label == " ".join(label.split())
+        assert not set(label) & set("\n\t\ufeff")
+        assert parse_label(label, "row 1") == label
+
+
+OTHER_VALUES = [
+    "0.5", "1e3", "nan", "NaN", "inf", "True", "FALSE", "None", "null", "NA", "N/A", "<NA>",
+    "2024-01-01", "2024-01-01 12:00:00", "['cat']", "[1 0]", '{"a": 1}', "('cat',)", '"cat"',
+    "0 1", "3,4", "cat\ndog", "cat\tdog", "0\0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OTHER_VALUES)
+def test_a_text_that_stands_for_another_value_is_refused(text: str) -> None:
+    with pytest.raises(AbsError, match="row 7: expected a label, one name or one whole number"):
+        parse_label(text, "row 7")
+
+
+@pytest.mark.parametrize(
+    "name", ["Nantes", "truffle", "no 1", "747-400", "2 series", "m3", "20240101123", "o'clock"]
+)
+def test_names_that_resemble_values_are_names(name: str) -> None:
+    assert parse_label(name, "row 7") == name
+
+
+def numbered(folder: Path, names: list[str], labels: list[int]) -> Listing:
+    """A table of the Hugging Face library whose labels have names."""
+    images = [{"bytes": picture(i), "path": None} for i in range(len(labels))]
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    table = datasets.Dataset.from_dict({"image": images, "label": labels}, features)
+    table.save_to_disk(str(folder / "saved"))
+    return read_huggingface(folder / "saved", Columns())
+
+
+def test_names_of_labels_that_are_numbers_are_joined_by_them(tmp_path: Path) -> None:
+    """A folder of numbered classes is saved with the names 0, 1, 10, 11, 2 in this order."""
+    texts = sorted(map(str, range(12)))
+    listing = numbered(tmp_path, texts, list(range(12)))
+    assert [(one.key, one.name) for one in listing.classes] == [(text, "") for text in texts]
+    path = tmp_path / "names.json"
+    for names in ([f"name {n}" for n in range(12)], {str(n): f"name {n}" for n in range(12)}):
+        path.write_text(json.dumps(names))
+        found, places = resolve_classes(listing, path, None, unique=False)
+        assert [found.names[place] for place in places] == [f"name {text}" for text in texts]
+
+
+def test_a_list_that_contradicts_names_of_labels_is_refused(tmp_path: Path) -> None:
+    listing = numbered(tmp_path, ["cat", "dog"], [0, 1])
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps(["dog", "cat"]))
+    with pytest.raises(AbsError, match=r"name 1 is 'dog', but .* that class at place 2"):
+        resolve_classes(listing, path, None, unique=False)
+    path.write_text(json.dumps(["Katze", "Hund"]))
+    assert resolve_classes(listing, path, None, unique=False)[0].names == ("Katze", "Hund")
+
+
+@pytest.mark.parametrize("names", [["n01440764", "n01443537"], ["0", "1"], ["911", "Alien"]])
+def test_names_of_labels_that_are_identifiers_are_no_names(
+    tmp_path: Path, names: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.names"):
+        resolve_classes(numbered(tmp_path, names, [0, 1]), None, None, unique=False)
+
+
+@pytest.mark.parametrize("names", [["Cat", "cat"], [" cat", "cat"], ["apple_pie", "apple pie"]])
+def test_names_of_labels_that_spell_one_class_are_refused(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(AbsError, match=r"class names .* differ only in"):
+        numbered(tmp_path, names, [0, 1])
+
+
+def test_rows_of_a_csv_that_are_shifted_are_refused(tmp_path: Path) -> None:
+    for text, message in [
+        ("path,label\n0.png,cat,1\n", "line 2 has 3 cells, not 2"),
+        ("path,label\n0.png\n", "line 2 has 1 cells, not 2"),
+        ('path,label\n0.png,"cat\n1.png,dog\n', "unexpected end of data"),
+        ('path,label\n0.png,"cat\n1.png,dog"\n', "row 1: expected a label"),
+        ("path,label,label\n0.png,cat,dog\n", "two columns are called 'label'"),
+    ]:
+        (tmp_path / "manifest.csv").write_text(text)
+        with pytest.raises(AbsError, match=message):
+            read_manifest(tmp_path, Columns())
 
 
 @given(st.lists(st.one_of(st.integers(0, 50), st.sampled_from([0.0, 1.0, 7.0])), min_size=1))

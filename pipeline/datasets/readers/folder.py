@@ -12,6 +12,8 @@ from pipeline.datasets.listing import (
     Listing,
     files_beside,
     images_below,
+    normal_form,
+    refuse_spellings,
     require_utf8,
     subfolders,
     with_spaces,
@@ -36,7 +38,7 @@ def read_folder(root: Path) -> Listing:
         raise LayoutNotFound(f"no class folders in {root}; expected <class>/<image>.jpg")
     _refuse_other_layouts(root, folders)
     classes = [_class(folder) for folder in folders]
-    _refuse_equal_names(root, classes)
+    refuse_spellings((one.key for one in classes), f"{root}: the folders")
     samples: list[tuple[str, int]] = []
     skipped = files_beside(root, "not in a class folder")
     for label, folder in enumerate(folders):
@@ -56,14 +58,8 @@ def _is_test(folder: Path) -> bool:
 
 def _class(folder: Path) -> Class:
     key = require_utf8(folder.name)
-    name = "" if UNNAMED.fullmatch(key) else with_spaces(key)
+    name = "" if UNNAMED.fullmatch(normal_form(key)) else with_spaces(key)
     return Class(key, name, name)
-
-
-def _refuse_equal_names(root: Path, classes: list[Class]) -> None:
-    names = [one.name for one in classes if one.name]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise AbsError(f"{root}: two folders are named {twice[0]!r} (underscores are spaces)")
 
 
 def _refuse_other_layouts(root: Path, folders: list[Path]) -> None:

@@ -7,8 +7,10 @@ it.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -102,10 +104,19 @@ def _read(table: Path) -> Stored:
 
 
 def _read_csv(table: Path) -> Stored:
-    import pandas as pd
-
-    frame = pd.read_csv(table, dtype=str, keep_default_na=False)
-    return {str(name): frame[name].tolist for name in frame}
+    """Read cells as text. ValueError for columns of one name, or a row of another length."""
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        header = next(rows, [])
+        if twice := [name for name in header if header.count(name) > 1]:
+            raise ValueError(f"two columns are called {twice[0]!r}")
+        cells = []
+        for row in rows:
+            if row and len(row) != len(header):
+                raise ValueError(f"line {rows.line_num} has {len(row)} cells, not {len(header)}")
+            cells += [row] if row else []
+    columns = zip(*cells, strict=True) if cells else ((),) * len(header)
+    return {name: partial(list, column) for name, column in zip(header, columns, strict=True)}
 
 
 def _read_parquet(table: Path) -> Stored:
@@ -121,7 +132,7 @@ def _read_json_lines(table: Path) -> Stored:
     lines = table.read_text(encoding="utf-8-sig").splitlines()
     rows = [_object(line, number) for number, line in enumerate(lines, 1) if line.strip()]
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: lambda name=name: [row.get(name) for row in rows] for name in names}  # type: ignore[misc]
+    return {name: partial(list, [row.get(name) for row in rows]) for name in names}
 
 
 def _object(line: str, number: int) -> dict[str, Any]:
