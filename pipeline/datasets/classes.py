@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.core import files
 from pipeline.core.errors import AbsError, ConfigError, did_you_mean
 from pipeline.core.hashing import digest
-from pipeline.datasets.listing import Class, Listing
+from pipeline.datasets.listing import Class, Listing, read_lines
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _refuse_equal(names: tuple[str, ...]) -> None:
 
 
 def _renamed(classes: list[Class], path: Path) -> list[Class]:
-    names = files.read_json(path, "class names")
+    names = _read_list(path, "class names")
     if isinstance(names, list):
         return _renamed_by_list(classes, names, path)
     if not isinstance(names, dict) or not all(map(_is_name, names.values())):
@@ -157,19 +157,26 @@ def _refuse_nameless(classes: list[Class]) -> None:
     nameless = [one.key for one in classes if not one.name.strip()]
     if nameless:
         raise ConfigError(
-            f"dataset.names: classes have identifiers for names, such as {nameless[0]}; give a "
-            f"JSON file of their names, {_names_file(nameless[0])}"
+            f"dataset.names: classes have identifiers for names, such as {nameless[0]}, which are "
+            f"unusable in texts; give a file of their names, {_names_file(nameless[0])}"
         )
 
 
 def _names_file(key: str) -> str:
     if key.isdecimal():
-        return "a list in the order of the numbers"
-    return "an object by identifier, or set dataset.reader=imagenet-part for ImageNet's own names"
+        return "a JSON list, or one name per line, in the order of the numbers"
+    return (
+        "a JSON object by identifier, or set dataset.reader=imagenet-part for ImageNet's own names"
+    )
+
+
+def _read_list(path: Path, what: str) -> Any:
+    """Read a JSON file, or the lines of a text file such as CLIP_benchmark's `classnames.txt`."""
+    return read_lines(path) if path.suffix.lower() == ".txt" else files.read_json(path, what)
 
 
 def _read_names(path: Path) -> list[str]:
-    names = files.read_json(path, "vocabulary")
+    names = _read_list(path, "vocabulary")
     if not isinstance(names, list) or not names or not all(map(_is_name, names)):
         raise AbsError(f"{path}: expected a list of class names")
     return [str(name) for name in names]

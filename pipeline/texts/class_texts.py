@@ -18,8 +18,18 @@ from pipeline.core.paths import Paths
 from pipeline.datasets.classes import Classes
 from pipeline.datasets.open_clip_lists import openai_templates
 from pipeline.texts.readers import read_templates, read_texts, read_words
-from pipeline.texts.rules import descriptor_texts, fill_templates, noise_texts, waffle_noise
-from pipeline.texts.sets import OPTIONAL, Noise, Sentences, Templates, TextSet
+from pipeline.texts.rules import (
+    descriptor_clause,
+    descriptor_texts,
+    fill_templates,
+    is_sentence,
+    noise_texts,
+    waffle_noise,
+)
+from pipeline.texts.sets import OPTIONAL, Descriptors, Noise, Sentences, Templates, TextSet
+
+FEW_SENTENCES = 0.1
+"""Share of sentences that a file of descriptors may have; published ones have 0.4 % at most."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +80,16 @@ class ClassTexts:
         listed = [self._by_class[key] for key in keys]
         if isinstance(config, Sentences):
             return listed
-        # A name that the prompt file has for one class only replaces the class's own name.
-        counts = Counter(keys)
-        used = [n if counts[key] > 1 else key for n, key in zip(names, keys, strict=True)]
-        return descriptor_texts(used, listed)
+        return descriptor_texts(self._names_in_texts(keys), listed)
+
+    def _names_in_texts(self, keys: list[str]) -> list[str]:
+        """Return a name for each class: an alias that the prompt file has for this class alone,
+        else its own. Another spelling, which only the file has, is not used."""
+        counts, classes = Counter(keys), self.classes
+        return [
+            key if counts[key] == 1 and key in aliases else name
+            for name, aliases, key in zip(classes.names, classes.aliases, keys, strict=True)
+        ]
 
     @cached_property
     def rows(self) -> list[tuple[int, int, str]]:
@@ -97,6 +113,21 @@ class ClassTexts:
     @cached_property
     def _by_class(self) -> dict[str, list[str]]:
         return read_texts(self.path("file"), f"texts of {self.name!r}", empty=True)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return a line if the file of descriptors seems to hold sentences; else nothing."""
+        if not isinstance(self.config, Descriptors):
+            return []
+        given = [text for texts in self._by_class.values() for text in texts]
+        sentences = list(filter(is_sentence, given))
+        if len(sentences) <= FEW_SENTENCES * len(given):
+            return []
+        return [
+            f"{len(sentences):,} of {len(given):,} descriptors look like sentences, such as "
+            f"{sentences[0]!r}, which becomes '..., {descriptor_clause(sentences[0])}'; give "
+            "descriptors such as 'a long tail', or read the file by the rule `sentences`"
+        ]
 
     @property
     def unused_classes(self) -> list[str]:
