@@ -17,8 +17,10 @@ from pipeline.datasets.readers.coop import split_files_at
 from pipeline.datasets.readers.huggingface import is_huggingface
 from pipeline.datasets.readers.manifest import labels_images, table_at
 from pipeline.datasets.readers.registry import reader_of
-from pipeline.texts.readers import read_texts
+from pipeline.texts.readers import read_templates, read_texts
 
+TEMPLATES = ("zeroshot_classification_templates.txt", "templates.txt")
+"""Files of templates, one per line, that CLIP_benchmark keeps beside shards."""
 HEADER = "# Written by `abs init`. docs/datasets.md says what else can be set.\n\n"
 
 
@@ -58,13 +60,30 @@ def write_dataset(
     classes, _ = resolve_classes(found, names, None, unique=False)
     refuse_single_class(classes, f"{images} ({found.layout})")
     content: dict[str, object] = {"dataset": dataset}
-    if descriptions is not None:
-        read_texts(descriptions, "descriptions", empty=True)
-        content["descriptions"] = {"cupl": {"file": str(descriptions.absolute())}}
+    if texts := _text_files(descriptions, templates_beside(images)):
+        content["descriptions"] = texts
     text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, text.encode())
     return path, found
+
+
+def templates_beside(images: Path) -> Path | None:
+    """Return the file of templates of a folder of shards, which becomes the text set `clip-e`."""
+    files = [images / name for name in TEMPLATES] if _reader(images) == "webdataset" else []
+    return next((file.absolute() for file in files if file.is_file()), None)
+
+
+def _text_files(descriptions: Path | None, templates: Path | None) -> dict[str, object]:
+    """Return the section `descriptions` for files that can be read; AbsError for others."""
+    texts: dict[str, object] = {}
+    if templates is not None:
+        read_templates(templates)
+        texts["clip-e"] = {"file": str(templates)}
+    if descriptions is not None:
+        read_texts(descriptions, "descriptions", empty=True)
+        texts["cupl"] = {"file": str(descriptions.absolute())}
+    return texts
 
 
 def _reader(images: Path) -> str:

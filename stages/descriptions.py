@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pipeline.core.errors import AbsError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
@@ -62,7 +63,10 @@ class DescriptionsStage(Stage):
     def remarks(self) -> list[str]:
         """Return how many texts the text encoder cuts, or cannot tell apart, with examples."""
         tokenizer = Tokenizer.of(self.clip.resolved)
-        return token_loss(self.prompts.texts, self.classes.names, tokenizer).messages
+        try:
+            return token_loss(self.prompts.texts, self.classes.names, tokenizer).messages
+        except AbsError as error:  # it is there where the texts were encoded, but not here
+            return [f"texts that are cut are not counted: {error}"]
 
     def units(self, store: Store) -> list[Unit]:
         """Divide the texts into blocks."""

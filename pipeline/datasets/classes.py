@@ -26,10 +26,14 @@ class Classes:
     """Names under which prompt files may list each class, the preferred one first."""
     present: tuple[bool, ...]
     """True for classes of the dataset, false for classes that only compete."""
+    identifiers: tuple[str, ...] = ()
+    """What the dataset's files call each class, if `dataset.names` renamed them; else empty. Prompt
+    files may list classes under these too, but texts never say them."""
 
     def identity(self) -> dict[str, Any]:
-        """Return a digest of the names in order, their aliases and the present classes."""
-        return {"classes": digest([self.names, self.aliases, self.present])}
+        """Return a digest of names in order, aliases, present classes and identifiers."""
+        parts = [self.names, self.aliases, self.present]
+        return {"classes": digest([*parts, self.identifiers] if self.identifiers else parts)}
 
 
 def resolve_classes(
@@ -52,7 +56,8 @@ def resolve_classes(
     aliases = tuple((one.name,) if tied else _aliases(one, counts) for one in classes)
     labels = range(len(classes))
     present = tuple(listing.present is None or n in listing.present for n in labels)
-    return Classes(chosen, aliases, present), list(labels)
+    identifiers = tuple(one.key for one in classes) if names else ()
+    return Classes(chosen, aliases, present, identifiers), list(labels)
 
 
 def refuse_single_class(classes: Classes, where: str) -> None:

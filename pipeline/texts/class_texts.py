@@ -76,7 +76,7 @@ class ClassTexts:
             return fill_templates(names, self._templates(config))
         if isinstance(config, Noise):
             return noise_texts(names, self._noise(config))
-        keys = [self._key(aliases) for aliases in self.classes.aliases]
+        keys = [self._key(label) for label in range(len(names))]
         listed = [self._by_class[key] for key in keys]
         if isinstance(config, Sentences):
             return listed
@@ -134,15 +134,26 @@ class ClassTexts:
         """Class names of the prompt file that no class of the dataset uses."""
         if isinstance(self.config, Templates):
             return []
-        used = {self._find(aliases) for aliases in self.classes.aliases}
-        return [name for name in self._by_class if name not in used]
+        return [name for name in self._by_class if name not in self._keys]
 
-    def _key(self, aliases: tuple[str, ...]) -> str:
+    def _key(self, label: int) -> str:
         """Return the name under which the prompt file lists a class; AbsError without one."""
-        if name := self._find(aliases):
-            return name
-        hint = did_you_mean(aliases[0], self._by_class)
-        raise AbsError(f"{self.path('file')}: no texts for class {aliases[0]!r}; {hint}")
+        if key := self._keys[label]:
+            return key
+        name = self.classes.aliases[label][0]
+        hint = did_you_mean(name, self._by_class)
+        raise AbsError(f"{self.path('file')}: no texts for class {name!r}; {hint}")
+
+    @cached_property
+    def _keys(self) -> list[str | None]:
+        """Key of each class in the prompt file: one of its names, else its identifier unless that
+        is the key of another class; None without one."""
+        by_name = [self._find(aliases) for aliases in self.classes.aliases]
+        by_identifier = [self._find((one,)) for one in self.classes.identifiers] or by_name
+        return [
+            first or (None if other in by_name else other)
+            for first, other in zip(by_name, by_identifier, strict=True)
+        ]
 
     def _find(self, aliases: tuple[str, ...]) -> str | None:
         """Return the first alias in the prompt file, else the only name that equals one but for
