@@ -28,6 +28,7 @@ def write_dataset(
     name: str,
     images: Path,
     *,
+    reader: str | None = None,
     split: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -38,8 +39,8 @@ def write_dataset(
     """Write `cfgs/datasets/<name>.yaml` for images that are there; its path, and what was found.
 
     images: a folder of class folders, a table with the columns path and label, a split of CoOp, a
-    dataset of the Hugging Face library, or WebDataset shards. ConfigError for a name that cannot be
-    one or a choice that has to be made, AbsError for a file that exists.
+    dataset of the Hugging Face library, or WebDataset shards; or what `reader` reads. ConfigError
+    for a name that cannot be one or a choice that has to be made, AbsError for a file that exists.
     """
     if not re.fullmatch(NAME, name) or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"{name!r} cannot be a dataset's name: letters, digits, dots and hyphens")
@@ -49,13 +50,14 @@ def write_dataset(
     if not images.exists():
         raise MissingInput(f"no folder or table at {images}")
     given = {
+        "reader": reader or _reader(images),
         "split": split,
         "image": image_column,
         "label": label_column,
         "names": names and str(names.absolute()),
     }
     chosen = {field: value for field, value in given.items() if value is not None}
-    dataset = {"name": name, "root": str(images.absolute()), "reader": _reader(images), **chosen}
+    dataset = {"name": name, "root": str(images.absolute()), **chosen}
     found = reader_of(DatasetConfig.model_validate(dataset))(images)
     classes, _ = resolve_classes(found, names, None, unique=False)
     refuse_single_class(classes, f"{images} ({found.layout})")

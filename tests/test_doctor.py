@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline.core.errors import AbsError
 from pipeline.core.layers import CFGS
 from pipeline.doctor import examine, only_index
 from pipeline.plan import read
@@ -226,6 +227,16 @@ def test_a_missing_tokenizer_is_said(pets: Path) -> None:
     assert found["texts"]["cupl"]["cut"].startswith("not counted: hf-hub:nobody/nothing is not on")
 
 
+def test_labels_of_a_table_have_spaces_and_no_other_place_is_named(pets: Path) -> None:
+    rows = [f"pets/{name}/0.png,{name}" for name in ("cat", "dog", "apple_pie")]
+    (pets / "all.csv").write_text("\n".join(["path,label", *rows]))
+    table = {"root": str(pets / "all.csv"), "reader": "manifest"}
+    assert descriptors_of(pets, of_pets(["fur"], ["tail"]), **table)[0] == (
+        "apple pie, which has crust"
+    )
+    assert facts(pets / "pets.yaml")["dataset"]["also there"] == []
+
+
 @pytest.mark.parametrize(
     ("folders", "advice"),
     [
@@ -297,6 +308,20 @@ def test_a_folder_becomes_a_dataset(mine: Path, configs: Path) -> None:
     loaded = Run.of("birds", "official", ["index.max_skipped=1"], plan=only_index)
     assert loaded.settings.dataset.root == (str(mine.parent / "images"),)
     assert loaded.settings.descriptions["cupl"].file == str(told)
+
+
+def test_folders_of_imagenet_become_a_dataset_by_their_reader(
+    tmp_path: Path, configs: Path
+) -> None:
+    from pipeline.new_dataset import write_dataset
+
+    images(tmp_path / "some", "n01440764", "n02123045")
+    with pytest.raises(AbsError, match=r"reader=imagenet-part \(abs init: --reader\)"):
+        write_dataset("some", tmp_path / "some")
+    write_dataset("some", tmp_path / "some", reader="imagenet-part")
+    settings = Run.of("some", "official", [], plan=only_index).settings
+    found = read(settings)[1]
+    assert [found.classes.names[label] for _, label in found.samples] == ["tench", "tabby cat"]
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,8 @@ def _names_file(key: str) -> str:
     if key.isdecimal():
         return "a JSON list, or one name per line, in the order of the numbers"
     return (
-        "a JSON object by identifier, or set dataset.reader=imagenet-part for ImageNet's own names"
+        "a JSON object by identifier, or set dataset.reader=imagenet-part (abs init: --reader) for "
+        "ImageNet's own names"
     )
 
 

@@ -19,6 +19,9 @@ def command(
             "split file of CoOp, Hugging Face dataset on disk, or folder of WebDataset shards."
         ),
     ],
+    reader: Annotated[
+        str | None, typer.Option(help="Reader, such as imagenet-part. Default: by what is there.")
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to use, if the dataset has several.")
     ] = None,
@@ -48,6 +51,7 @@ def command(
     path, listing = write_dataset(
         name,
         expand(images),
+        reader=reader,
         split=split,
         image_column=image_column,
         label_column=label_column,
