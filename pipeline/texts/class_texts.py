@@ -148,12 +148,12 @@ class ClassTexts:
     def _keys(self) -> list[str | None]:
         """Key of each class in the prompt file: one of its names, else its identifier unless that
         is the key of another class; None without one."""
-        by_name = [self._find(aliases) for aliases in self.classes.aliases]
-        by_identifier = [self._find((one,)) for one in self.classes.identifiers] or by_name
-        return [
-            first or (None if other in by_name else other)
-            for first, other in zip(by_name, by_identifier, strict=True)
-        ]
+        keys = [self._find(aliases) for aliases in self.classes.aliases]
+        taken = set(keys)
+        for label, identifier in enumerate(self.classes.identifiers):
+            if keys[label] is None and (other := self._find((identifier,))) not in taken:
+                keys[label] = other
+        return keys
 
     def _find(self, aliases: tuple[str, ...]) -> str | None:
         """Return the first alias in the prompt file, else the only name that equals one but for
