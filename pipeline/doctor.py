@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
 from pipeline.methods.registry import METHODS
+from pipeline.models.clip.tokenizer import Tokenizer, find_tokenizer
 from pipeline.plan import read
 from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import published
+from pipeline.texts.tokens import token_loss
 from stages.index import Index
 
 if TYPE_CHECKING:
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """Facts by section, and problems that prevent a run."""
+    """Facts by section, problems that prevent a run, and warnings of what it would not do well."""
 
     facts: dict[str, dict[str, Any]]
     problems: list[str]
+    warnings: list[str]
 
     @property
     def usable(self) -> bool:
@@ -38,7 +41,8 @@ class DoctorReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for `--json`."""
-        return {"usable": self.usable, "problems": self.problems, **self.facts}
+        found = {"usable": self.usable, "problems": self.problems, "warnings": self.warnings}
+        return {**found, **self.facts}
 
 
 def only_index(settings: Settings) -> list[Stage]:
@@ -61,8 +65,11 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
     if not len(images):
         raise AbsError(f"{dataset.root}: none of {len(skipped)} images can be read")
-    texts = {name: _text_set(prompts) for name, prompts in _prompts(run, dataset).items()}
+    tokenizer = _tokenizer(run.settings)
+    prompts = _prompts(run, dataset)
+    texts = {name: _text_set(each, tokenizer) for name, each in prompts.items()}
     problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
+    warnings = [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
     methods = _methods(run.settings)
     if not methods["can be scored"]:
         problems.append("no method has its texts")
@@ -73,7 +80,7 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
         "texts": texts,
         "methods": methods,
     }
-    return DoctorReport(facts, problems)
+    return DoctorReport(facts, problems, warnings)
 
 
 def _prompts(run: Run, dataset: Dataset) -> dict[str, ClassTexts]:
@@ -125,11 +132,19 @@ def _classes(dataset: Dataset, images: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _text_set(prompts: ClassTexts) -> dict[str, Any]:
+def _tokenizer(settings: Settings) -> Tokenizer | str:
+    """Return the tokenizer of the run's CLIP, or why there is none without the model."""
+    try:
+        return find_tokenizer(settings.clip, settings.paths)
+    except AbsError as error:
+        return str(error)
+
+
+def _text_set(prompts: ClassTexts, tokenizer: Tokenizer | str) -> dict[str, Any]:
     if missing := prompts.config.missing_input(prompts.paths):
         return {"not given": missing}
     try:
-        return _text_facts(prompts)
+        return _text_facts(prompts) | _read_facts(prompts, tokenizer)
     except AbsError as error:
         return {"problem": str(error)}
 
@@ -144,3 +159,15 @@ def _text_facts(prompts: ClassTexts) -> dict[str, Any]:
     facts["without a class"] = prompts.unused_classes
     facts["empty"] = sum(not text.strip() for texts in prompts.texts for text in texts)
     return facts
+
+
+def _read_facts(prompts: ClassTexts, tokenizer: Tokenizer | str) -> dict[str, Any]:
+    """Return what the text encoder reads of the texts, and warnings of what is lost."""
+    try:
+        if isinstance(tokenizer, str):
+            raise AbsError(tokenizer)
+        loss = token_loss(prompts.texts, prompts.classes.names, tokenizer)
+    except AbsError as error:
+        return {"cut": f"not counted: {error}", "warnings": prompts.warnings}
+    counts = {"cut": len(loss.cut), "same vector": len(loss.alike)}
+    return {**counts, "warnings": [*prompts.warnings, *loss.messages]}

@@ -17,8 +17,10 @@ from pipeline.datasets.readers.coop import split_files_at
 from pipeline.datasets.readers.huggingface import is_huggingface
 from pipeline.datasets.readers.manifest import labels_images, table_at
 from pipeline.datasets.readers.registry import reader_of
-from pipeline.texts.readers import read_texts
+from pipeline.texts.readers import read_templates, read_texts
 
+TEMPLATES = ("zeroshot_classification_templates.txt", "templates.txt")
+"""Files of templates, one per line, that CLIP_benchmark keeps beside shards."""
 HEADER = "# Written by `abs init`. docs/datasets.md says what else can be set.\n\n"
 
 
@@ -26,6 +28,7 @@ def write_dataset(
     name: str,
     images: Path,
     *,
+    reader: str | None = None,
     split: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -36,8 +39,8 @@ def write_dataset(
     """Write `cfgs/datasets/<name>.yaml` for images that are there; its path, and what was found.
 
     images: a folder of class folders, a table with the columns path and label, a split of CoOp, a
-    dataset of the Hugging Face library, or WebDataset shards. ConfigError for a name that cannot be
-    one or a choice that has to be made, AbsError for a file that exists.
+    dataset of the Hugging Face library, or WebDataset shards; or what `reader` reads. ConfigError
+    for a name that cannot be one or a choice that has to be made, AbsError for a file that exists.
     """
     if not re.fullmatch(NAME, name) or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"{name!r} cannot be a dataset's name: letters, digits, dots and hyphens")
@@ -47,24 +50,42 @@ def write_dataset(
     if not images.exists():
         raise MissingInput(f"no folder or table at {images}")
     given = {
+        "reader": reader or _reader(images),
         "split": split,
         "image": image_column,
         "label": label_column,
         "names": names and str(names.absolute()),
     }
     chosen = {field: value for field, value in given.items() if value is not None}
-    dataset = {"name": name, "root": str(images.absolute()), "reader": _reader(images), **chosen}
+    dataset = {"name": name, "root": str(images.absolute()), **chosen}
     found = reader_of(DatasetConfig.model_validate(dataset))(images)
     classes, _ = resolve_classes(found, names, None, unique=False)
     refuse_single_class(classes, f"{images} ({found.layout})")
     content: dict[str, object] = {"dataset": dataset}
-    if descriptions is not None:
-        read_texts(descriptions, "descriptions", empty=True)
-        content["descriptions"] = {"cupl": {"file": str(descriptions.absolute())}}
+    if texts := _text_files(descriptions, templates_beside(images)):
+        content["descriptions"] = texts
     text = HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, text.encode())
     return path, found
+
+
+def templates_beside(images: Path) -> Path | None:
+    """Return the file of templates of a folder of shards, which becomes the text set `clip-e`."""
+    files = [images / name for name in TEMPLATES] if _reader(images) == "webdataset" else []
+    return next((file.absolute() for file in files if file.is_file()), None)
+
+
+def _text_files(descriptions: Path | None, templates: Path | None) -> dict[str, object]:
+    """Return the section `descriptions` for files that can be read; AbsError for others."""
+    texts: dict[str, object] = {}
+    if templates is not None:
+        read_templates(templates)
+        texts["clip-e"] = {"file": str(templates)}
+    if descriptions is not None:
+        read_texts(descriptions, "descriptions", empty=True)
+        texts["cupl"] = {"file": str(descriptions.absolute())}
+    return texts
 
 
 def _reader(images: Path) -> str:

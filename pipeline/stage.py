@@ -99,6 +99,10 @@ class Stage(ABC):
         """Raise AbsError if the finished units together break a promise of the stage."""
         return
 
+    def remarks(self) -> list[str]:
+        """Return what users must know of the finished stage, one line each, for its manifest."""
+        return []
+
     def check(self) -> None:
         """Raise AbsError for settings or files that cannot work, before any work is done."""
         return

@@ -17,15 +17,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pipeline.core.errors import AbsError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
 from pipeline.models.clip.source import ClipSource
+from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.sets import TextSet
+from pipeline.texts.tokens import token_loss
 
 if TYPE_CHECKING:
     from pipeline.store.store import Store
@@ -56,6 +59,14 @@ class DescriptionsStage(Stage):
     def check(self) -> None:
         """Raise AbsError if a class has no texts, or a prompt file cannot be used."""
         _ = self.prompts.rows
+
+    def remarks(self) -> list[str]:
+        """Return how many texts the text encoder cuts, or cannot tell apart, with examples."""
+        tokenizer = Tokenizer.of(self.clip.resolved)
+        try:
+            return token_loss(self.prompts.texts, self.classes.names, tokenizer).messages
+        except AbsError as error:  # it is there where the texts were encoded, but not here
+            return [f"texts that are cut are not counted: {error}"]
 
     def units(self, store: Store) -> list[Unit]:
         """Divide the texts into blocks."""

@@ -10,9 +10,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline.core.errors import AbsError
 from pipeline.core.layers import CFGS
 from pipeline.doctor import examine, only_index
+from pipeline.plan import read
 from pipeline.run import Run
+from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import PUBLISHED, published
 from tests.helpers.runs import ROOT, abs_command, said
 
@@ -126,6 +129,160 @@ def test_published_files_are_known_by_their_content() -> None:
     assert all(len(sha256) == 64 for sha256 in PUBLISHED)
 
 
+# --- Texts and names as people have them ------------------------------------------------------
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the classes cat and dog, and of apple_pie."""
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "store"))
+    images(tmp_path / "pets", "cat", "dog", "apple_pie")
+    return tmp_path
+
+
+def images(root: Path, *folders: str) -> None:
+    for number, folder in enumerate(folders):
+        (root / folder).mkdir(parents=True)
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(root / folder / "0.png")
+
+
+def examined(folder: Path, text_set: str, content: str, **dataset: str) -> dict[str, Any]:
+    """What doctor says of a prompt file of one text set."""
+    (folder / "texts").write_text(content, encoding="utf-8")
+    config = {
+        "dataset": {"name": "pets", "root": str(folder / "pets"), **dataset},
+        "descriptions": {text_set: {"file": str(folder / "texts")}},
+    }
+    (folder / "pets.yaml").write_text(yaml.safe_dump(config))
+    return facts(folder / "pets.yaml")
+
+
+def of_pets(cat: list[Any], dog: list[Any], pie: str = "apple pie") -> str:
+    return json.dumps({"cat": cat, "dog": dog, pie: ["crust"]})
+
+
+@pytest.mark.parametrize("text_set", ["cupl", "clip-d"])
+def test_a_null_among_texts_is_named(pets: Path, text_set: str) -> None:
+    found = examined(pets, text_set, of_pets(["fur"], ["tail", None]))
+    assert not found["usable"]
+    assert "text 2 of 'dog' is null" in found["problems"][0]
+
+
+def test_texts_by_dataset_are_named(pets: Path) -> None:
+    found = examined(pets, "cupl", json.dumps({"pets": json.loads(of_pets(["fur"], ["tail"]))}))
+    assert not found["usable"]
+    assert "'pets' has an object, not a list of sentences" in found["problems"][0]
+    assert "several datasets" in found["problems"][0]
+
+
+@pytest.mark.parametrize("pie", ["apple_pie", "apple pie", "Apple-Pie"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_texts_are_found_by_folder_or_name_and_with_a_byte_order_mark(
+    pets: Path, pie: str, mark: str
+) -> None:
+    found = examined(pets, "cupl", mark + of_pets(["Fur."], ["Tail."], pie))
+    assert found["usable"]
+    assert found["texts"]["cupl"]["without a class"] == []
+
+
+def test_templates_may_be_lines(pets: Path) -> None:
+    found = examined(pets, "clip-e", "a photo of a {c}.\na blurry photo of a {c}.\n")
+    assert found["texts"]["clip-e"]["per class"] == {"fewest": 2, "most": 2}
+    assert found["methods"]["can be scored"] == ["clip", "clip-e"]
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "warned"),
+    [
+        (["It has fur.", "Whiskers"], True),
+        (["a tail!", "fur"], True),
+        (["fur", "a long tail", "St. Bernard"], True),
+        (["fur", "a tail e.g. a long one", "has 4 legs"], False),
+        (["fur"] * 30 + ["American face"], False),
+    ],
+)
+def test_sentences_in_place_of_descriptors_are_a_warning(
+    pets: Path, descriptors: list[str], warned: bool
+) -> None:
+    found = examined(pets, "clip-d", of_pets(["fur"], descriptors))
+    assert found["usable"]
+    assert any("look like sentences" in line for line in found["warnings"]) == warned
+    assert not examined(pets, "cupl", of_pets(["fur"], descriptors))["warnings"]
+
+
+def test_texts_that_clip_cuts_are_counted(pets: Path) -> None:
+    long = "a dog with " + ", ".join(f"feature {n}" for n in range(40))
+    found = examined(pets, "cupl", of_pets(["fur"], [f"{long} a", "short", f"{long} b"]))
+    assert found["usable"]
+    assert (found["texts"]["cupl"]["cut"], found["texts"]["cupl"]["same vector"]) == (2, 1)
+    cut, same = found["warnings"]
+    assert cut.startswith("cupl: 2 of 5 texts are cut at 77 tokens, such as text 1 of 'dog' ('a do")
+    assert same.endswith("such as text 3 of 'dog', equal to text 1")
+
+
+def test_a_missing_tokenizer_is_said(pets: Path) -> None:
+    examined(pets, "cupl", of_pets(["fur"], ["tail", "ear"]))
+    found = facts(pets / "pets.yaml", "clip.model=hf-hub:nobody/nothing", "clip.weights=null")
+    assert found["usable"]
+    assert found["texts"]["cupl"]["cut"].startswith("not counted: hf-hub:nobody/nothing is not on")
+
+
+def test_labels_of_a_table_have_spaces_and_no_other_place_is_named(pets: Path) -> None:
+    rows = [f"pets/{name}/0.png,{name}" for name in ("cat", "dog", "apple_pie")]
+    (pets / "all.csv").write_text("\n".join(["path,label", *rows]))
+    table = {"root": str(pets / "all.csv"), "reader": "manifest"}
+    assert descriptors_of(pets, of_pets(["fur"], ["tail"]), **table)[0] == (
+        "apple pie, which has crust"
+    )
+    assert facts(pets / "pets.yaml")["dataset"]["also there"] == []
+
+
+@pytest.mark.parametrize(
+    ("folders", "advice"),
+    [
+        (["n01440764", "n02123045"], "dataset.reader=imagenet-part"),
+        (["0", "1"], "one name per line, in the order of the numbers"),
+    ],
+)
+def test_identifiers_are_unusable_names(
+    pets: Path, tmp_path: Path, folders: list[str], advice: str
+) -> None:
+    images(tmp_path / "ids", *folders)
+    config = {"dataset": {"name": "ids", "root": str(tmp_path / "ids")}}
+    (tmp_path / "ids.yaml").write_text(yaml.safe_dump(config))
+    answer = said("doctor", tmp_path / "ids.yaml")
+    assert answer.returncode != 0
+    assert "abs: dataset.names: " in answer.stderr
+    assert f"such as {folders[0]}, which are unusable in texts" in answer.stderr
+    assert advice in answer.stderr
+
+
+def test_renamed_classes_are_found_by_their_folders_too(pets: Path) -> None:
+    (pets / "names.json").write_text('{"cat": "tabby", "dog": "cat", "apple_pie": "pie"}')
+    names = str(pets / "names.json")
+    found = examined(pets, "clip-d", of_pets(["fur"], ["tail"]), names=names)
+    assert "no texts for class 'tabby'" in found["problems"][0]  # `cat` is the dog's name now
+    texts = {"tabby": ["fur"], "dog": ["tail"], "apple_pie": ["crust"]}
+    made = descriptors_of(pets, json.dumps(texts), names=names)
+    assert made == ["pie, which has crust", "tabby, which has fur", "cat, which has tail"]
+
+
+def descriptors_of(folder: Path, content: str, **dataset: str) -> list[str]:
+    """The text of each class that has one descriptor."""
+    assert examined(folder, "clip-d", content, **dataset)["usable"]
+    settings = Run.of(str(folder / "pets.yaml"), "official", [], plan=only_index).settings
+    digests, found = read(settings)
+    texts = settings.descriptions["clip-d"]
+    made = ClassTexts("clip-d", texts, found.classes, settings.paths, digests)
+    return [text for own in made.texts for text in own]
+
+
+def test_other_spellings_of_a_class_do_not_enter_texts(pets: Path) -> None:
+    texts = {"Cat": ["fur"], "DOG": ["tail"], "apple_pie": ["crust"]}
+    made = descriptors_of(pets, json.dumps(texts))
+    assert made == ["apple pie, which has crust", "cat, which has fur", "dog, which has tail"]
+
+
 # --- abs init ---------------------------------------------------------------------------------
 
 
@@ -151,6 +308,20 @@ def test_a_folder_becomes_a_dataset(mine: Path, configs: Path) -> None:
     loaded = Run.of("birds", "official", ["index.max_skipped=1"], plan=only_index)
     assert loaded.settings.dataset.root == (str(mine.parent / "images"),)
     assert loaded.settings.descriptions["cupl"].file == str(told)
+
+
+def test_folders_of_imagenet_become_a_dataset_by_their_reader(
+    tmp_path: Path, configs: Path
+) -> None:
+    from pipeline.new_dataset import write_dataset
+
+    images(tmp_path / "some", "n01440764", "n02123045")
+    with pytest.raises(AbsError, match=r"reader=imagenet-part \(abs init: --reader\)"):
+        write_dataset("some", tmp_path / "some")
+    write_dataset("some", tmp_path / "some", reader="imagenet-part")
+    settings = Run.of("some", "official", [], plan=only_index).settings
+    found = read(settings)[1]
+    assert [found.classes.names[label] for _, label in found.samples] == ["tench", "tabby cat"]
 
 
 @pytest.mark.parametrize(

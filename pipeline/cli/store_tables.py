@@ -77,6 +77,8 @@ def print_doctor_report(report: Mapping[str, Any]) -> None:
             print(f"{section}")
             for name, value in facts.items():
                 print(f"  {name}: {_formatted(value)}")
+    for warning in report["warnings"]:
+        print(f"WARNING: {warning}")
     for problem in report["problems"]:
         print(f"PROBLEM: {problem}")
     print("usable" if report["usable"] else "not usable")

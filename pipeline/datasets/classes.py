@@ -21,6 +21,7 @@ from pipeline.datasets.listing import (
     Class,
     Listing,
     normal_form,
+    read_names,
     refuse_spellings,
     require_utf8,
 )
@@ -35,10 +36,14 @@ class Classes:
     """Names under which prompt files may list each class, the preferred one first."""
     present: tuple[bool, ...]
     """True for classes of the dataset, false for classes that only compete."""
+    identifiers: tuple[str, ...] = ()
+    """What the dataset's files call each class, if `dataset.names` renamed them; else empty. Prompt
+    files may list classes under these too, but texts never say them."""
 
     def identity(self) -> dict[str, Any]:
-        """Return a digest of the names in order, their aliases and the present classes."""
-        return {"classes": digest([self.names, self.aliases, self.present])}
+        """Return a digest of names in order, aliases, present classes and identifiers."""
+        parts = [self.names, self.aliases, self.present]
+        return {"classes": digest([*parts, self.identifiers] if self.identifiers else parts)}
 
 
 def resolve_classes(
@@ -63,7 +68,8 @@ def resolve_classes(
     tied = names is not None and not unique
     aliases = tuple((one.name,) if tied else _aliases(one, counts) for one in classes)
     present = tuple(listing.present is None or n in listing.present for n in range(len(classes)))
-    return Classes(chosen, aliases, present), labels
+    identifiers = tuple(one.key for one in classes) if names else ()
+    return Classes(chosen, aliases, present, identifiers), labels
 
 
 def refuse_single_class(classes: Classes, where: str) -> None:
@@ -105,7 +111,7 @@ def _refuse_equal(names: tuple[str, ...]) -> None:
 
 def _renamed(classes: list[Class], path: Path) -> tuple[list[Class], list[int]]:
     """Return the renamed classes, and the label of each of the given classes among them."""
-    names = files.read_json(path, "class names")
+    names = _read_list(path, "class names")
     labels = list(range(len(classes)))
     if isinstance(names, dict):
         return _renamed_by_object(classes, names, path), labels
@@ -196,19 +202,27 @@ def _refuse_nameless(classes: list[Class]) -> None:
     nameless = [one.key for one in classes if not one.name.strip()]
     if nameless:
         raise ConfigError(
-            f"dataset.names: classes have identifiers for names, such as {nameless[0]}; give a "
-            f"JSON file of their names, {_names_file(nameless[0])}"
+            f"dataset.names: classes have identifiers for names, such as {nameless[0]}, which are "
+            f"unusable in texts; give a file of their names, {_names_file(nameless[0])}"
         )
 
 
 def _names_file(key: str) -> str:
     if NUMBER.fullmatch(key):
-        return "a list in the order of the numbers"
-    return "an object by identifier, or set dataset.reader=imagenet-part for ImageNet's own names"
+        return "a JSON list, or one name per line, in the order of the numbers"
+    return (
+        "a JSON object by identifier, or set dataset.reader=imagenet-part (abs init: --reader) for "
+        "ImageNet's own names"
+    )
+
+
+def _read_list(path: Path, what: str) -> Any:
+    """Read a JSON file, or the lines of a text file such as CLIP_benchmark's `classnames.txt`."""
+    return read_names(path) if path.suffix.lower() == ".txt" else files.read_json(path, what)
 
 
 def _read_names(path: Path) -> list[str]:
-    names = files.read_json(path, "vocabulary")
+    names = _read_list(path, "vocabulary")
     if not isinstance(names, list) or not names:
         raise AbsError(f"{path}: expected a list of class names")
     listed = [_clean_name(name, path) for name in names]

@@ -33,10 +33,10 @@ class DatasetConfig(Section):
     label: Annotated[str | None, NOT_IN_KEY] = None
     """Column of labels, for readers of tables; None for the only or usual one."""
     names: Annotated[str | None, NOT_IN_KEY] = None
-    """JSON file that renames classes: an object of names by the reader's class, or a list of names
-    in label order."""
+    """File that renames classes: a JSON object of names by the reader's class, or a list of names
+    in label order, as JSON or as lines of a `.txt`."""
     vocabulary: Annotated[str | None, NOT_IN_KEY] = None
-    """JSON list of all class names that an image could show, including the dataset's own."""
+    """List of all class names that an image could show, including the dataset's own; as `names`."""
     duplicates: Annotated[Literal["kept", "unique"], NOT_IN_KEY] = "kept"
     """Classes that share a name: `kept` (scores tie, and the first class wins), or made `unique` by
     their longer names."""

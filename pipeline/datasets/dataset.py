@@ -30,10 +30,11 @@ class Dataset:
     paths: Paths
     digests: HashCache
 
-    @property
+    @cached_property
     def root(self) -> Path:
         """Folder of the images."""
-        return self._listed[0]
+        place = self._listed[0]
+        return place if place.is_dir() else place.parent
 
     @property
     def listing(self) -> Listing:
@@ -48,7 +49,7 @@ class Dataset:
     @property
     def other_roots(self) -> list[Path]:
         """Further locations of `dataset.root` that exist and are not used."""
-        return [place for place in self._places if place.exists() and place != self.root]
+        return [place for place in self._places if place.exists() and place != self._listed[0]]
 
     @property
     def _places(self) -> list[Path]:
@@ -61,7 +62,7 @@ class Dataset:
         for place in self._places:
             if place.exists():
                 try:
-                    return place if place.is_dir() else place.parent, reader(place)
+                    return place, reader(place)
                 except LayoutNotFound as reason:
                     reasons.append(str(reason))
         raise self._missing(reasons)

@@ -74,13 +74,30 @@ class LayoutNotFound(MissingInput):
 
 def read_lines(path: Path) -> list[str]:
     """Return the non-blank lines of a UTF-8 file, stripped; LayoutNotFound if it is missing."""
+    return [line for line in _stripped_lines(path) if line]
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the class names of a UTF-8 file, one per line; AbsError for a blank line among them.
+
+    Lines are numbered like the classes, so a blank line that is dropped would shift the rest.
+    """
+    names = _stripped_lines(path)
+    while names and not names[-1]:
+        names.pop()
+    if "" in names:
+        raise AbsError(f"{path}, line {names.index('') + 1}: expected a class name, found none")
+    return names
+
+
+def _stripped_lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise LayoutNotFound(f"{path} not found") from None
     except UnicodeDecodeError:
         raise AbsError(f"{path} is not UTF-8") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.splitlines()]
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:

@@ -65,6 +65,7 @@ def run_stage(
     base = stage.name, stage.key, str(artifact.path)
     if artifact.missing(units) is None:
         reporter.say(f"{stage.name}: cached ({artifact.manifest['rows']:,} rows) {stage.key}")
+        _say_remarks(stage, artifact, reporter)
         return Outcome(*base, state="cached", units=len(units))
     finished = artifact.finished(units)
     todo = [unit for unit in engine.part.order(units) if unit.name not in finished]
@@ -81,10 +82,12 @@ def run_stage(
             stage.verify(artifact)
             refuse_changed(stage)
             seconds = {step: round(value, 3) for step, value in seconds.items()}
-            artifact.finalise(units, {**provenance(stage, store, settings), "last_pass": seconds})
+            record = {"last_pass": seconds, "remarks": stage.remarks()}
+            artifact.finalise(units, {**provenance(stage, store, settings), **record})
     except OSError as error:
         raise store_error(error, artifact) from error
     reporter.say(_summary(stage, written, len(units), time.perf_counter() - started, seconds))
+    _say_remarks(stage, artifact, reporter)
     computed = len(written)
     return Outcome(*base, state="computed", units=len(units), computed=computed, seconds=seconds)
 
@@ -167,6 +170,11 @@ def _failure(job: Job, session: Session) -> UnitsFailed:
         f"{job.stage.name}: {len(session.failed)} units failed; the first is {unit.name}: {error}; "
         f"tracebacks in {job.artifact.path / 'failures'}; run the command again to retry them"
     )
+
+
+def _say_remarks(stage: Stage, artifact: Artifact, reporter: Reporter) -> None:
+    for remark in artifact.manifest.get("remarks", []):
+        reporter.say(f"{stage.name}: {remark}")
 
 
 def _start(stage: Stage, todo: list[Unit], of: int) -> str:

@@ -63,6 +63,10 @@ class Repository:
                 return config.parent
         return self._download([(layout.config,), layout.weights], layout.others)[0].parent
 
+    def copy(self, name: str) -> Path | None:
+        """Return a copy of a file that is on this machine, or None."""
+        return next(self._copies(name), None)
+
     @property
     def _weights(self) -> Path | None:
         """Folder of weights, if one is set."""

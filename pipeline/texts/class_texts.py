@@ -18,8 +18,18 @@ from pipeline.core.paths import Paths
 from pipeline.datasets.classes import Classes
 from pipeline.datasets.open_clip_lists import openai_templates
 from pipeline.texts.readers import read_templates, read_texts, read_words
-from pipeline.texts.rules import descriptor_texts, fill_templates, noise_texts, waffle_noise
-from pipeline.texts.sets import OPTIONAL, Noise, Sentences, Templates, TextSet
+from pipeline.texts.rules import (
+    descriptor_clause,
+    descriptor_texts,
+    fill_templates,
+    is_sentence,
+    noise_texts,
+    waffle_noise,
+)
+from pipeline.texts.sets import OPTIONAL, Descriptors, Noise, Sentences, Templates, TextSet
+
+FEW_SENTENCES = 0.1
+"""Share of sentences that a file of descriptors may have; published ones have 0.4 % at most."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +76,20 @@ class ClassTexts:
             return fill_templates(names, self._templates(config))
         if isinstance(config, Noise):
             return noise_texts(names, self._noise(config))
-        keys = [self._key(aliases) for aliases in self.classes.aliases]
+        keys = [self._key(label) for label in range(len(names))]
         listed = [self._by_class[key] for key in keys]
         if isinstance(config, Sentences):
             return listed
-        # A name that the prompt file has for one class only replaces the class's own name.
-        counts = Counter(keys)
-        used = [n if counts[key] > 1 else key for n, key in zip(names, keys, strict=True)]
-        return descriptor_texts(used, listed)
+        return descriptor_texts(self._names_in_texts(keys), listed)
+
+    def _names_in_texts(self, keys: list[str]) -> list[str]:
+        """Return a name for each class: an alias that the prompt file has for this class alone,
+        else its own. Another spelling, which only the file has, is not used."""
+        counts, classes = Counter(keys), self.classes
+        return [
+            key if counts[key] == 1 and key in aliases else name
+            for name, aliases, key in zip(classes.names, classes.aliases, keys, strict=True)
+        ]
 
     @cached_property
     def rows(self) -> list[tuple[int, int, str]]:
@@ -99,19 +115,45 @@ class ClassTexts:
         return read_texts(self.path("file"), f"texts of {self.name!r}", empty=True)
 
     @property
+    def warnings(self) -> list[str]:
+        """Return a line if the file of descriptors seems to hold sentences; else nothing."""
+        if not isinstance(self.config, Descriptors):
+            return []
+        given = [text for texts in self._by_class.values() for text in texts]
+        sentences = list(filter(is_sentence, given))
+        if len(sentences) <= FEW_SENTENCES * len(given):
+            return []
+        return [
+            f"{len(sentences):,} of {len(given):,} descriptors look like sentences, such as "
+            f"{sentences[0]!r}, which becomes '..., {descriptor_clause(sentences[0])}'; give "
+            "descriptors such as 'a long tail', or read the file by the rule `sentences`"
+        ]
+
+    @property
     def unused_classes(self) -> list[str]:
         """Class names of the prompt file that no class of the dataset uses."""
         if isinstance(self.config, Templates):
             return []
-        used = {self._find(aliases) for aliases in self.classes.aliases}
-        return [name for name in self._by_class if name not in used]
+        return [name for name in self._by_class if name not in self._keys]
 
-    def _key(self, aliases: tuple[str, ...]) -> str:
+    def _key(self, label: int) -> str:
         """Return the name under which the prompt file lists a class; AbsError without one."""
-        if name := self._find(aliases):
-            return name
-        hint = did_you_mean(aliases[0], self._by_class)
-        raise AbsError(f"{self.path('file')}: no texts for class {aliases[0]!r}; {hint}")
+        if key := self._keys[label]:
+            return key
+        name = self.classes.aliases[label][0]
+        hint = did_you_mean(name, self._by_class)
+        raise AbsError(f"{self.path('file')}: no texts for class {name!r}; {hint}")
+
+    @cached_property
+    def _keys(self) -> list[str | None]:
+        """Key of each class in the prompt file: one of its names, else its identifier unless that
+        is the key of another class; None without one."""
+        keys = [self._find(aliases) for aliases in self.classes.aliases]
+        taken = set(keys)
+        for label, identifier in enumerate(self.classes.identifiers):
+            if keys[label] is None and (other := self._find((identifier,))) not in taken:
+                keys[label] = other
+        return keys
 
     def _find(self, aliases: tuple[str, ...]) -> str | None:
         """Return the first alias in the prompt file, else the only name that equals one but for

@@ -64,6 +64,12 @@ def descriptor_clause(descriptor: str) -> str:
     return f"{DEFAULT_JOINT} {descriptor}"
 
 
+def is_sentence(text: str) -> bool:
+    """Return whether a text begins with a capital letter, or ends with one of `.!?`."""
+    text = text.strip()
+    return text[:1].isupper() or text.endswith((".", "!", "?"))
+
+
 def descriptor_texts(names: Sequence[str], descriptors: Sequence[Sequence[str]]) -> list[list[str]]:
     """Join each class name with each of its own descriptors: "crow, which is a black bird".
 

@@ -20,14 +20,18 @@ import pytest
 import webdataset
 from PIL import Image
 
+from pipeline.cli.commands.init import command as init_command
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.paths import Paths
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode
+from pipeline.doctor import only_index as index
 from pipeline.new_dataset import write_dataset
+from pipeline.plan import read
 from pipeline.run import Run
+from pipeline.texts.class_texts import ClassTexts
 from tests.helpers.runs import Runner, digests, make_all
 
 NAMES = ["wren", "crane", "auk"]
@@ -509,6 +513,60 @@ def test_init_knows_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="classes have identifiers for names"):
         write_dataset("three", tmp_path / "wds")
     assert not (tmp_path / "cfgs" / "datasets" / "three.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["templates.txt", "zeroshot_classification_templates.txt"])
+def test_init_offers_the_names_and_templates_of_clip_benchmark(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "store"))
+    root = tmp_path / "wds"
+    for split in ("train", "test"):
+        shards(root / split, cls=LABELS)
+    (root / "classnames.txt").write_text("wren\nred_crane\nauk\n")
+    (root / name).write_text("a photo of a {c}.\na drawing of a {c}.\n")
+    with pytest.raises(ConfigError, match=r"dataset\.split: .*choose one of test, train"):
+        write_dataset("birds", root)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.core.layers.CFGS", tmp_path / "cfgs")
+        init_command("birds", str(root), split="test")
+    said = capsys.readouterr().out
+    assert f"5 images, 3 classes (3 shards in {root / 'test'}, classes named by " in said
+    assert f"templates of clip-e: {root / name}" in said
+    made = Run.of(str(tmp_path / "cfgs" / "datasets" / "birds.yaml"), "official", [], None, index)
+    digests, found = read(made.settings)
+    assert found.classes.names == ("wren", "red crane", "auk")
+    texts = made.settings.descriptions["clip-e"]
+    joined = ClassTexts("clip-e", texts, found.classes, made.settings.paths, digests)
+    assert joined.texts[1] == ["a photo of a red crane.", "a drawing of a red crane."]
+
+
+def test_names_may_be_lines_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    shards(tmp_path / "wds" / "test", cls=LABELS)
+    (tmp_path / "wds" / "classnames.txt").write_text(
+        "\ufeffwren\r\ncrane\nauk\n\n", encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match="one name per line, in the order of the numbers"):
+        _ = dataset("webdataset", tmp_path / "wds" / "test").classes
+    names = str(tmp_path / "wds" / "classnames.txt")
+    assert told(dataset("webdataset", tmp_path / "wds" / "test", names=names)) == EXPECTED
+    vocabulary = str(tmp_path / "wds" / "all.txt")
+    Path(vocabulary).write_text("auk\ncrane\nowl\nwren\n")
+    found = dataset("webdataset", tmp_path / "wds", vocabulary=vocabulary)
+    assert found.classes.names == ("auk", "crane", "owl", "wren")
+    assert told(found) == EXPECTED
+
+
+def test_a_blank_line_among_names_is_refused(tmp_path: Path) -> None:
+    shards(tmp_path / "test", cls=LABELS)
+    (tmp_path / "classnames.txt").write_text("wren\n\ncrane\nauk\n")
+    with pytest.raises(
+        AbsError, match=r"classnames\.txt, line 2: expected a class name"
+    ):
+        _ = dataset("webdataset", tmp_path).classes
 
 
 def test_init_takes_no_archive_beside_the_images_for_shards(

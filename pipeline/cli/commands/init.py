@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core.paths import expand
-from pipeline.new_dataset import write_dataset
+from pipeline.new_dataset import templates_beside, write_dataset
 
 
 def command(
@@ -19,6 +19,9 @@ def command(
             "split file of CoOp, Hugging Face dataset on disk, or folder of WebDataset shards."
         ),
     ],
+    reader: Annotated[
+        str | None, typer.Option(help="Reader, such as imagenet-part. Default: by what is there.")
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to use, if the dataset has several.")
     ] = None,
@@ -30,7 +33,9 @@ def command(
     ] = None,
     names: Annotated[
         str | None,
-        typer.Option(help="JSON file of class names: by folder, or as a list in label order."),
+        typer.Option(
+            help="File of class names: JSON by folder, or a list in label order (JSON or lines)."
+        ),
     ] = None,
     descriptions: Annotated[
         str | None, typer.Option(help="JSON file of sentences by class name.")
@@ -46,6 +51,7 @@ def command(
     path, listing = write_dataset(
         name,
         expand(images),
+        reader=reader,
         split=split,
         image_column=image_column,
         label_column=label_column,
@@ -56,4 +62,6 @@ def command(
     counts = f"{len(listing.samples):,} images, {len(listing.classes)} classes"
     skipped = f", {len(listing.skipped):,} files skipped" if listing.skipped else ""
     print(f"{counts} ({listing.layout}){skipped}")
+    if templates := templates_beside(expand(images)):
+        print(f"templates of clip-e: {templates}")
     print(f"{path}\nNext: abs doctor {name}; abs run --dataset {name}")

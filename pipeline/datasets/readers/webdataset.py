@@ -25,7 +25,7 @@ from pipeline.datasets.listing import (
     Columns,
     LayoutNotFound,
     Listing,
-    read_lines,
+    read_names,
     require_utf8,
 )
 
@@ -96,7 +96,8 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
         raise AbsError(f"{root}: no images in {len(shards)} shards")
     values = [sample.label for sample in stored]
     labels = parse_labels(values, str(root), lambda i: stored[i].where)
-    names = _names(shards[0].parent, root)
+    file = _names_file(shards[0].parent, root)
+    names = read_names(file) if file else None
     pairs = list(zip(stored, labels, strict=True))
     labelled = [(sample.path, label) for sample, label in pairs if label is not None]
     if not labelled:
@@ -107,6 +108,8 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
         raise AbsError(f"{root}: a shard has two images of the same name")
     samples = [(path, indices[label]) for path, label in labelled]
     layout = f"{len(shards)} shards in {shards[0].parent}"
+    if file is not None and isinstance(labelled[0][1], int):
+        layout += f", classes named by {file}"
     skipped = [sample for sample in every if not isinstance(sample, _Stored)]
     skipped += [(sample.path, "no label") for sample, label in pairs if label is None]
     return Listing(
@@ -238,12 +241,12 @@ def _content(file: BinaryIO, info: tarfile.TarInfo) -> bytes:
     return os.pread(file.fileno(), info.size, info.offset_data)
 
 
-def _names(folder: Path, root: Path) -> list[str] | None:
-    """Return the names of numbered classes from the nearest list, or None without one."""
+def _names_file(folder: Path, root: Path) -> Path | None:
+    """Return the nearest list of the names of numbered classes, or None without one."""
     for place in (folder, *folder.parents):
         for name in NAMES:
             if (place / name).is_file():
-                return read_lines(place / name)
+                return place / name
         if place == root:
             break
     return None

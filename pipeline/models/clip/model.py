@@ -35,10 +35,10 @@ from pipeline.kernels.resize import Resizer
 from pipeline.models import weights
 from pipeline.models.batches import Batches, Normalise
 from pipeline.models.clip.source import ClipSource
+from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.models.clip.weights import fill
 from pipeline.models.cls_attention import class_row
 from pipeline.models.device import device_of, quiet
-from pipeline.models.local_dir import MERGES
 from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import Preprocessing
 from pipeline.models.resolved import Resolved
@@ -56,7 +56,7 @@ class ClipModel:
         # which in bfloat16 is four times as fast.
         self._model = model.to(self.device).eval()
         self._visual, self._blocks = visual, list(visual.transformer.resblocks)
-        self._tokenizer = _tokenizer(source.resolved)
+        self._tokenizer = Tokenizer.of(source.resolved).loaded
         self._in_batches = Batches(runtime, self.device)
         steps = transform.transforms
         self.preprocess = Preprocessing(
@@ -251,15 +251,3 @@ def _build(model: Resolved) -> tuple[Any, Compose]:
             reason = weights.short_reason(error)
             raise AbsError(f"{model.name} with weights {model.file}: {reason}") from None
     return built, transform
-
-
-def _tokenizer(model: Resolved) -> Any:
-    """Return open_clip's tokenizer, with the merges stored beside the weights if there are any."""
-    merges = [path for path in model.extra if path.name == MERGES]
-    try:
-        with quiet():
-            options = {"bpe_path": str(merges[0])} if merges else {}
-            return open_clip.get_tokenizer(model.name, **options)
-    except Exception as error:  # of many types, for other libraries' tokenizers
-        reason = weights.short_reason(error)
-        raise AbsError(f"the tokenizer of {model.name} cannot be loaded: {reason}") from None

@@ -1,0 +1,114 @@
+"""The tokenizer of a CLIP, without weights: open_clip's own, or one stored with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core import files
+from pipeline.core.errors import AbsError
+from pipeline.core.paths import Paths
+from pipeline.models.config import ClipConfig
+from pipeline.models.local_dir import CLIP, MERGES
+from pipeline.models.resolved import HUB, LOCAL, Resolved
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DEFAULT_LENGTH = 77
+"""Tokens of a text where the configuration has no `context_length`, as in open_clip."""
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer that open_clip loads on first use."""
+
+    model: str
+    """Name of an architecture of open_clip, or `local-dir:` with a full path."""
+    text: dict[str, Any]
+    """The `text_cfg` of the model's configuration."""
+    merges: Path | None = None
+    """Merges of the model; None for OpenAI's."""
+
+    @classmethod
+    def of(cls, model: Resolved) -> Tokenizer:
+        """Return the tokenizer of a resolved model."""
+        merges = [path for path in model.extra if path.name == MERGES]
+        return cls(model.name, model.architecture["model"]["text_cfg"], *merges)
+
+    @property
+    def context_length(self) -> int:
+        """Number of tokens that the text encoder reads, the first and the last included."""
+        return int(self.text.get("context_length", DEFAULT_LENGTH))
+
+    def tokens(self, texts: Sequence[str], length: int) -> np.ndarray:
+        """Return the tokens of texts, each cut or padded to `length`: int64 (texts, length).
+
+        AbsError if the tokenizer cannot be loaded.
+        """
+        return self.loaded(list(texts), context_length=length).numpy()  # type: ignore[no-any-return]
+
+    @cached_property
+    def loaded(self) -> Any:
+        """open_clip's tokenizer; AbsError if it cannot be loaded."""
+        import open_clip
+
+        from pipeline.models.device import quiet
+        from pipeline.models.weights import short_reason
+
+        options = {"bpe_path": str(self.merges)} if self.merges else {}
+        try:
+            with quiet():
+                return open_clip.get_tokenizer(self.model, **options)
+        except Exception as error:  # of many types, for other libraries' tokenizers
+            reason = short_reason(error)
+            raise AbsError(f"the tokenizer of {self.model} cannot be loaded: {reason}") from None
+
+
+def find_tokenizer(config: ClipConfig, paths: Paths) -> Tokenizer:
+    """Return the tokenizer of a configured CLIP without its weights, and without a download.
+
+    AbsError if the model's configuration or its tokenizer is not on this machine.
+    """
+    if not config.model.startswith((LOCAL, HUB)):
+        return _built_in(config.model)
+    folder = _folder(config.model, paths)
+    content = files.read_json(folder / CLIP.config, "model configuration")
+    text = _text_of(content.get("model_cfg") if isinstance(content, dict) else None, folder)
+    merges = folder / MERGES
+    return Tokenizer(f"{LOCAL}{folder}", text, merges if merges.is_file() else None)
+
+
+def _built_in(name: str) -> Tokenizer:
+    """Return the tokenizer of an architecture of open_clip, which is not imported."""
+    spec = find_spec("open_clip")
+    folder = Path(next(iter(spec.submodule_search_locations or ()))) if spec else Path()
+    file = folder / "model_configs" / f"{name.replace('/', '-')}.json"
+    if not file.is_file():
+        raise AbsError(f"clip.model: open_clip has no model {name!r}")
+    text = _text_of(files.read_json(file, "model configuration"), file)
+    if other := text.get("hf_tokenizer_name"):
+        raise AbsError(f"the tokenizer {other} of {name} is loaded only with the model")
+    return Tokenizer(name, text)
+
+
+def _text_of(model: Any, where: Path) -> dict[str, Any]:
+    text = model.get("text_cfg") if isinstance(model, dict) else None
+    if not isinstance(text, dict):
+        raise AbsError(f"clip.model: the configuration in {where} has no text_cfg")
+    return text
+
+
+def _folder(model: str, paths: Paths) -> Path:
+    if model.startswith(LOCAL):
+        return paths.find(model.removeprefix(LOCAL), "model folder", "clip.model")
+    from pipeline.models.hub import Repository  # imports huggingface_hub
+
+    found = Repository(model.removeprefix(HUB), paths, "").copy(CLIP.config)
+    if found is None:
+        raise AbsError(f"{model} is not on this machine")
+    return found.parent
