@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
 from pipeline.methods.registry import METHODS
+from pipeline.models.clip.source import ClipSource
 from pipeline.plan import read
 from pipeline.run import Run
 from pipeline.settings import Settings
@@ -63,6 +64,8 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
         raise AbsError(f"{dataset.root}: none of {len(skipped)} images can be read")
     texts = {name: _text_set(prompts) for name, prompts in _prompts(run, dataset).items()}
     problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
+    clip = _clip(run.settings, dataset)
+    problems += [clip["problem"]] if "problem" in clip else []
     methods = _methods(run.settings)
     if not methods["can be scored"]:
         problems.append("no method has its texts")
@@ -71,6 +74,7 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
         "images": _images(dataset, images, skipped),
         "classes": _classes(dataset, images),
         "texts": texts,
+        "clip": clip,
         "methods": methods,
     }
     return DoctorReport(facts, problems)
@@ -123,6 +127,22 @@ def _classes(dataset: Dataset, images: pd.DataFrame) -> dict[str, Any]:
         "names shared by several": shared,
         "share of images never right": float(images["label"].isin(late).mean()),
     }
+
+
+def _clip(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """Return what is known of the CLIP without a download."""
+    config = settings.clip
+    facts: dict[str, Any] = {"model": config.model, "weights": config.weights}
+    source = ClipSource(config, settings.paths, dataset.digests)
+    if not source.local:
+        return facts
+    try:
+        facts |= {"activation": source.activation, "preprocessing": str(source.preprocess)}
+        return {**facts, "assumed": source.note} if source.note else facts
+    except MissingInput as error:  # may be on another machine, where the run will be
+        return {**facts, "missing": str(error)}
+    except AbsError as error:
+        return {**facts, "problem": str(error)}
 
 
 def _text_set(prompts: ClassTexts) -> dict[str, Any]:
