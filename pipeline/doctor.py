@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
 from pipeline.methods.registry import METHODS
+from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.tokenizer import Tokenizer, find_tokenizer
 from pipeline.plan import read
 from pipeline.run import Run
@@ -70,6 +71,8 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     texts = {name: _text_set(each, tokenizer) for name, each in prompts.items()}
     problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
     warnings = [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
+    clip = _clip(run.settings, dataset)
+    problems += [clip["problem"]] if "problem" in clip else []
     methods = _methods(run.settings)
     if not methods["can be scored"]:
         problems.append("no method has its texts")
@@ -78,6 +81,7 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
         "images": _images(dataset, images, skipped),
         "classes": _classes(dataset, images),
         "texts": texts,
+        "clip": clip,
         "methods": methods,
     }
     return DoctorReport(facts, problems, warnings)
@@ -138,6 +142,22 @@ def _tokenizer(settings: Settings) -> Tokenizer | str:
         return find_tokenizer(settings.clip, settings.paths)
     except AbsError as error:
         return str(error)
+
+
+def _clip(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """Return what is known of the CLIP without a download."""
+    config = settings.clip
+    facts: dict[str, Any] = {"model": config.model, "weights": config.weights}
+    source = ClipSource(config, settings.paths, dataset.digests)
+    if not source.local:
+        return facts
+    try:
+        facts |= {"activation": source.activation, "preprocessing": str(source.preprocess)}
+        return {**facts, "assumed": source.note} if source.note else facts
+    except MissingInput as error:  # may be on another machine, where the run will be
+        return {**facts, "missing": str(error)}
+    except AbsError as error:
+        return {**facts, "problem": str(error)}
 
 
 def _text_set(prompts: ClassTexts, tokenizer: Tokenizer | str) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class Run:
         for stage in force:
             self.store.artifact(stage).remove()
         reporter = Reporter(quiet)
-        for note in self.notes:
+        assumed = [note for stage in stages for note in stage.notes]
+        for note in dict.fromkeys([*self.notes, *assumed]):
             reporter.say(note)
         with on_record(self.store, self.stages, self.settings):
             common = self.store, reporter, self.settings, engine

@@ -34,6 +34,16 @@ class ExternalInput(Protocol):
         ...
 
 
+@runtime_checkable
+class Noted(Protocol):
+    """An input of which something had to be assumed."""
+
+    @property
+    def note(self) -> str:
+        """What was assumed, in one line; empty if nothing."""
+        ...
+
+
 class Worker(ABC):
     """Holds models and open inputs; reads and computes one unit at a time."""
 
@@ -119,6 +129,12 @@ class Stage(ABC):
             kind, part = _identify(f"{self.name}.{name}", value)
             parts[kind][name] = part
         return {"schema": SCHEMA, "stage": self.name, "version": self.version, **parts}
+
+    @property
+    def notes(self) -> list[str]:
+        """What had to be assumed of this stage's inputs, for the user to know."""
+        values = (value for _, value in self._hashed_fields())
+        return [value.note for value in values if isinstance(value, Noted) and value.note]
 
     @cached_property
     def upstream(self) -> list[Stage]:

@@ -119,6 +119,7 @@ def test_too_many_unreadable_images_are_a_problem(mine: Path) -> None:
 def test_no_model_is_needed(mine: Path) -> None:
     answer = abs_command("doctor", mine, "--set", "clip.weights=nowhere.pt", HF_HUB_OFFLINE="1")
     assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, "usable")
+    assert "missing: CLIP weights not found" in answer.stdout
 
 
 def test_published_files_are_known_by_their_content() -> None:
@@ -350,3 +351,24 @@ def test_what_cannot_become_one(
     assert answer.stderr.startswith("abs: ")
     assert message in answer.stderr
     assert not (CFGS / "datasets" / "new.yaml").exists()
+
+
+def test_the_clip_of_a_file_is_described_and_what_is_assumed_of_it(
+    mine: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"not read before a run")
+    found = facts(mine, "clip.model=ViT-B-32", f"clip.weights={weights}")
+    assert found["clip"]["activation"] == "GELU"
+    assert found["clip"]["preprocessing"] == "OpenAI mean and std, bicubic, shortest side"
+    assert found["clip"]["assumed"].startswith(f"{weights}: no open_clip_config.json beside it;")
+    assert found["usable"]
+    config = {"model_cfg": {}, "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    found = facts(mine, "clip.model=ViT-B-32", f"clip.weights={weights}")
+    assert found["clip"]["problem"] in found["problems"]
+    assert "has no vision_cfg" in found["clip"]["problem"]
+
+
+def test_a_clip_that_would_be_downloaded_is_not_looked_for(mine: Path) -> None:
+    assert facts(mine)["clip"] == {"model": "ViT-B-16", "weights": "openai"}

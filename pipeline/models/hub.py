@@ -26,6 +26,22 @@ NAME = r"\b[\w.-]+\b/\b[\w.-]{1,96}\b"
 
 
 @dataclass(frozen=True)
+class Request:
+    """Files to download together."""
+
+    required: tuple[tuple[str, ...], ...]
+    """Names of each file that must be there, the preferred first."""
+    optional: tuple[str, ...] = ()
+    """Files that may be there."""
+
+    def among(self, available: set[str]) -> list[str]:
+        """Return the names to download; empty if a required file is not available."""
+        found = [[name for name in names if name in available] for names in self.required]
+        more = [name for name in self.optional if name in available]
+        return [*(names[0] for names in found), *more] if all(found) else []
+
+
+@dataclass(frozen=True)
 class Repository:
     """Model repository of the hub, and the places on this machine where its files may be."""
 
@@ -54,14 +70,20 @@ class Repository:
             return path
         if self._weights and local_name and (self._weights / local_name).is_file():
             return self._weights / local_name
-        return self._download([names], local_name=local_name)[0]
+        return self._download([Request((names,))], local_name)[0]
 
-    def folder(self, layout: FolderLayout) -> Path:
-        """Return a folder with all files of a layout, from this machine or else from the hub."""
-        for config in self._copies(layout.config):
-            if layout.complete(config.parent):
-                return config.parent
-        return self._download([(layout.config,), layout.weights], layout.others)[0].parent
+    def folder(self, layouts: Sequence[FolderLayout]) -> Path:
+        """Return a folder with all files of one of several layouts, the first that is there.
+
+        Raises:
+            MissingInput: If neither this machine nor the hub has it.
+        """
+        for layout in layouts:
+            for config in self._copies(layout.config):
+                if layout.complete(config.parent):
+                    return config.parent
+        requests = [Request(((each.config,), each.weights), each.others) for each in layouts]
+        return self._download(requests)[0].parent
 
     def copy(self, name: str) -> Path | None:
         """Return a copy of a file that is on this machine, or None."""
@@ -90,24 +112,23 @@ class Repository:
         paths = [Path(path) for path in cached if isinstance(path, str)]
         yield from (p for p in [*paths, *(f / name for f in self._plain)] if p.is_file())
 
-    def _download(
-        self, required: list[tuple[str, ...]], optional: Sequence[str] = (), local_name: str = ""
-    ) -> list[Path]:
-        """Download one file of each of `required`, and all of `optional` that exist."""
+    def _download(self, requests: Sequence[Request], local_name: str = "") -> list[Path]:
+        """Download the files of the first request that the repository has."""
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
             listing = HfApi().model_info(self.name, timeout=TIMEOUT).siblings or ()
             available = {file.rfilename for file in listing}
-            chosen = [_first(names, available) for names in required]
-            chosen += [name for name in optional if name in available]
+            chosen = next(filter(None, (request.among(available) for request in requests)), None)
+            if not chosen:
+                raise LookupError("the repository has no such file")
             return [
                 Path(hf_hub_download(self.name, name, cache_dir=self._caches[0])) for name in chosen
             ]
         except Exception as error:
-            raise self._missing(required, local_name, error) from None
+            raise self._missing(requests[0].required, local_name, error) from None
 
     def _missing(
-        self, required: list[tuple[str, ...]], local_name: str, error: Exception
+        self, required: Sequence[tuple[str, ...]], local_name: str, error: Exception
     ) -> MissingInput:
         """Return the error for files that are neither on this machine nor downloadable."""
         files = ", ".join(" or ".join(filter(None, (*names, local_name))) for names in required)
@@ -117,11 +138,3 @@ class Repository:
             f"{self.name}: {files} not found in {places} and cannot be fetched ({reason}); "
             f"put it into a folder and add --weights-dir FOLDER, or {self.remedy}"
         )
-
-
-def _first(names: tuple[str, ...], available: set[str]) -> str:
-    """Return the first name that the repository has."""
-    for name in names:
-        if name in available:
-            return name
-    raise LookupError("the repository has no such file")

@@ -22,7 +22,7 @@ from pipeline.core.paths import Paths
 from pipeline.core.section import MAX_SEED
 from pipeline.models import local_dir
 from pipeline.models.config import RANDOM, ClipConfig, VitConfig
-from pipeline.models.resolved import HUB, LOCAL, Resolved, from_record
+from pipeline.models.resolved import HUB, LOCAL, Resolved, from_record, is_file_name
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ModelSource(ABC):
     """Distribution name of the library that builds the model."""
     section: ClassVar[str]
     """Section of the settings that names the model."""
-    layout: ClassVar[local_dir.FolderLayout]
-    """File names of the model's folder."""
+    layouts: ClassVar[tuple[local_dir.FolderLayout, ...]]
+    """File names of the model's folder, in each layout that it may have; the preferred first."""
 
     @abstractmethod
     def _resolve_name(self, name: str, weights: str) -> Resolved:
@@ -65,6 +65,17 @@ class ModelSource(ABC):
                 f"{self.section}.weights: {model} needs weights: a tag, a file or {RANDOM}SEED"
             )
         return self._from_cache() or self._to_cache(self._resolve_name(model, weights))
+
+    @property
+    def local(self) -> bool:
+        """Whether the model is a folder or a weights file of this machine, and no download."""
+        weights = self.config.weights
+        return self.config.model.startswith(LOCAL) or bool(weights and is_file_name(weights))
+
+    @property
+    def note(self) -> str:
+        """What had to be assumed about the model; empty if nothing."""
+        return self.resolved.note
 
     def identity(self) -> dict[str, Any]:
         """Return the architecture and digests of every file that decides the output."""
@@ -92,7 +103,7 @@ class ModelSource(ABC):
         from pipeline.models.hub import Repository  # imports huggingface_hub
 
         remedy = f"set {self.section}.model to {LOCAL}FOLDER"
-        return Repository(name, self.paths, remedy).folder(self.layout)
+        return Repository(name, self.paths, remedy).folder(self.layouts)
 
     # Resolutions are cached in the store, so that a finished run imports no library.
 

@@ -96,6 +96,15 @@ def test_damaged_weights_are_one_line(tiny: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_what_is_assumed_about_weights_is_said_once(tiny: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"not weights at all")
+    model = ["--set", "clip.model=ViT-B-32", "--set", f"clip.weights={weights}"]
+    lines = said("run", "-d", tiny, *model).stderr.splitlines()
+    assumed = f"{weights}: no open_clip_config.json beside it; assumed GELU, OpenAI mean and std, "
+    assert [line for line in lines if "; assumed" in line] == [f"{assumed}bicubic, shortest side"]
+
+
 def test_a_class_without_descriptions_names_the_nearest(tiny: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     prompts.write_text('{"black-eyed fantale": ["A bird."], "black-eyed forktail": ["A bird."]}')

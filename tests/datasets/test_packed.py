@@ -563,9 +563,7 @@ def test_names_may_be_lines_in_the_order_of_the_numbers(tmp_path: Path) -> None:
 def test_a_blank_line_among_names_is_refused(tmp_path: Path) -> None:
     shards(tmp_path / "test", cls=LABELS)
     (tmp_path / "classnames.txt").write_text("wren\n\ncrane\nauk\n")
-    with pytest.raises(
-        AbsError, match=r"classnames\.txt, line 2: expected a class name"
-    ):
+    with pytest.raises(AbsError, match=r"classnames\.txt, line 2: expected a class name"):
         _ = dataset("webdataset", tmp_path).classes
 
 

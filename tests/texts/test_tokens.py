@@ -136,10 +136,13 @@ def test_tokenizers_that_are_not_there_are_named(tmp_path: Path) -> None:
         configured("local-dir:nowhere", None)
     config = {"model_cfg": {"text_cfg": {"hf_tokenizer_name": "owner/words"}}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(AbsError, match="has no files of the tokenizer owner/words"):
+        configured(f"local-dir:{tmp_path}", None)
+    (tmp_path / "tokenizer.json").write_text("{}")
     stored = configured(f"local-dir:{tmp_path}", None)
     with pytest.raises(AbsError, match=r"the tokenizer of local-dir:.* cannot be loaded"):
         token_loss([[LONG]], ["crow"], stored)
-    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": []}')
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {}}')
     with pytest.raises(AbsError, match="has no text_cfg"):
         configured(f"local-dir:{tmp_path}", None)
 

@@ -87,6 +87,11 @@ class ClipAttention:
     clip: ClipSource
     """The CLIP of the run."""
 
+    @property
+    def note(self) -> str:
+        """What had to be assumed about CLIP; empty if nothing."""
+        return self.clip.note
+
     def identity(self) -> dict[str, Any]:
         """Return CLIP's identity, and that the image is squashed to its square, not cropped."""
         return {**self.clip.identity(), "view": "squashed"}

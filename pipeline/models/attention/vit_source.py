@@ -23,7 +23,7 @@ class VitSource(ModelSource):
     config: VitConfig
     library: ClassVar[str] = "timm"
     section: ClassVar[str] = "attention"
-    layout: ClassVar[local_dir.FolderLayout] = local_dir.VIT
+    layouts: ClassVar[tuple[local_dir.FolderLayout, ...]] = (local_dir.VIT,)
 
     def load(self, runtime: Runtime) -> AttentionVit:
         """Build the model and load its weights."""

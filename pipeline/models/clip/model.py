@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cached_property
@@ -12,6 +13,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import convert_weights_to_lp
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import (
     LayerNorm,
     LayerNormFp32,
@@ -41,7 +43,6 @@ from pipeline.models.cls_attention import class_row
 from pipeline.models.device import device_of, quiet
 from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import Preprocessing
-from pipeline.models.resolved import Resolved
 
 
 class ClipModel:
@@ -49,7 +50,7 @@ class ClipModel:
 
     def __init__(self, source: ClipSource, runtime: Runtime) -> None:
         self.device = device_of(runtime)
-        model, transform = _build(source.resolved)
+        model, transform = _build(source)
         visual, dtype = _plain_vit(model), dtype_of(source.config.precision)
         _convert(model, visual, dtype)
         # Weights keep requires_grad: only then does torch fold a batch of texts into one product,
@@ -228,25 +229,23 @@ def _convert(model: Any, visual: VisionTransformer, dtype: torch.dtype) -> None:
             module.__class__ = LayerNormFp32
 
 
-def _build(model: Resolved) -> tuple[Any, Compose]:
+def _build(source: ClipSource) -> tuple[Any, Compose]:
     """Build a model with its weights, or with seeded random ones, and its preprocessing."""
+    model = source.resolved
     tensors = weights.read(model.file) if model.file else None
-    preprocess = model.architecture["preprocess"] or {}
+    config = deepcopy(model.architecture["model"])
+    kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    fields = {field.name for field in dataclasses.fields(PreprocessCfg)} - {"size"}
+    given = model.architecture["preprocess"] or {}
+    preprocess = {k: v for k, v in given.items() if k in fields and v is not None}
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
-            built, _, transform = open_clip.create_model_and_transforms(
-                model.name,
-                load_weights=False,
-                pretrained_text=False,
-                image_mean=preprocess.get("mean"),
-                image_std=preprocess.get("std"),
-                image_interpolation=preprocess.get("interpolation"),
-                image_resize_mode=preprocess.get("resize_mode"),
-                precision="fp32",
-            )
+            built = kind(**config)
             if tensors:
                 fill(built, tensors)
+            cfg = PreprocessCfg(**{"size": built.visual.image_size, **preprocess})
+            transform = image_transform_v2(cfg, is_train=False)
         except Exception as error:  # of many types, for weights of another model
             reason = weights.short_reason(error)
             raise AbsError(f"{model.name} with weights {model.file}: {reason}") from None

@@ -1,27 +1,38 @@
-"""Resolve names of open_clip: architecture and weights file, with the activation of the weights.
+"""Resolve names of open_clip: architecture and weights file, with the settings of the weights.
 
-open_clip builds `ViT-B-16` with GELU and only warns that OpenAI's weights were trained with
-QuickGELU, which costs 4 points on ImageNet. Here the name is resolved to its `-quickgelu` variant,
-and a mismatch that cannot be resolved is an error. An unsupported architecture is rejected before
-its weights are downloaded.
+Weights were trained with one activation and one preprocessing. open_clip builds `ViT-B-16` with
+GELU and only warns that OpenAI's weights were trained with QuickGELU, which costs 4 points on
+ImageNet; for a file it takes GELU and OpenAI's preprocessing without a word. Here both come from
+the tag of the weights, or from the configuration beside a file, or from the tag whose published
+checksum the file has; else it is said what was assumed. A name is resolved to the variant with the
+activation of its weights, and a mismatch that cannot be resolved is an error. An unsupported
+architecture is rejected before its weights are downloaded.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import open_clip
 
-from pipeline.core.errors import AbsError, did_you_mean
+from pipeline.core.errors import AbsError, ConfigError, did_you_mean
+from pipeline.core.hash_cache import HashCache
 from pipeline.core.paths import Paths
-from pipeline.models.clip.vision import vision_of
+from pipeline.models.clip.folder import FolderConfig, config_beside
+from pipeline.models.clip.preprocess import OPENAI, preprocess_of, unusual
+from pipeline.models.clip.vision import activation, vision_of
 from pipeline.models.hub import Repository
-from pipeline.models.resolved import Resolved
+from pipeline.models.local_dir import OPEN_CLIP
+from pipeline.models.resolved import LOCAL, Resolved, is_file_name
 from pipeline.models.weights import is_torchscript
 
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Default names of open_clip's weights in a repository, the preferred first."""
+
+CHECKSUM = re.compile(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.\w+$")
+"""sha256, or its first 8 digits, in the addresses that open_clip downloads weights from."""
 
 
 def resolve_random(name: str, seed: int) -> Resolved:
@@ -29,23 +40,74 @@ def resolve_random(name: str, seed: int) -> Resolved:
     return Resolved(name, {"model": _config(name), "preprocess": {}}, None, seed)
 
 
-def resolve(name: str, weights: str, paths: Paths) -> Resolved:
+def resolve(name: str, weights: str, paths: Paths, digests: HashCache) -> Resolved:
     """Resolve a built-in architecture with the weights of a tag, downloaded if needed, or of a
     local file.
     """
     _config(name)
     tag = open_clip.get_pretrained_cfg(name, weights)
     if not tag:
-        file = _local_file(name, weights, paths)
-        # Only OpenAI publishes weights as TorchScript; `weights.read` rejects any other.
-        name = _activation(name, True, weights) if is_torchscript(file) else name
-        return Resolved(name, {"model": _config(name), "preprocess": {}}, file)
-    name = _activation(name, bool(tag.get("quick_gelu", False)), weights)
-    preprocess = {
-        key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag
-    }
-    architecture = {"model": _config(name), "preprocess": preprocess}
+        return _resolve_file(name, _local_file(name, weights, paths), digests)
+    name = _variant(name, bool(tag.get("quick_gelu", False)), weights)
+    architecture = {"model": _config(name), "preprocess": {k: tag[k] for k in OPENAI if k in tag}}
+    preprocess_of(name, architecture["preprocess"])
     return Resolved(name, architecture, _file_of(tag, paths))
+
+
+def _resolve_file(name: str, file: Path, digests: HashCache) -> Resolved:
+    """Resolve a built-in architecture with the weights of a local file."""
+    published = _published(digests.sha256(file))
+    if config := config_beside(file):
+        return _as_configured(name, file, config, published)
+    note = ""
+    if published:
+        quick, preprocess = published.get("quick_gelu", False), unusual(published)
+    else:
+        # Only OpenAI publishes weights as TorchScript; `weights.read` rejects any other.
+        quick, preprocess = is_torchscript(file) or _config(name).get("quick_gelu"), {}
+        note = (
+            f"{file}: no {OPEN_CLIP.config} beside it; assumed "
+            f"{activation({'quick_gelu': quick})}, {preprocess_of(name, {})}"
+        )
+    name = _variant(name, bool(quick), str(file))
+    return Resolved(name, {"model": _config(name), "preprocess": preprocess}, file, note=note)
+
+
+def _as_configured(
+    name: str, file: Path, config: FolderConfig, published: dict[str, Any]
+) -> Resolved:
+    """Resolve a file with the configuration beside it.
+
+    Raises ConfigError if that is of another model than the name, or than the published one that the
+    file is.
+    """
+    wanted, found = vision_of(name, _config(name)), vision_of(str(config.path), config.model)
+    preprocess = preprocess_of(str(config.path), config.preprocess)
+    if wanted != found:
+        raise ConfigError(
+            f"clip.model: {name} is another model than {config.path}, beside its weights, says: "
+            f"{wanted} and {found}; set clip.model to the name of the model in the file"
+        )
+    said = activation(config.model), preprocess
+    known = activation(published), preprocess_of(name, published)
+    if published and said != known:
+        raise ConfigError(
+            f"clip.weights: {file} is a file that open_clip publishes with {known[0]}, {known[1]}; "
+            f"{config.path} beside it says {said[0]}, {said[1]}; move one of them"
+        )
+    architecture = {"model": config.model, "preprocess": unusual(config.preprocess)}
+    where = f"{LOCAL}{file.parent}"
+    return Resolved(where, architecture, file, extra=config.extra, note=config.note)
+
+
+def _published(sha256: str) -> dict[str, Any]:
+    """Return open_clip's settings of the tag whose weights have a checksum; empty if none has."""
+    for name, tag in open_clip.list_pretrained():
+        settings = open_clip.get_pretrained_cfg(name, tag)
+        found = CHECKSUM.search(str(settings.get("url", "")))
+        if found and sha256.startswith(found[1] or found[2]):
+            return dict(settings)
+    return {}
 
 
 def _file_of(tag: dict[str, Any], paths: Paths) -> Path:
@@ -69,16 +131,24 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _local_file(name: str, weights: str, paths: Paths) -> Path:
-    """Return a local weights file; AbsError if the value looks like a tag that does not exist."""
-    if "/" not in weights and "." not in weights:
+    """Return a local weights file; AbsError for a folder, or a value that looks like a tag that
+    does not exist.
+    """
+    if not is_file_name(weights):
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise AbsError(
             f"clip.weights: {name} has no weights {weights!r}; {did_you_mean(weights, tags)}"
         )
-    return paths.find(weights, "CLIP weights", "clip.weights")
+    file = paths.find(weights, "CLIP weights", "clip.weights")
+    if file.is_dir():
+        raise AbsError(
+            f"clip.weights: {file} is a folder; set clip.model to {LOCAL}{file} and clip.weights "
+            "to null, or clip.weights to a file"
+        )
+    return file
 
 
-def _activation(name: str, quick: bool, weights: str) -> str:
+def _variant(name: str, quick: bool, weights: str) -> str:
     """Return the variant of a name that has the activation of the weights; AbsError if none has."""
     if bool(_config(name).get("quick_gelu", False)) == quick:
         return name

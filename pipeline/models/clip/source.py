@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.models import local_dir
-from pipeline.models.clip.vision import Vision, vision_of
+from pipeline.models.clip.folder import read_clip
+from pipeline.models.clip.preprocess import ClipPreprocess, preprocess_of
+from pipeline.models.clip.vision import Vision, activation, vision_of
 from pipeline.models.config import RANDOM, ClipConfig
+from pipeline.models.local_dir import OPEN_CLIP, TRANSFORMERS, FolderLayout
 from pipeline.models.resolved import Resolved
 from pipeline.models.source import ModelSource, seed_of
 
@@ -24,7 +26,7 @@ class ClipSource(ModelSource):
     config: ClipConfig
     library: ClassVar[str] = "open_clip_torch"
     section: ClassVar[str] = "clip"
-    layout: ClassVar[local_dir.FolderLayout] = local_dir.CLIP
+    layouts: ClassVar[tuple[FolderLayout, ...]] = (OPEN_CLIP, TRANSFORMERS)
 
     @property
     def image_size(self) -> int:
@@ -34,14 +36,12 @@ class ClipSource(ModelSource):
     @property
     def resize_mode(self) -> str:
         """Way that preprocessing makes an image square: `shortest`, `longest` or `squash`."""
-        preprocess = self.resolved.architecture["preprocess"] or {}
-        return str(preprocess.get("resize_mode") or "shortest")
+        return self.preprocess.resize_mode
 
     @property
     def interpolation(self) -> Filter:
         """Filter of the preprocessing's resizing."""
-        preprocess = self.resolved.architecture["preprocess"] or {}
-        return "bilinear" if preprocess.get("interpolation") == "bilinear" else "bicubic"
+        return self.preprocess.interpolation
 
     @property
     def layers(self) -> int:
@@ -68,12 +68,22 @@ class ClipSource(ModelSource):
         """Dimensions of the image encoder; ConfigError if it does not support feature crops."""
         return vision_of(self.config.model, self.resolved.architecture["model"])
 
+    @cached_property
+    def preprocess(self) -> ClipPreprocess:
+        """Preprocessing of images; ConfigError if it is not supported."""
+        return preprocess_of(self.config.model, self.resolved.architecture["preprocess"])
+
+    @property
+    def activation(self) -> str:
+        """Activation of both encoders: `QuickGELU` or `GELU`."""
+        return activation(self.resolved.architecture["model"])
+
     def _resolve_folder(self, folder: Path) -> Resolved:
-        return local_dir.read_clip(folder)
+        return read_clip(folder)
 
     def _resolve_name(self, name: str, weights: str) -> Resolved:
         from pipeline.models.clip import names as open_clip_names
 
         if weights.startswith(RANDOM):
             return open_clip_names.resolve_random(name, seed_of(weights, "clip.weights"))
-        return open_clip_names.resolve(name, weights, self.paths)
+        return open_clip_names.resolve(name, weights, self.paths, self.digests)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core import files
 from pipeline.core.errors import AbsError
 from pipeline.core.paths import Paths
+from pipeline.models.clip.folder import read_config
 from pipeline.models.config import ClipConfig
-from pipeline.models.local_dir import CLIP, MERGES
+from pipeline.models.local_dir import MERGES, OPEN_CLIP, TRANSFORMERS
 from pipeline.models.resolved import HUB, LOCAL, Resolved
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ class Tokenizer:
         from pipeline.models.weights import short_reason
 
         options = {"bpe_path": str(self.merges)} if self.merges else {}
+        options |= self.text.get("tokenizer_kwargs") or {}
         try:
             with quiet():
-                return open_clip.get_tokenizer(self.model, **options)
+                if self.text.get("hf_tokenizer_name"):
+                    return open_clip.get_tokenizer(self.model)
+                return open_clip.SimpleTokenizer(context_length=self.context_length, **options)
         except Exception as error:  # of many types, for other libraries' tokenizers
             reason = short_reason(error)
             raise AbsError(f"the tokenizer of {self.model} cannot be loaded: {reason}") from None
@@ -77,10 +81,9 @@ def find_tokenizer(config: ClipConfig, paths: Paths) -> Tokenizer:
     if not config.model.startswith((LOCAL, HUB)):
         return _built_in(config.model)
     folder = _folder(config.model, paths)
-    content = files.read_json(folder / CLIP.config, "model configuration")
-    text = _text_of(content.get("model_cfg") if isinstance(content, dict) else None, folder)
-    merges = folder / MERGES
-    return Tokenizer(f"{LOCAL}{folder}", text, merges if merges.is_file() else None)
+    found = read_config(folder)
+    merges = [path for path in found.extra if path.name == MERGES]
+    return Tokenizer(f"{LOCAL}{folder}", _text_of(found.model, folder), *merges)
 
 
 def _built_in(name: str) -> Tokenizer:
@@ -108,7 +111,8 @@ def _folder(model: str, paths: Paths) -> Path:
         return paths.find(model.removeprefix(LOCAL), "model folder", "clip.model")
     from pipeline.models.hub import Repository  # imports huggingface_hub
 
-    found = Repository(model.removeprefix(HUB), paths, "").copy(CLIP.config)
-    if found is None:
-        raise AbsError(f"{model} is not on this machine")
-    return found.parent
+    repository = Repository(model.removeprefix(HUB), paths, "")
+    for layout in (OPEN_CLIP, TRANSFORMERS):
+        if found := repository.copy(layout.config):
+            return found.parent
+    raise AbsError(f"{model} is not on this machine")

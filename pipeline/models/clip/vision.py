@@ -83,6 +83,11 @@ def vision_of(name: str, config: Any) -> Vision:
     return Vision(*numbers)
 
 
+def activation(config: Mapping[str, Any]) -> str:
+    """Return the activation of both encoders, `QuickGELU` or `GELU`, from a configuration."""
+    return "QuickGELU" if config.get("quick_gelu", False) else "GELU"
+
+
 def _unfit(vision: Mapping[str, Any]) -> str:
     """Return why the image encoder cannot be split; empty if it can."""
     if vision.get("timm_model_name"):
