@@ -21,7 +21,7 @@ from pipeline.stage import Stage
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import published
 from pipeline.texts.tokens import token_loss
-from stages.index import Index
+from stages.index import Index, class_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,8 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     prompts = _prompts(run, dataset)
     texts = {name: _text_set(each, tokenizer) for name, each in prompts.items()}
     problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
-    warnings = [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
+    warnings = class_warnings(dataset.classes, images["label"])
+    warnings += [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
     clip = _clip(run.settings, dataset)
     problems += [clip["problem"]] if "problem" in clip else []
     methods = _methods(run.settings)
@@ -124,11 +125,13 @@ def _images(dataset: Dataset, images: pd.DataFrame, skipped: pd.DataFrame) -> di
 
 def _classes(dataset: Dataset, images: pd.DataFrame) -> dict[str, Any]:
     classes = dataset.classes
-    present = [label for label, there in enumerate(classes.present) if there]
+    seen = set(images["label"])
+    pairs = enumerate(zip(classes.names, classes.present, strict=True))
     shared = {name: count for name, count in Counter(classes.names).items() if count > 1}
     late = {label for label, name in enumerate(classes.names) if classes.names.index(name) < label}
     return {
-        "with images": len(present),
+        "with images": len(seen),
+        "without images": [name for label, (name, there) in pairs if there and label not in seen],
         "published": dataset.config.published.classes,
         "competing": len(classes.names),
         "names shared by several": shared,

@@ -109,8 +109,8 @@ class Stage(ABC):
         """Raise AbsError if the finished units together break a promise of the stage."""
         return
 
-    def remarks(self) -> list[str]:
-        """Return what users must know of the finished stage, one line each, for its manifest."""
+    def remarks(self, artifact: Artifact) -> list[str]:
+        """Return what users must know of the finished units, one line each, for its manifest."""
         return []
 
     def check(self) -> None:

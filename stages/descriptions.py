@@ -31,6 +31,7 @@ from pipeline.texts.sets import TextSet
 from pipeline.texts.tokens import token_loss
 
 if TYPE_CHECKING:
+    from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
 BLOCK = 1024
@@ -60,7 +61,7 @@ class DescriptionsStage(Stage):
         """Raise AbsError if a class has no texts, or a prompt file cannot be used."""
         _ = self.prompts.rows
 
-    def remarks(self) -> list[str]:
+    def remarks(self, artifact: Artifact) -> list[str]:
         """Return how many texts the text encoder cuts, or cannot tell apart, with examples."""
         tokenizer = Tokenizer.of(self.clip.resolved)
         try:

@@ -30,6 +30,9 @@ from pipeline.stage import Stage, Worker
 from pipeline.store.units import Unit, row_units
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.datasets.classes import Classes
     from pipeline.datasets.contents import Contents
     from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
@@ -85,6 +88,30 @@ class Index(Stage):
                 f"{len(skipped)} of {files} images cannot be read, more than index.max_skipped "
                 f"({self.config.max_skipped:.0%}) allows; the first: {first.file} ({first.reason})"
             )
+
+    def remarks(self, artifact: Artifact) -> list[str]:
+        """Return how many files were skipped and why, and which classes have no image."""
+        images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
+        return [*_skipped(skipped), *class_warnings(self.dataset.classes, images["label"])]
+
+
+def _skipped(skipped: pd.DataFrame) -> list[str]:
+    reasons = skipped["reason"].value_counts().head(3)
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    return [f"{len(skipped):,} files skipped: {counts}"] if len(skipped) else []
+
+
+def class_warnings(classes: Classes, labels: pd.Series) -> list[str]:
+    """Return a line if classes of the dataset have no image, and one if only one class has any.
+
+    labels: int64, one for each image. Names of classes are no part of the index, so none is given.
+    """
+    seen = set(labels.unique().tolist())
+    empty = [
+        label for label, present in enumerate(classes.present) if present and label not in seen
+    ]
+    lines = [f"{len(empty):,} of {sum(classes.present):,} classes have no image"] if empty else []
+    return [*lines, "all images are of one class"] if len(seen) == 1 else lines
 
 
 @dataclass

@@ -81,6 +81,27 @@ def test_images_that_can_never_be_right(mine: Path) -> None:
     assert unique["share of images never right"] == 0
 
 
+def test_a_class_whose_images_all_fail_is_named(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mine.parent / "images" / "wren" / "0.png").write_bytes(b"")
+    found = facts(mine)
+    assert (found["classes"]["with images"], found["classes"]["without images"]) == (2, ["wren"])
+    assert "1 of 3 classes have no image" in found["warnings"]
+    run = Run.of(str(mine), "official", [], plan=only_index)
+    run.execute(run.stages, [], quiet=False)
+    said = capsys.readouterr().err
+    assert "index: 1 of 3 classes have no image" in said
+    assert "index: 4 files skipped: " in said
+
+
+def test_images_of_one_class_are_said(mine: Path) -> None:
+    for folder in ("wren", "crane_machine"):
+        for image in (mine.parent / "images" / folder).glob("?.png"):
+            image.write_bytes(b"")
+    assert "all images are of one class" in facts(mine, "index.max_skipped=1")["warnings"]
+
+
 def test_texts_and_the_methods_that_have_them(mine: Path) -> None:
     found = facts(mine)
     cupl = found["texts"]["cupl"]

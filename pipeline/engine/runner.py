@@ -82,7 +82,7 @@ def run_stage(
             stage.verify(artifact)
             refuse_changed(stage)
             seconds = {step: round(value, 3) for step, value in seconds.items()}
-            record = {"last_pass": seconds, "remarks": stage.remarks()}
+            record = {"last_pass": seconds, "remarks": stage.remarks(artifact)}
             artifact.finalise(units, {**provenance(stage, store, settings), **record})
     except OSError as error:
         raise store_error(error, artifact) from error

@@ -148,19 +148,31 @@ class ClassTexts:
     def _keys(self) -> list[str | None]:
         """Key of each class in the prompt file: one of its names, else its identifier unless that
         is the key of another class; None without one."""
-        keys = [self._find(aliases) for aliases in self.classes.aliases]
+        names, aliases = self.classes.names, self.classes.aliases
+        keys = [self._exact(each) for each in aliases]
+        owner = {key: name for key, name in zip(keys, names, strict=True) if key}
+        for label, name in enumerate(names):
+            if keys[label] is None and (key := self._alike(aliases[label])):
+                if owner.setdefault(key, name) != name:
+                    raise AbsError(
+                        f"{self.path('file')}: {key!r} is the name of class {owner[key]!r}, and no "
+                        f"other fits class {name!r}; add texts for it"
+                    )
+                keys[label] = key
         taken = set(keys)
         for label, identifier in enumerate(self.classes.identifiers):
-            if keys[label] is None and (other := self._find((identifier,))) not in taken:
+            own = (identifier,)
+            if keys[label] is None and (other := self._exact(own) or self._alike(own)) not in taken:
                 keys[label] = other
         return keys
 
-    def _find(self, aliases: tuple[str, ...]) -> str | None:
-        """Return the first alias in the prompt file, else the only name that equals one but for
+    def _exact(self, aliases: tuple[str, ...]) -> str | None:
+        """Return the first alias in the prompt file."""
+        return next((name for name in aliases if name in self._by_class), None)
+
+    def _alike(self, aliases: tuple[str, ...]) -> str | None:
+        """Return the only name in the prompt file that equals the first alias possible but for
         case, spaces, underscores and hyphens. AbsError if there are several."""
-        for name in aliases:
-            if name in self._by_class:
-                return name
         for name in aliases:
             alike = self._by_plain_name.get(plain_name(name), [])
             if len(alike) > 1:

@@ -16,6 +16,8 @@ NAMED_SLOT = "{c}"
 """Where CLIP_benchmark's templates take the class name."""
 JSON_START = re.compile(r"\s*(\[|\"|\{(?!\}|c\}))")
 """Beginning of a JSON list, text or object, and of no template."""
+CODE = re.compile(r"f?['\"]|lambda\b|#|//")
+"""Beginning of a line of code, as templates stand in published programs."""
 PICKLE_NAMES = {".pkl", ".pickle"}
 
 
@@ -34,7 +36,8 @@ def read_templates(path: Path) -> list[str]:
             f'template file {path}: expected a list of templates, such as ["a photo of a {SLOT}."]'
         )
     for number, template in enumerate(content, 1):
-        if not _is_text(template) or not has_one_slot(_with_slot(template)):
+        both = _is_text(template) and SLOT in template and NAMED_SLOT in template
+        if not _is_text(template) or both or not has_one_slot(_with_slot(template)):
             raise AbsError(
                 f"template file {path}: template {number} of {len(content)} must be a text with "
                 f"{SLOT} once, where the class name goes"
@@ -49,7 +52,11 @@ def _template_lines(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError):
         return []  # the reader of JSON says why
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return [] if JSON_START.match(text) else lines
+    if JSON_START.match(text):
+        return []
+    if code := next(filter(CODE.match, lines), None):
+        raise AbsError(f"template file {path}: {code!r} looks like code; write the templates alone")
+    return lines
 
 
 def _with_slot(template: str) -> str:

@@ -298,6 +298,10 @@ def test_empty_texts_are_kept_on_demand_but_not_empty_lists(file: Path) -> None:
         ('["{} {}"]', "template 1 of 1"),
         ('["a {} \\ud800"]', "template 1 of 1"),
         ('[["a {}."]]', "template 1 of 1"),
+        ("a {}.\na {} is {c}.", "template 2 of 2"),
+        ("'a photo of a {}.',", "looks like code"),
+        ("a {}.\nlambda c: f'a {c}.'", "looks like code"),
+        ("# templates with {}\na {}.", "looks like code"),
     ],
 )
 def test_wrong_template_files_are_refused(file: Path, content: str, message: str) -> None:
@@ -529,6 +533,14 @@ def test_an_exact_name_comes_before_a_similar_one_and_ambiguity_is_refused(file:
         _ = joined(file, both, "CAT").texts
     with pytest.raises(AbsError, match=r"no texts for class 'cats'; did you mean 'cat'\?"):
         _ = joined(file, '{"cat": ["Small."]}', "cats").texts
+
+
+@pytest.mark.parametrize("listed", ["t-shirt", "T_Shirt"])
+def test_one_name_of_a_file_fits_one_class(file: Path, listed: str) -> None:
+    both = json.dumps({listed: ["Cotton."], "tea": ["Hot."]})
+    with pytest.raises(AbsError, match="is the name of class 't-shirt', and no other fits"):
+        _ = joined(file, both, "t-shirt", "t shirt").texts
+    assert joined(file, both, "t-shirt", "t-shirt").texts == [["Cotton."]] * 2
 
 
 def test_a_file_of_several_datasets_is_named_as_such(file: Path) -> None:
