@@ -366,17 +366,27 @@ def test_results_do_not_depend_on_where_the_images_lie(
     assert after == before
 
 
-def test_what_was_seen_to_be_whole_is_looked_at_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [{"z": "end"}, {"b": {"seal": "0" * 32}}, {}])
+def test_what_was_seen_to_be_whole_is_looked_at_again(tmp_path: Path, last: dict[str, Any]) -> None:
     """Whatever bytes a sealed file had before, those it has now decide."""
-    path = tmp_path / "sealed.json"
-    files.write_sealed(path, {"a": [1, 2], "z": "end"})
+    path, value = tmp_path / "sealed.json", {"a": [1, 2], **last}
+    files.write_sealed(path, value)
     whole = path.read_bytes()
     for place, byte in enumerate(whole):
-        assert files.read_sealed(path, "it") == {"a": [1, 2], "z": "end"}
+        assert files.read_sealed(path, "it") == value
         path.write_bytes(whole[:place] + bytes([byte ^ 1]) + whole[place + 1 :])
         with pytest.raises(Damaged, match="it is damaged"):
             files.read_sealed(path, "it")
         path.write_bytes(whole)
+    for wrong in (
+        whole[:-1],
+        whole + b"\n",
+        whole.replace(b"{\n", b'{\n "seal": "%b",\n' % (b"0" * 32), 1),
+    ):
+        path.write_bytes(wrong)
+        with pytest.raises(Damaged, match="it is damaged"):
+            files.read_sealed(path, "it")
+    path.write_bytes(whole)
     files.read_sealed(path, "it")["a"].append(3)
     assert files.read_sealed(path, "it")["a"] == [1, 2]
 
