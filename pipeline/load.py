@@ -206,7 +206,7 @@ def _finished(
     found: dict[Path, tuple[Record, Artifact]] = {}
     for each, record in _matching(dataset, store, filters):
         key = record.artifacts.get(stage)
-        artifact = Artifact(each.folder / stage / str(key), stage)
+        artifact = Artifact(each.folder / stage / str(key), stage, record.options)
         if key is not None and artifact.path not in found and _is_finished(artifact):
             found[artifact.path] = record, artifact
     return list(found.values())

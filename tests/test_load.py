@@ -15,9 +15,10 @@ import pytest
 
 from pipeline import load
 from pipeline.core.errors import ConfigError, Damaged, MissingInput
+from pipeline.inspect.status import states
 from pipeline.run import Run
 from tests.helpers import shared
-from tests.helpers.runs import Runner, make_all, said, write_dataset
+from tests.helpers.runs import Runner, digests, make_all, said, write_dataset
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +104,85 @@ def test_what_is_not_finished_is_left_out(run_of: Runner, store: Path) -> None:
     run = run_of("crops.k=7")
     (run.store.artifact(run.named("scores")[0]).path / "manifest.json").unlink()
     assert len(load.scores("tiny", "abs")) == 2 * 8
+
+
+# --- Damage ---------------------------------------------------------------------------------------
+
+
+def stored(run: Run, stage: str) -> Path:
+    """The folder of a stage's only array."""
+    (folder,) = run.store.artifact(run.named(stage)[0]).path.glob("*.zarr")
+    return folder
+
+
+def computed(run: Run) -> dict[str, int]:
+    """The units that a further run computes, by stage."""
+    outcomes = run.execute(run.stages, [], quiet=True)
+    return {outcome.stage: outcome.computed for outcome in outcomes if outcome.computed}
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_one_damaged_chunk_is_named_on_every_call_and_the_others_are_read(
+    run_of: Runner, made: Run, lost: int
+) -> None:
+    before, whole = digests(made), load.embeddings("tiny")[:]
+    chunk = stored(made, "embeddings-raw") / "c" / "2" / "1" / "0"
+    content = bytearray(chunk.read_bytes())
+    content[7] ^= 1
+    chunk.unlink() if lost else chunk.write_bytes(content)
+    again = re.escape(f"abs run {load.runs('tiny')['options'][0]}")
+    kept = load.embeddings("tiny")
+    for array in (kept, load.embeddings("tiny"), kept):
+        with pytest.raises(Damaged, match=f"c/2/1/0 is not what was written; .* by {again}$"):
+            array[7, 3]
+        assert np.array_equal(array[:6], whole[:6])
+        assert np.array_equal(array[:, :2], whole[:, :2])
+    (state,) = states(made.store, made.named("embeddings-raw"))
+    assert state["state"] == "damaged (5 of 6 units)"
+    assert computed(run_of()) == {"embeddings-raw": 1}
+    assert digests(made) == before
+    assert np.array_equal(kept[:], whole)
+
+
+ARRAYS = {
+    "embeddings-raw": partial(load.embeddings, view="raw"),
+    "attention": load.attention,
+    "descriptions-cupl": load.text_embeddings,
+}
+
+
+@pytest.mark.parametrize("first", ["read", "verify", "run"])
+@pytest.mark.parametrize("stage", ARRAYS)
+def test_a_deleted_array_is_damage_like_any_other(
+    run_of: Runner, made: Run, stage: str, first: str
+) -> None:
+    before, folder = digests(made), stored(made, stage)
+    shutil.rmtree(folder)
+    if first == "read":
+        with pytest.raises(Damaged, match="is not what was written"):
+            ARRAYS[stage]("tiny")[0]
+    elif first == "verify":
+        answer = said("verify")
+        assert (answer.returncode, answer.stderr) == (1, "")
+        assert f"DAMAGED: {folder}/zarr.json is not what was written" in answer.stdout
+        assert "not marked" not in answer.stdout
+    units = len(made.named(stage)[0].units(made.store))
+    assert computed(run_of()) == {stage: units}
+    assert digests(made) == before
+    assert len(ARRAYS[stage]("tiny")[:])
+
+
+def test_damage_of_a_store_that_cannot_be_written_is_one_line(
+    made: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(stored(made, "attention"))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(Damaged, match=r"attention\.zarr/zarr\.json.*Permission denied"):
+        load.attention("tiny")
 
 
 # --- From somewhere else --------------------------------------------------------------------------

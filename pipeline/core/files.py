@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -80,18 +81,25 @@ _WHOLE: set[bytes] = set()
 """sha256 of sealed contents that were verified; verifying costs more than hashing."""
 
 
+_SEAL = re.compile(rb'(,?)\n "seal": "([0-9a-f]{32})"(,?)')
+"""The line of a sealed file's outer object that holds its seal; no other line begins like it."""
+
+
 def _is_whole(content: bytes) -> bool:
-    try:
-        value = json.loads(content)
-        same = rendered(value) == content
-        seal = value.pop("seal")
-    except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
+    """Return whether a seal is that of the other bytes, as `write_sealed` rendered them."""
+    before, *found = _SEAL.split(content)
+    if len(found) != 4:
         return False
-    return same and bool(seal == _seal(value))
+    comma, seal, last_comma, after = found
+    return bool(_digest(before + (comma and last_comma) + after) == seal.decode())
 
 
 def _seal(value: dict[str, Any]) -> str:
-    return hashlib.sha256(rendered(value)).hexdigest()[:32]
+    return _digest(rendered(value))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def checksum(path: Path) -> str:
 
 def checksum_of(content: bytes) -> str:
     """Digest of bytes, equal to `checksum` of a file that holds them."""
-    return hashlib.sha256(content).hexdigest()[:32]
+    return _digest(content)
 
 
 @contextmanager

@@ -158,6 +158,7 @@ def _restored(artifact: Artifact, damaged: set[str]) -> set[str]:
     known |= {IDENTITY: manifest["identity"], arrays.METADATA: arrays.GROUP}
     restored = damaged & known.keys()
     for name in restored:
+        (artifact.path / name).parent.mkdir(exist_ok=True)
         files.write_json(artifact.path / name, known[name])
     return restored
 

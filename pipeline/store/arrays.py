@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +53,13 @@ def create(folder: Path, spec: ArraySpec) -> None:
     found, wanted = described(folder), _metadata(spec)
     if same_but_longer(found, wanted):
         return
+    describe(folder, wanted)
+
+
+def describe(folder: Path, metadata: dict[str, Any]) -> None:
+    """Write an array's metadata, and make its folder if there is none."""
     folder.mkdir(exist_ok=True)
-    files.write_json(folder / METADATA, wanted)
+    files.write_json(folder / METADATA, metadata)
 
 
 def fit(folder: Path, chunks: Iterable[str]) -> dict[str, Any]:
@@ -125,17 +129,14 @@ def all_finite(values: np.ndarray) -> bool:
     return bool(np.isfinite(values).all())
 
 
-Index = Any
-"""Index of one axis: an integer, a slice, a list of integers, or a boolean mask."""
-
-
 class StoredArray:
     """An array of a finished artifact, read lazily; every chunk that is read is verified.
 
-    Indexed like a NumPy array with integers, slices, `...`, and at most one list of integers or
-    boolean mask. `shape` covers what the manifest covers, whatever a run that is under way adds.
-    `check` is called with the chunks, by their paths below the array's folder, before they are
-    read; and again, to verify them anew, if what was read cannot have been written.
+    Indexed like a NumPy array; IndexError for a boolean that is no mask. Integer arrays that are
+    paired (`array[[0, 9], [1, 2]]`) read the block of rows and columns that they name.
+    `shape` covers what the manifest covers, whatever a run that is under way adds. `check` is
+    called with the chunks, by their paths below the array's folder, before they are read; and
+    again, to verify them anew, if what was read cannot have been written.
     """
 
     def __init__(
@@ -169,71 +170,92 @@ class StoredArray:
         return f"<StoredArray {self.shape} {self.dtype}>"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self[...]
+        values: np.ndarray = self[...]
         return values if dtype is None else values.astype(dtype)
 
-    def __getitem__(self, where: Index | tuple[Index, ...]) -> np.ndarray:
+    def __getitem__(self, where: Any) -> Any:
         """Read and verify a part, in `dtype`; Damaged if a chunk is missing or has changed."""
-        chosen = [_index(*axis) for axis in zip(self._expanded(where), self.shape, strict=True)]
-        sizes = zip(chosen, self._array.chunks, strict=True)
-        places = itertools.product(*(_chunks(index, size) for index, size in sizes))
-        chunks = [_chunk(place) for place in places]
-        self._check(chunks, False)
-        values = self._read(chosen)
-        if not all_finite(values):  # a chunk went after it was checked
-            self._check(chunks, True)
-            values = self._read(chosen)  # it has come back
-        return values.astype(self.dtype, copy=False)
+        places, inner = _block(where if isinstance(where, tuple) else (where,), self.shape)
+        return self._read(places).astype(self.dtype, copy=False)[inner]
 
-    def _expanded(self, where: Index | tuple[Index, ...]) -> list[Index]:
-        """Return one index per axis, without Ellipsis."""
-        given = list(where) if isinstance(where, tuple) else [where]
-        dots = [i for i, index in enumerate(given) if index is Ellipsis]
-        whole = [slice(None)] * (self.ndim - len(given) + len(dots))
-        if len(dots) > 1 or len(given) - len(dots) > self.ndim:
-            raise IndexError(f"{where!r} does not fit an array of {self.ndim} axes")
-        at = dots[0] if dots else len(given)
-        indices = [*given[:at], *whole, *given[at + len(dots) :]]
-        if sum(not isinstance(index, slice | Integral) for index in indices) > 1:
-            raise IndexError("at most one axis can be indexed by a list or a mask")
-        return indices
-
-    def _read(self, chosen: list[Any]) -> np.ndarray:
+    def _read(self, places: list[np.ndarray]) -> np.ndarray:
+        """Read and verify the block at some ascending places along each axis."""
         import numpy as np
 
-        return np.asarray(self._array.oindex[tuple(chosen)])
+        shape = tuple(map(len, places))
+        if 0 in shape:
+            return np.empty(shape, self._array.dtype)
+        touched = [np.unique(p // size) for p, size in zip(places, self._array.chunks, strict=True)]
+        chunks = [_chunk(place) for place in itertools.product(*touched)]
+        chosen = tuple(map(_selection, places))
+        self._check(chunks, False)
+        values = np.asarray(self._array.oindex[chosen])
+        if not all_finite(values):  # a chunk went after it was checked
+            self._check(chunks, True)
+            values = np.asarray(self._array.oindex[chosen])  # it has come back
+        return values
 
 
-def _index(index: Index, length: int) -> Any:
-    """Return the index of an axis as an integer, a slice with a positive step, or an array."""
+def _block(
+    where: tuple[Any, ...], shape: tuple[int, ...]
+) -> tuple[list[np.ndarray], tuple[Any, ...]]:
+    """Split an index: the places that it reads along each axis, and the index of that block."""
     import numpy as np
 
-    if isinstance(index, slice):
-        start, stop, step = index.indices(length)
-        if step > 0:
-            return slice(start, max(start, stop), step)
-        return np.arange(start, stop, step)
+    parts = [part for each in where for part in _without_masks(each)]
+    taken = sum(part is not None and part is not Ellipsis for part, _ in parts)
+    dots = sum(part is Ellipsis for part, _ in parts)
+    if taken > len(shape) or dots > 1:
+        raise IndexError(f"{where!r} does not fit an array of {len(shape)} axes")
+    places: list[np.ndarray] = []
+    inner = []
+    for part, length in parts:
+        if part is Ellipsis:
+            places += map(np.arange, shape[len(places) : len(places) + len(shape) - taken])
+        elif part is not None:
+            axis = shape[len(places)]
+            if length not in (None, 0, axis):
+                raise IndexError(f"a mask of {length} does not fit an axis of {axis}")
+            found, part = _along(part, axis)
+            places.append(found)
+        inner.append(part)
+    return [*places, *map(np.arange, shape[len(places) :])], tuple(inner)
+
+
+def _without_masks(index: Any) -> list[tuple[Any, int | None]]:
+    """Replace a mask by the integer arrays it stands for, each with the length of its axis."""
+    import numpy as np
+
+    if index is None or index is Ellipsis or isinstance(index, slice):
+        return [(index, None)]
     found = np.asarray(index)
-    if found.dtype == bool:
-        if found.shape != (length,):
-            raise IndexError(f"a mask of {found.shape} does not fit an axis of {length}")
-        return np.flatnonzero(found)
-    if not found.size:
-        return np.zeros(0, np.int64)
-    if found.dtype.kind not in "iu" or found.ndim > 1:
+    if found.dtype == bool and found.ndim:
+        return list(zip(found.nonzero(), found.shape, strict=True))
+    if not found.size and not isinstance(index, np.ndarray):
+        found = found.astype(np.intp)  # an empty list
+    if found.dtype.kind not in "iu":
         raise IndexError(f"cannot index an axis with {index!r}")
-    if found.min() < -length or found.max() >= length:
-        raise IndexError(f"index {index!r} is out of bounds for an axis of {length}")
-    found = np.where(found < 0, found + length, found)
-    return found if found.ndim else int(found)
+    return [(found, None)]
 
 
-def _chunks(index: Any, size: int) -> list[int]:
-    """Return the chunks along an axis that an index touches."""
+def _along(index: Any, length: int) -> tuple[np.ndarray, Any]:
+    """Return the ascending places that a slice or integers name, and their index among these."""
     import numpy as np
 
     if isinstance(index, slice):
-        touched = np.arange(index.start, index.stop, index.step)
-    else:
-        touched = np.atleast_1d(index)
-    return [int(chunk) for chunk in np.unique(touched // size)]
+        places = np.arange(*index.indices(length))
+        forward = index.step is None or index.step > 0
+        return (places, slice(None)) if forward else (places[::-1], slice(None, None, -1))
+    if index.size and (index.min() < -length or index.max() >= length):
+        raise IndexError(f"index {index!r} is out of bounds for an axis of {length}")
+    wanted = index.astype(np.intp)
+    wanted = np.where(wanted < 0, wanted + length, wanted)
+    places = np.unique(wanted)
+    inner = np.searchsorted(places, wanted)
+    return places, inner if index.ndim else int(inner)
+
+
+def _selection(places: np.ndarray) -> slice | np.ndarray:
+    """Return ascending places as a slice where they have no gaps, which Zarr reads faster."""
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else places

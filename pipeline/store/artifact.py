@@ -3,8 +3,9 @@
 An artifact is finished when its `manifest.json` names every unit that is asked for. A unit is
 finished when its receipt in `ledger/` is there; that is written after the unit's data, and the
 manifest after all of them. Readers refuse an artifact that is not finished, and a file whose bytes
-are not those of its receipt, so nothing ever reads a hole or what a disk made of it. Units are
-idempotent and write only files of their own.
+are not those of its receipt, so nothing ever reads a hole or what a disk made of it. A unit that is
+damaged later loses its receipt; the manifest stays, so that the others can be read until the next
+run. Units are idempotent and write only files of their own.
 
     identity.json    what the key was made of, in clear
     ledger/          one receipt per finished unit: files with checksums, rows, seconds, maker
@@ -56,6 +57,8 @@ class Artifact:
 
     path: Path
     stage: str
+    options: str = field(default="", compare=False)
+    """The options of `abs run` that make it, for messages."""
     _opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """Open arrays that units are written to."""
     _checked: set[str] = field(default_factory=set, compare=False, repr=False)
@@ -94,17 +97,37 @@ class Artifact:
         return found if whole else None
 
     def missing(self, units: list[Unit]) -> str | None:
-        """Return None if finished for `units`, else `missing` or `partial (3 of 8 units)`."""
+        """Return None if finished for `units`, else `missing`, `partial (3 of 8 units)`, `damaged`.
+
+        Looks at each unit's receipt and at its files, whether they are there in their sizes.
+        """
+        names = [unit.name for unit in units]
+        found = {name: receipt.digest for name, receipt in self.ledger.receipts(names).items()}
         state = "partial"
         try:
-            if all(unit.name in self.manifest["units"] for unit in units):
-                return None
+            stated = self.manifest["units"]
+            if all(name in stated for name in names):
+                if all(found.get(name) == stated[name] for name in names):
+                    return None
+                state = "damaged"
         except MissingInput:
             pass
         except Damaged:
             state = "damaged"
-        done = len(self.finished(units))
-        return f"{state} ({done} of {len(units)} units)" if done else "missing"
+        if state == "partial" and not found:
+            return "missing"
+        return f"{state} ({len(found)} of {len(units)} units)"
+
+    def is_stated(self, units: Iterable[Unit]) -> bool:
+        """Return whether the manifest names `units` and none has lost its receipt.
+
+        Files are not looked at: readers compare them.
+        """
+        try:
+            known = self.manifest["units"].keys() & set(self.ledger.units())
+        except (MissingInput, Damaged):
+            return False
+        return all(unit.name in known for unit in units)
 
     def digest(self, units: Iterable[Unit]) -> str:
         """Content digest of those units, whatever others the artifact has."""
@@ -140,6 +163,9 @@ class Artifact:
 
         whole = f"{name}.parquet"
         receipts = self._receipts(finished)
+        if finished:
+            for unit_name in self.manifest["units"].keys() - {r.unit for r in receipts.values()}:
+                self._damaged(f"the receipt of unit {unit_name}", None)
         parts = [each for each in receipts if each.partition("/")[0] == whole]
         if not finished and not parts:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
@@ -161,9 +187,13 @@ class Artifact:
         folder = f"{name}.zarr"
         wrote = self.manifest["arrays"][folder]
         if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
+            metadata = f"{folder}/{arrays.METADATA}"
             if elsewhere(self.path):
-                self._damaged(f"{folder}/{arrays.METADATA}", None)
-            files.write_json(self.path / folder / arrays.METADATA, wrote)
+                self._damaged(metadata, None)
+            try:
+                arrays.describe(self.path / folder, wrote)
+            except OSError as error:
+                self._damaged(f"{metadata} ({error.strerror})", None)
 
         def check(chunks: Iterable[str], again: bool) -> None:
             names = [f"{folder}/{each}" for each in chunks]
@@ -174,17 +204,16 @@ class Artifact:
         return StoredArray(self.path / folder, wrote["shape"], check, dtype)
 
     def _receipts(self, finished: bool = True) -> dict[str, Receipt]:
-        """The receipt that each file is named in: of the manifest's units, or of all there are.
+        """The receipt that each file is named in: of the manifest's units, or of all finished ones.
 
-        Damaged if the manifest names a unit whose receipt or files are not those it was written of.
+        Of the manifest's units, those whose receipt is lost or another one are left out.
         """
         if "receipts" not in self._known:
-            found = self.ledger.receipts()
-            stated = self.manifest["units"] if finished else {u: r.digest for u, r in found.items()}
-            for unit, digest in stated.items():
-                if unit not in found or found[unit].digest != digest:
-                    self._damaged(f"what the receipt of unit {unit} names", unit)
-            chosen = [found[unit] for unit in stated]
+            if finished:
+                stated, read = self.manifest["units"], map(self.ledger.read, self.manifest["units"])
+                chosen = [each for each in read if each and each.digest == stated[each.unit]]
+            else:
+                chosen = list(self.ledger.receipts().values())
             self._known["receipts"] = {name: each for each in chosen for name in each.files}
         known: dict[str, Receipt] = self._known["receipts"]
         return known
@@ -193,6 +222,9 @@ class Artifact:
         """Compare files with their receipts; each is read once as long as this object lives."""
         unseen = [name for name in names if name not in self._checked]
         receipts = self._receipts()
+        if not receipts.keys() >= set(unseen):
+            self._known.clear()  # a unit that was lost may have been computed again
+            receipts = self._receipts()
         for name in unseen:
             if name not in receipts:
                 self._damaged(name, None)
@@ -204,15 +236,21 @@ class Artifact:
         self._checked.update(unseen)
 
     def _damaged(self, name: str, unit: str | None) -> NoReturn:
-        """Forget the unit and the manifest, so that the next run makes them again; raise."""
+        """Forget the unit, so that the next run makes it again; raise.
+
+        The manifest stays: what else it names can be read.
+        """
+        told = f"{self.path}: {name} is not what was written"
         if elsewhere(self.path):
-            raise Damaged(f"{self.path}: {name} is not what was written; copy it once more")
+            raise Damaged(f"{told}; copy it once more")
         try:
-            self.forget([unit] if unit else [])
-            next_ = "what is lost was marked as unfinished; run the same command again"
+            if unit:
+                self.ledger.forget(unit)
         except OSError as error:
-            next_ = f"and cannot be marked as such ({error.strerror})"
-        raise Damaged(f"{self.path}: {name} is not what was written; {next_}")
+            told = f"{told}, and cannot be marked as such ({error.strerror})"
+        self._forget_what_was_read()
+        again = f"abs run {self.options}" if self.options else "the same command"
+        raise Damaged(f"{told}; what is lost is computed again by {again}")
 
     def forget(self, units: Iterable[str]) -> None:
         """Make units unfinished, and so the artifact: the next run computes them again."""

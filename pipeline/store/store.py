@@ -44,13 +44,13 @@ class Store:
 
     def artifact(self, stage: Keyed) -> Artifact:
         """Return the artifact of `stage`, finished or not."""
-        return Artifact(self.folder / stage.name / stage.key, stage.name)
+        return Artifact(self.folder / stage.name / stage.key, stage.name, self.options)
 
     def open(self, stage: Keyed) -> Artifact:
         """Return the finished artifact of `stage`; MissingInput names the command for it."""
         artifact = self.artifact(stage)
-        missing = artifact.missing(stage.units(self))
-        if missing is not None:
+        units = stage.units(self)
+        if not artifact.is_stated(units) and (missing := artifact.missing(units)):
             raise MissingInput(
                 f"{stage.name} of {self.dataset!r} is {missing}; run: "
                 f"abs {stage.name.replace('-', ' ')} {self.options}"

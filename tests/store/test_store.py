@@ -23,6 +23,7 @@ from pipeline.core.errors import AbsError, Damaged, MissingInput, UnitsFailed
 from pipeline.core.progress import Reporter
 from pipeline.engine.inline import InlineSession
 from pipeline.engine.runner import run_stage
+from pipeline.inspect.status import plan, states
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, Unit
@@ -48,6 +49,25 @@ def test_a_second_run_computes_nothing_and_another_store_gets_the_same_digests(
     assert {o.stage: o.state for o in outcomes} == dict.fromkeys(STAGES, "cached")
     monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "elsewhere"))
     assert make_all(run_of(ALL)) == first
+
+
+@pytest.mark.parametrize("stage", ["embeddings-raw", "scores", "index"])
+def test_a_deleted_file_is_seen_by_status_and_run_without_being_read(
+    run_of: Runner, made: Run, stage: str
+) -> None:
+    before, artifact = digests(made), made.store.artifact(made.named(stage)[0])
+    units = made.named(stage)[0].units(made.store)
+    receipt = artifact.ledger.read(units[-1].name)
+    assert receipt
+    (artifact.path / next(iter(receipt.files))).unlink()
+    run = run_of()
+    (state,) = states(run.store, run.named(stage))
+    assert state["state"] == f"damaged ({len(units) - 1} of {len(units)} units)"
+    (planned,) = plan(run.store, run.named(stage))
+    assert planned["todo"] == 1
+    outcomes = run.execute(run.stages, [], quiet=True)
+    assert {o.stage: o.computed for o in outcomes if o.state != "cached"} == {stage: 1}
+    assert digests(made) == before
 
 
 @pytest.mark.slow
@@ -346,17 +366,27 @@ def test_results_do_not_depend_on_where_the_images_lie(
     assert after == before
 
 
-def test_what_was_seen_to_be_whole_is_looked_at_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [{"z": "end"}, {"b": {"seal": "0" * 32}}, {}])
+def test_what_was_seen_to_be_whole_is_looked_at_again(tmp_path: Path, last: dict[str, Any]) -> None:
     """Whatever bytes a sealed file had before, those it has now decide."""
-    path = tmp_path / "sealed.json"
-    files.write_sealed(path, {"a": [1, 2], "z": "end"})
+    path, value = tmp_path / "sealed.json", {"a": [1, 2], **last}
+    files.write_sealed(path, value)
     whole = path.read_bytes()
     for place, byte in enumerate(whole):
-        assert files.read_sealed(path, "it") == {"a": [1, 2], "z": "end"}
+        assert files.read_sealed(path, "it") == value
         path.write_bytes(whole[:place] + bytes([byte ^ 1]) + whole[place + 1 :])
         with pytest.raises(Damaged, match="it is damaged"):
             files.read_sealed(path, "it")
         path.write_bytes(whole)
+    for wrong in (
+        whole[:-1],
+        whole + b"\n",
+        whole.replace(b"{\n", b'{\n "seal": "%b",\n' % (b"0" * 32), 1),
+    ):
+        path.write_bytes(wrong)
+        with pytest.raises(Damaged, match="it is damaged"):
+            files.read_sealed(path, "it")
+    path.write_bytes(whole)
     files.read_sealed(path, "it")["a"].append(3)
     assert files.read_sealed(path, "it")["a"] == [1, 2]
 

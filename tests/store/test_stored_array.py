@@ -32,16 +32,13 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoredArray, list[
     return StoredArray(folder, SHAPE, lambda chunks, again: seen.append(set(chunks))), seen
 
 
-AXIS = st.one_of(st.integers(-8, 8), st.slices(7))
-LISTS = st.lists(st.integers(-4, 3), max_size=6)
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(where=hnp.basic_indices(SHAPE, allow_newaxis=False))
 def test_integers_slices_and_dots_are_numpys(
     stored: tuple[StoredArray, list[set[str]]], where: Any
 ) -> None:
     array, seen = stored
+    seen.append(set())  # what stays the last if nothing is read
     assert np.array_equal(array[where], VALUES[where])
     assert array[where].dtype == VALUES.dtype
     touched = np.zeros(SHAPE, bool)
@@ -50,20 +47,86 @@ def test_integers_slices_and_dots_are_numpys(
     assert seen[-1] == {f"c/{chunk}" for chunk in chunks}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
-@given(chosen=st.one_of(st.lists(st.integers(-7, 6), max_size=9), hnp.arrays(bool, 7)))
-def test_lists_and_masks_are_numpys(
-    stored: tuple[StoredArray, list[set[str]]], chosen: Any
+INTEGERS = "bhilqpBHILQP"
+"""Every integer type of NumPy."""
+
+
+@st.composite
+def indices(draw: st.DrawFn) -> tuple[tuple[int, ...], Any]:
+    """The shape of an array of one to three axes, and an index of any kind for it."""
+    shape = SHAPE[: draw(st.integers(1, 3))]
+    left, where = list(shape), []
+    while left and draw(st.integers(0, 4)):
+        kind = draw(st.sampled_from(["int", "scalar", "slice", "array", "list", "mask", "none"]))
+        if kind == "none":
+            where.append(np.newaxis)
+            continue
+        length = left.pop(0)
+        name = draw(st.sampled_from(INTEGERS))
+        inside = st.integers(0 if name.isupper() else -length, length - 1)
+        if kind == "int":
+            where.append(draw(st.integers(-length - 1, length)))
+        elif kind == "scalar":
+            where.append(np.array(draw(inside)).astype(name)[()])
+        elif kind == "slice":
+            where.append(draw(st.slices(length)))
+        elif kind == "array":
+            size = draw(st.sampled_from([(), (0,), (1,), (2,), (2,), (3,), (2, 1)]))
+            where.append(draw(hnp.arrays(np.int64, size, elements=inside)).astype(name))
+        elif kind == "list":
+            where.append(draw(st.lists(inside, max_size=3)))
+        else:
+            wide = [length, *left[: draw(st.integers(0, len(left)))]]
+            del left[: len(wide) - 1]
+            mask = draw(st.sampled_from([hnp.arrays(bool, wide), st.just(np.zeros(wide, bool))]))
+            where.append(draw(st.one_of(mask, st.just(np.zeros([0, *wide[1:]], bool)))))
+    if draw(st.booleans()):
+        where.insert(draw(st.integers(0, len(where))), Ellipsis)
+    return shape, where[0] if len(where) == 1 and draw(st.booleans()) else tuple(where)
+
+
+@settings(max_examples=1000)
+@given(drawn=indices())
+def test_every_index_is_numpys_or_an_error(arrays: list[StoredArray], drawn: Any) -> None:
+    shape, where = drawn
+    array, values = arrays[len(shape) - 1], VALUES[(..., *[0] * (3 - len(shape)))]
+    try:
+        expected = values[where]
+    except IndexError:
+        with pytest.raises(IndexError):
+            array[where]
+        return
+    found = array[where]
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert np.array_equal(found, expected)
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> list[StoredArray]:
+    """Arrays of one, two and three axes."""
+    found = []
+    for ndim in (1, 2, 3):
+        folder, shape = tmp_path_factory.mktemp("arrays") / "it.zarr", SHAPE[:ndim]
+        array = zarr.create_array(folder, shape=shape, chunks=CHUNKS[:ndim], dtype="float16")
+        array[...] = VALUES[(..., *[0] * (3 - ndim))]
+        found.append(StoredArray(folder, shape, lambda chunks, again: None))
+    return found
+
+
+def test_only_the_chunks_of_a_list_or_mask_are_read(
+    stored: tuple[StoredArray, list[set[str]]],
 ) -> None:
-    array, _ = stored
-    index = np.asarray(chosen, dtype=bool if isinstance(chosen, np.ndarray) else np.int64)
-    assert np.array_equal(array[chosen], VALUES[index])
-    assert np.array_equal(array[chosen, 1:], VALUES[index, 1:])
-    assert np.array_equal(array[..., 2][index], VALUES[..., 2][index])
+    array, seen = stored
+    array[[6, 0]], array[np.arange(7) == 4, :, 0]
+    assert seen[-2:] == [{"c/0/0/0", "c/0/1/0", "c/2/0/0", "c/2/1/0"}, {"c/1/0/0", "c/1/1/0"}]
+    before = len(seen)
+    assert array[np.zeros(7, bool)].shape == (0, 4, 3)
+    assert len(seen) == before
 
 
 @pytest.mark.parametrize(
-    "where", [7, -8, (0, 0, 0, 0), (..., ...), [9], np.ones(3, bool), ([0], [0]), "a", [0.5]]
+    "where", [7, -8, (0, 0, 0, 0), (..., ...), [9], np.ones(3, bool), ([0], [4]), "a", [0.5], True]
 )
 def test_what_cannot_be_an_index_is_an_error(
     stored: tuple[StoredArray, list[set[str]]], where: Any
@@ -98,7 +161,7 @@ def test_no_hole_is_handed_out(made: Run, what: str) -> None:
         content = bytearray(chunk.read_bytes())
         content[0] ^= 1
         chunk.write_bytes(bytes(content))
-    with pytest.raises(Damaged, match="run the same command again"):
+    with pytest.raises(Damaged, match="computed again by abs run"):
         array[:]
 
 
