@@ -12,6 +12,9 @@ NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow recognises but does not decode by itself. They hold video, weather fields and
 drawings; a handler of the caller's would decode them, and for EPS Pillow starts Ghostscript."""
 
+USUAL = frozenset({"BMP", "GIF", "JPEG", "PNG", "PPM"})
+"""Formats that Pillow tries before it loads its other decoders."""
+
 FOREIGN = frozenset({
     ".3fr", ".arw", ".avif", ".avifs", ".bpg", ".cr2", ".cr3", ".crw", ".dcm", ".dcr", ".djvu",
     ".dng", ".erf", ".exr", ".fff", ".flif", ".hdr", ".heic", ".heics", ".heif", ".heifs", ".hif",
@@ -26,12 +29,13 @@ and reasons are part of keys."""
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Return the formats that this Pillow decodes by itself, in the order in which it tries them.
+    """Return the formats that this Pillow decodes by itself, in the order in which they are tried.
 
-    Every use of `Image.open` is restricted to them.
+    The usual ones come first, as in Pillow; the order is the same in every process. Every use of
+    `Image.open` is restricted to them.
     """
     Image.init()
-    return tuple(name for name in Image.ID if name not in NOT_DECODED)
+    return tuple(sorted(set(Image.ID) - NOT_DECODED, key=lambda name: (name not in USUAL, name)))
 
 
 @cache

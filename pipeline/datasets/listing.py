@@ -187,15 +187,13 @@ def reason_to_skip(file: Path) -> str | None:
     A suffix of a format that Pillow decodes counts as an image, which the index decodes later; any
     other file is opened to see.
     """
-    if not file.exists():
-        return "a link that leads nowhere"
+    if file.is_file():
+        if is_decoded(file.name) or holds_image(file, file.name):
+            return None
+        return FOREIGN_FORMAT if is_foreign(file.name) else NOT_AN_IMAGE
     if file.is_dir():
         return LINKED
-    if not file.is_file():
-        return NOT_AN_IMAGE
-    if is_decoded(file.name) or holds_image(file, file.name):
-        return None
-    return FOREIGN_FORMAT if is_foreign(file.name) else NOT_AN_IMAGE
+    return NOT_AN_IMAGE if file.exists() else "a link that leads nowhere"
 
 
 def images_below(folder: Path, root: Path) -> tuple[list[str], list[tuple[str, str]]]:

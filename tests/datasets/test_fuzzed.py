@@ -84,7 +84,7 @@ def folder_case(draw: random.Random, root: Path) -> bool:
     images: dict[str, str] = {}
     foreign, others = set[str](), set[str]()
     for name in names:
-        for _ in range(draw.randint(0, 5)):
+        for _ in range(draw.randint(draw.random() > 0.1, 6)):
             inner = draw.choice(["", "deep/", "deep/er/", f"{name}.y/"])
             place = f"{name}/{inner}{stem(draw)}"
             kind = draw.random()
@@ -135,9 +135,9 @@ def shard_case(draw: random.Random, root: Path) -> bool:
     root.mkdir(parents=True)
     images = Counter[str]()
     right: dict[str, str] = {}
-    for number in range(draw.randint(1, 3)):
+    for number in range(draw.randint(1, 4)):
         with tarfile.open(root / f"{number}.tar", "w") as tar:
-            for key in sorted({stem(draw) for _ in range(draw.randint(1, 6))}):
+            for key in sorted({stem(draw) for _ in range(draw.randint(2, 8))}):
                 members, label = sample(draw, f"{number}/{key}")
                 for name, content in members:
                     add(tar, name, content)
