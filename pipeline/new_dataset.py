@@ -12,11 +12,12 @@ from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.core.layers import own_cfgs
 from pipeline.datasets.classes import refuse_single_class, resolve_classes
 from pipeline.datasets.config import NAME, DatasetConfig
-from pipeline.datasets.listing import Listing, images_in, subfolders
+from pipeline.datasets.listing import Listing, has_images, subfolders
 from pipeline.datasets.readers.coop import split_files_at
 from pipeline.datasets.readers.huggingface import is_huggingface
 from pipeline.datasets.readers.manifest import labels_images, table_at
 from pipeline.datasets.readers.registry import reader_of
+from pipeline.datasets.readers.webdataset import shards_below
 from pipeline.texts.readers import read_templates, read_texts
 
 TEMPLATES = ("zeroshot_classification_templates.txt", "templates.txt")
@@ -93,9 +94,10 @@ def _reader(images: Path) -> str:
         return "huggingface"
     if split_files_at(images):
         return "coop"
+    folders = subfolders(images) if images.is_dir() else []
     table = table_at(images)
-    if table and (table == images or table.stem == "manifest" or labels_images(table)):
+    if table and (not folders or table.stem == "manifest" or labels_images(table)):
         return "manifest"
-    if images.is_dir() and any(any(images_in(folder)) for folder in subfolders(images)):
+    if any(has_images(folder, images) for folder in folders):
         return "folder"  # an archive beside the images is not what is meant
-    return "webdataset" if any(images.rglob("*.tar")) else "folder"
+    return "webdataset" if shards_below(images) else "folder"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.core.errors import AbsError
 from pipeline.core.threads import READERS, prefetch, readers
+from pipeline.datasets.formats import formats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ def decode(content: bytes) -> Image.Image:
     EXIF orientation is ignored, as in CLIP. More than 8 bits per channel are refused, since Pillow
     would clip them to white.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=formats()) as image:
         if image.mode.startswith(("I", "F")):
             raise OSError(f"mode {image.mode}: more than 8 bits a channel")
         return image.convert("RGB")

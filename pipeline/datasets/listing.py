@@ -6,21 +6,21 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-
-from PIL import Image
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.contents import Contents
-
-SUFFIXES = {
-    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp",
-}  # fmt: skip
-
+from pipeline.datasets.formats import holds_image, is_decoded, is_foreign
 
 NOT_AN_IMAGE = "not an image"
 """Reason for files of other kinds; they do not count against `index.max_skipped`."""
+
+FOREIGN_FORMAT = "an image of a format that Pillow does not decode"
+"""Reason for photos and drawings whose suffix is that of another format."""
+
+LINKED = "a link to a folder that the dataset has already"
+"""Reason for links to folders that are not followed."""
+
 UNNAMED = re.compile(r"n[0-9]{8}|[0-9]+(\.0*)?")
 """Identifiers that are no class names: WordNet ids and whole numbers."""
 INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad"))
@@ -137,36 +137,44 @@ def refuse_spellings(names: Iterable[str], where: str) -> None:
             )
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is passed over: a leading dot, or `__MACOSX` of macOS."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def subfolders(root: Path) -> list[Path]:
     """Return the visible folders in a folder, sorted by name; LayoutNotFound if it is not one."""
     if not root.is_dir():
         raise LayoutNotFound(f"{root} is not a folder")
-    return sorted(
-        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+    return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def images_in(folder: Path) -> Iterable[str]:
-    """Yield the names of the visible image files in a folder, sorted."""
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith("."):
-            yield require_utf8(file.name)
+def is_link_within(folder: Path, root: Path) -> bool:
+    """Return whether a folder is a link to one that lies below `root`, or that `root` lies in.
+
+    Such a link would give an image a second label, or lead in a circle.
+    """
+    if not folder.is_symlink():
+        return False
+    target, own = folder.resolve(), root.resolve()
+    return target.is_relative_to(own) or own.is_relative_to(target)
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield all visible files and broken links below a folder, at any depth, sorted by path.
+def files_below(folder: Path, root: Path) -> Iterator[Path]:
+    """Yield all visible files below a folder of the dataset at `root`, at any depth, sorted.
 
-    Links to folders are followed, each folder once, as torchvision's ImageFolder does.
+    Links to folders outside the dataset are followed, as torchvision's ImageFolder does, each
+    folder once. Other links to folders, and broken ones, are yielded like files.
     """
     seen = {folder.resolve()}
 
     def walk(inner: Path) -> Iterator[Path]:
         for path in sorted(inner.iterdir()):
-            if path.name.startswith("."):
+            if is_hidden(path.name):
                 continue
-            if not path.is_dir():
+            if not path.is_dir() or is_link_within(path, root) or (real := path.resolve()) in seen:
                 yield path
-            elif (real := path.resolve()) not in seen:
+            else:
                 seen.add(real)
                 yield from walk(path)
 
@@ -176,36 +184,37 @@ def files_below(folder: Path) -> Iterator[Path]:
 def reason_to_skip(file: Path) -> str | None:
     """Return why a file is not a sample, or None for an image.
 
-    A suffix that Pillow can open counts as an image, which the index decodes later; any other file
-    is opened to see.
+    A suffix of a format that Pillow decodes counts as an image, which the index decodes later; any
+    other file is opened to see.
     """
-    if not file.exists():
-        return "a link that leads nowhere"
-    if not file.is_file():
-        return NOT_AN_IMAGE
-    if file.suffix.lower() in SUFFIXES or file.suffix.lower() in _openable():
-        return None
-    try:
-        with Image.open(file):
+    if file.is_file():
+        if is_decoded(file.name) or holds_image(file, file.name):
             return None
-    except Exception:  # whatever a file of another kind makes Pillow raise
-        return NOT_AN_IMAGE
+        return FOREIGN_FORMAT if is_foreign(file.name) else NOT_AN_IMAGE
+    if file.is_dir():
+        return LINKED
+    return NOT_AN_IMAGE if file.exists() else "a link that leads nowhere"
 
 
 def images_below(folder: Path, root: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the images below a folder, and (file, reason) of all other files.
+    """Return the images below a folder of the dataset at `root`, and (file, reason) of all others.
 
     Paths are relative to `root`.
     """
     images: list[str] = []
     skipped: list[tuple[str, str]] = []
-    for file in files_below(folder):
+    for file in files_below(folder, root):
         path = require_utf8(file.relative_to(root).as_posix())
         if reason := reason_to_skip(file):
             skipped.append((path, reason))
         else:
             images.append(path)
     return images, skipped
+
+
+def has_images(folder: Path, root: Path) -> bool:
+    """Return whether any image lies below a folder of the dataset at `root`."""
+    return any(reason_to_skip(file) is None for file in files_below(folder, root))
 
 
 def files_beside(root: Path, reason: str) -> list[tuple[str, str]]:
@@ -216,14 +225,33 @@ def files_beside(root: Path, reason: str) -> list[tuple[str, str]]:
     return [
         (require_utf8(file.name), reason_to_skip(file) or reason)
         for file in sorted(root.iterdir())
-        if not file.is_dir() and not file.name.startswith(".")
+        if not file.is_dir() and not is_hidden(file.name)
     ]
 
 
-@cache
-def _openable() -> frozenset[str]:
-    extensions = Image.registered_extensions()
-    return frozenset(suffix for suffix, kind in extensions.items() if kind in Image.OPEN)
+PART = re.compile(r"(.*?)[-_.]?(\d+)[-_.]of[-_.](\d+)")
+"""Name of a file that is one of several: the set, its number, and how many there are."""
+
+
+def refuse_missing_parts(files: Iterable[Path]) -> None:
+    """Raise MissingInput that names a file which is missing among `test-00000-of-00002` and so on.
+
+    Numbers begin at 0 or 1. Files with other names are passed over.
+    """
+    parts: dict[tuple[Path, str, int], dict[int, Path]] = {}
+    for file in files:
+        if found := PART.fullmatch(file.stem):
+            whole, number, count = found[1], int(found[2]), int(found[3])
+            parts.setdefault((file.parent, whole, count), {})[number] = file
+    for (folder, _, count), there in parts.items():
+        first = int(0 not in there and count in there)
+        missing = next((n for n in range(first, first + count) if n not in there), None)
+        if missing is not None:
+            example = next(iter(there.values())).name
+            raise MissingInput(
+                f"{folder}: part {missing} of {count} is not there beside {example}; add it, set "
+                "dataset.root to the folder of all parts, or rename those that are meant to be all"
+            )
 
 
 def require_utf8(name: str) -> str:

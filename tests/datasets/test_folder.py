@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.paths import Paths
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.dataset import Dataset
-from pipeline.datasets.listing import NOT_AN_IMAGE
+from pipeline.datasets.images import decode
+from pipeline.datasets.listing import FOREIGN_FORMAT, LINKED, NOT_AN_IMAGE
 from pipeline.datasets.readers.folder import read_folder
 from tests.helpers.runs import said
 
@@ -68,6 +69,7 @@ def test_whatever_is_left_out_is_listed_with_its_reason(root: Path) -> None:
         "beside.png": "not in a class folder",
         "notes.md": "not an image",
         "cat/list.txt": "not an image",
+        "dog/again": LINKED,
         "dog/gone.png": "a link that leads nowhere",
     }
 
@@ -82,12 +84,105 @@ def test_other_files_do_not_stop_a_run_but_are_counted(tmp_path: Path, root: Pat
     assert "skipped: 3" in done.stdout
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("Train", "val", "Test"), ("test",)])
-def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        picture(tmp_path / name / "cat" / "0.png")
+@pytest.mark.parametrize(
+    "names",
+    [
+        "train test", "Train val Test", "test", "training_set test_set", "train2017 val2017",
+        "seg_train seg_test seg_pred", "train test valid images-to-test", "fold_1 fold_2 fold_3",
+        "Training Test test-multiple_fruits", "train test __MACOSX", "trainA trainB testA testB",
+    ],
+)  # fmt: skip
+def test_splits_are_no_classes(tmp_path: Path, names: str) -> None:
+    for name in names.split():
+        picture(tmp_path / name.replace("-", " ") / "cat" / "0.png")
     with pytest.raises(AbsError, match=r"look like splits, not classes; set dataset\.root"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("names", ["images masks", "Images Annotations", "images", "img1 img2"])
+def test_kinds_of_files_are_no_classes(tmp_path: Path, names: str) -> None:
+    for name in names.split():
+        picture(tmp_path / name / "0.png")
+    with pytest.raises(AbsError, match="look like kinds of files, not classes"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [("color", "grayscale", "segmented"), ("a", "b", "notes")])
+def test_variants_of_all_images_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    for part in parts[:2]:
+        for name in ("apple", "pear", f"only in {part}"):
+            picture(tmp_path / part / name / "0.png")
+    picture(tmp_path / parts[2] / "0.png")
+    with pytest.raises(AbsError, match=f"{parts[0]}, {parts[1]} have the same sub-folders"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "bullet_train test_tube car bus cup pan pot map pen ink", "steam_train bullet_train",
+        "eye_test blood_test", "train bus car", "with_mask without_mask", "image_cat image_dog",
+        "contest latest", "valley validator",
+    ],
+)  # fmt: skip
+def test_names_of_classes_that_sound_like_splits_are_read(tmp_path: Path, names: str) -> None:
+    for name in names.split():
+        picture(tmp_path / name / "images" / "0.png")
+    assert len(read_folder(tmp_path).classes) == len(names.split())
+
+
+def test_classes_with_images_beside_the_same_sub_folders_are_read(root: Path) -> None:
+    for path in ("cat/old/1.png", "cat/new/1.png", "dog/old/1.png", "dog/new/1.png"):
+        picture(root / path)
+    assert len(read_folder(root).samples) == 6
+
+
+def test_links_within_the_dataset_are_not_followed(tmp_path: Path, root: Path) -> None:
+    """They would label an image twice, or lead in a circle; links to other places are images."""
+    picture(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "elsewhere" / "back").symlink_to(root / "dog")
+    for path, target in {
+        "cat/loop": "..", "cat/alias": "../dog", "puppy": "dog", "all": tmp_path,
+        "dog/more": tmp_path / "elsewhere", "dog/once more": tmp_path / "elsewhere",
+    }.items():  # fmt: skip
+        (root / path).symlink_to(target)
+    found = read_folder(root)
+    assert found.samples == [("cat/0.png", 0), ("dog/0.png", 1), ("dog/more/1.png", 1)]
+    links = {"all", "puppy", "cat/loop", "cat/alias", "dog/more/back", "dog/once more"}
+    assert dict(found.skipped) == dict.fromkeys(links, LINKED)
+
+
+@pytest.mark.parametrize("suffix", ["heic", "HEIF", "cr2", "nef", "arw", "dng", "jxl", "svg"])
+def test_images_in_other_formats_count_as_images(root: Path, suffix: str) -> None:
+    (root / "cat" / f"1.{suffix}").write_bytes(b"of another program")
+    assert read_folder(root).skipped == [(f"cat/1.{suffix}", FOREIGN_FORMAT)]
+
+
+def test_the_thumbnail_of_a_raw_file_is_not_taken_for_it(root: Path) -> None:
+    picture(root / "cat" / "1.nef", "TIFF")
+    picture(root / "cat" / "2.heic", "JPEG")
+    found = read_folder(root)
+    assert found.skipped == [("cat/1.nef", FOREIGN_FORMAT)]
+    assert [path for path, _ in found.samples] == ["cat/0.png", "cat/2.heic", "dog/0.png"]
+
+
+STARTS = {
+    "h5": b"\x89HDF\r\n\x1a\n", "hdf": b"\x89HDF\r\n\x1a\n", "mpg": b"\x00\x00\x01\xb3\x00\x10\x01",
+    "grib": b"GRIB\x00\x00\x00\x01", "bufr": b"BUFR", "wmf": b"\xd7\xcd\xc6\x9a\x00\x00",
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n",
+}  # fmt: skip
+STARTS["ps"] = STARTS["eps"]
+
+
+@pytest.mark.parametrize("suffix", STARTS)
+def test_formats_that_pillow_leaves_to_others_are_never_opened(root: Path, suffix: str) -> None:
+    """Pillow recognises them, and would start Ghostscript for EPS."""
+    for name in (f"1.{suffix}", "1.unknown", "1.png"):
+        (root / "cat" / name).write_bytes(STARTS[suffix] + bytes(100))
+    others = {f"cat/1.{suffix}": NOT_AN_IMAGE, "cat/1.unknown": NOT_AN_IMAGE}
+    assert dict(read_folder(root).skipped) == others
+    with pytest.raises(UnidentifiedImageError):
+        decode((root / "cat" / "1.png").read_bytes())
 
 
 @pytest.mark.parametrize("folders", [["images"], ["a", "b"]])
@@ -96,6 +191,8 @@ def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     [
         ("metadata.csv", "file_name,label\nimages/0.png,cat\n", "manifest"),
         ("metadata.jsonl", '{"file_name": "images/0.png", "label": "cat"}', "manifest"),
+        ("labels.csv", "path,label\nimages/0.png,cat\n", "manifest"),
+        ("all.jsonl", '{"path": "images/0.png", "label": "cat"}', "manifest"),
         ("split_zhou_Birds.json", '{"test": [["0.png", 0, "cat"]]}', "coop"),
     ],
 )

@@ -27,6 +27,8 @@ from pipeline.core.paths import Paths
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode
+from pipeline.datasets.listing import FOREIGN_FORMAT, NOT_AN_IMAGE
+from pipeline.datasets.readers.webdataset import DOTS, NO_FILE, OTHER_SUFFIX
 from pipeline.doctor import only_index as index
 from pipeline.new_dataset import write_dataset
 from pipeline.plan import read
@@ -347,8 +349,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes, **more: Any) -> None:
 
 
 def test_members_that_are_no_samples(tmp_path: Path) -> None:
-    """Links, folders, meta files and samples without an image are passed over; names that would
-    leave the folder are only names of members."""
+    """Folders and meta files are passed over; everything else is counted, with its reason."""
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         add(tar, "__meta__.json", b"{}")
         add(tar, "link.jpg", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")
@@ -362,7 +363,9 @@ def test_members_that_are_no_samples(tmp_path: Path) -> None:
     found = dataset("webdataset", tmp_path, image="jpg", label=None)
     assert told(found) == [(PICTURES[1], "auk")]
     assert found.skipped == [
-        ("0.tar/a.b.JPG", "a key with dots: webdataset ends a key at the first dot"),
+        ("0.tar/link.jpg", NO_FILE),
+        ("0.tar/text.txt", NOT_AN_IMAGE),
+        ("0.tar/a.b.JPG", DOTS),
         ("0.tar/é", "a sample without an image"),
     ]
     assert [path for path, _ in dataset("webdataset", tmp_path).samples] == [
@@ -388,7 +391,7 @@ def test_a_member_that_leaves_the_folder(tmp_path: Path) -> None:
         ([("a.jpg", b"x"), ("a.json", b'{"label": [1]}')], "a.json, field 'label': expected"),
         ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"1")], "choose a suffix"),
         ([("a.jpg", b"x"), ("a.cls", b"1"), ("b.jpg", b"x"), ("b.cls", b"x")], "numbers and names"),
-        ([("a.jpg", b"x"), ("a.cls", b"x")] * 2, "two images of the same name"),
+        ([("a.jpg", b"x"), ("a.cls", b"x")] * 2, "sample 'a' do not lie together"),
         ([("a.cls", b"1")], "no images in 1 shards"),
     ],
 )
@@ -402,6 +405,130 @@ def test_samples_that_say_nothing(
             add(tar, name, content)
     with pytest.raises((AbsError, ConfigError), match=message):
         _ = dataset("webdataset", tmp_path).listing
+
+
+Members = list[tuple[str, bytes]]
+LABEL = b"wren"
+
+
+@pytest.mark.parametrize(
+    ("members", "taken", "skipped"),
+    [
+        (
+            [("i_1.0.jpg", b"0"), ("i_1.0.cls", LABEL), ("i_1.1.jpg", b"1"), ("i_1.1.cls", LABEL)],
+            [],
+            {"i_1.0.jpg": DOTS, "i_1.1.jpg": DOTS},
+        ),
+        ([("v.jpg", b"0"), ("v.1.jpg", b"1"), ("v.cls", LABEL)], ["v.jpg"], {"v.1.jpg": DOTS}),
+        (
+            [("v.jpg", b"0"), ("v.JPG", b"1"), ("v.cls", LABEL)],
+            [],
+            dict.fromkeys(("v.jpg", "v.JPG"), "its sample has 2 files .jpg"),
+        ),
+        (
+            [("v.jpg", b"0"), ("v.cls", LABEL), ("v.cls", b"auk")],
+            [],
+            {"v.jpg": "its sample has 2 files .cls"},
+        ),
+        ([("v.avif", b"0"), ("v.cls", LABEL)], ["v.avif"], {}),
+        (
+            [("v.jp2", b"0")],
+            [],
+            {"v.jp2": "has no label; expected cls or json among jp2"},
+        ),
+        ([("v.heic", b"0"), ("v.cls", LABEL)], [], {"v.heic": FOREIGN_FORMAT}),
+        ([("v", PICTURES[1]), ("w", b"no image")], [], {"v": OTHER_SUFFIX, "w": NOT_AN_IMAGE}),
+        ([("v.image", PICTURES[1])], [], {"v.image": OTHER_SUFFIX}),
+        ([("v.jpg", b"0"), ("v.cls", b"\xff")], [], {"v.jpg": ".cls is not UTF-8"}),
+        (
+            [("v.jpg", b"0"), ("v.json", b"[" * 100_000)],
+            [],
+            {"v.jpg": ".json has no field 'label'; set dataset.label"},
+        ),
+        ([("v.jpg", b"0"), ("v.cls", b"\xef\xbb\xbfwren")], ["v.jpg"], {}),
+        ([("__MACOSX/v.jpg", b"0"), (".v.jpg", b"0"), ("__meta__.json", b"{}")], [], {}),
+        ([("__v.jpg", b"0"), ("__v.cls", LABEL)], ["__v.jpg"], {}),
+    ],
+)
+def test_whatever_is_in_a_shard_is_taken_or_counted(
+    tmp_path: Path, members: Members, taken: list[str], skipped: dict[str, str]
+) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name, content in [("z.jpg", b"z"), ("z.cls", LABEL), *members]:
+            add(tar, name, content)
+    found = dataset("webdataset", tmp_path)
+    assert [path for path, _ in found.samples] == sorted(f"0.tar/{n}" for n in [*taken, "z.jpg"])
+    assert dict(found.skipped) == {f"0.tar/{name}": reason for name, reason in skipped.items()}
+    assert len(found.skipped) == len(skipped)
+    assert found.classes.names == ("wren",)
+
+
+def test_links_in_a_shard_lead_to_what_lies_before_them(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        add(tar, "a/0.jpg", PICTURES[0])
+        add(tar, "a/0.cls", b"auk")
+        for name, kind, target in (
+            ("a/1.jpg", tarfile.SYMTYPE, "0.jpg"),
+            ("a/1.cls", tarfile.LNKTYPE, "a/0.cls"),
+            ("a/2.jpg", tarfile.SYMTYPE, "../b/later.jpg"),
+            ("a/2.cls", tarfile.LNKTYPE, "a/0.cls"),
+            ("a/3.jpg", tarfile.LNKTYPE, "a/0.jpg"),
+            ("a/3.cls", tarfile.SYMTYPE, "/etc/hostname"),
+        ):
+            add(tar, name, b"", type=kind, linkname=target)
+        add(tar, "b/later.jpg", PICTURES[2])
+        add(tar, "b/later.cls", b"wren")
+    found = dataset("webdataset", tmp_path)
+    assert told(found) == [
+        (PICTURES[0], "auk"), (PICTURES[0], "auk"), (PICTURES[2], "wren"),
+    ]  # fmt: skip
+    assert dict(found.skipped) == {
+        "0.tar/a/2.jpg": NO_FILE,
+        "0.tar/a/3.jpg": "has no label; expected cls or json among jpg",
+    }
+
+
+def test_files_among_the_shards_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "birds"
+    shards(root, cls=LABELS)
+    (root / "classnames.txt").write_text("\n".join(NAMES))
+    (root / "README.md").write_text("birds")
+    (root / "more").mkdir()
+    (root / "more" / "x.jpg").write_bytes(PICTURES[0])
+    (root / "2.tar").rename(root / "2.TAR")
+    found = dataset("webdataset", root)
+    assert sorted(told(found)) == sorted(EXPECTED)
+    assert dict(found.skipped) == {"README.md": NOT_AN_IMAGE, "more/x.jpg": "not in a shard"}
+    (root / "3.tar.gz").write_bytes(b"")
+    with pytest.raises(AbsError, match=r"3\.tar\.gz is compressed; decompress it"):
+        _ = dataset("webdataset", root).listing
+
+
+@pytest.mark.parametrize(("first", "missing"), [(0, 0), (0, 2), (1, 1), (1, 2)])
+def test_a_shard_that_is_missing_is_named(tmp_path: Path, first: int, missing: int) -> None:
+    root = tmp_path / "birds"
+    shards(root, cls=LABELS)
+    for n in range(3):
+        (root / f"{n}.tar").rename(root / f"birds-{n + first:06d}-of-000003.tar")
+    assert len(dataset("webdataset", root).listing.samples) == 5
+    (root / f"birds-{missing:06d}-of-000003.tar").unlink()
+    with pytest.raises(MissingInput, match=rf"part {missing} of 3 is not there beside birds-"):
+        _ = dataset("webdataset", root).listing
+
+
+def test_a_parquet_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    whole = tmp_path / "birds" / "data"
+    whole.mkdir(parents=True)
+    for n in range(2):
+        table().to_parquet(whole / f"train-0000{n}-of-00002.parquet")
+    table().to_parquet(whole / "test-00000-of-00001.parquet")
+    assert len(dataset("huggingface", tmp_path / "birds", split="train").samples) == 10
+    with pytest.raises(MissingInput, match="part 1 of 2 is not there beside train-00000-of-00002"):
+        _ = dataset("huggingface", whole / "train-00000-of-00002.parquet").listing
+    (whole / "train-00000-of-00002.parquet").unlink()
+    assert len(dataset("huggingface", tmp_path / "birds", split="test").samples) == 5
+    with pytest.raises(MissingInput, match="part 0 of 2 is not there beside train-00001-of-00002"):
+        _ = dataset("huggingface", tmp_path / "birds", split="train").listing
 
 
 def test_numbers_without_names(tmp_path: Path) -> None:
@@ -578,6 +705,39 @@ def test_init_takes_no_archive_beside_the_images_for_shards(
     tarfile.open(tmp_path / "birds" / "wren" / "all.tar", "w").close()
     path, _ = write_dataset("one", tmp_path / "birds")
     assert "reader: folder" in path.read_text()
+
+
+def test_init_takes_folders_of_any_depth_and_format_beside_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.core.layers.CFGS", tmp_path / "cfgs")
+    for bird in ("auk", "wren"):
+        (tmp_path / "birds" / bird / "deep").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "birds" / bird / "deep" / "a.avif")
+    tarfile.open(tmp_path / "birds" / "all.tar", "w").close()
+    path, found = write_dataset("one", tmp_path / "birds")
+    assert "reader: folder" in path.read_text()
+    assert found.skipped == [("all.tar", NOT_AN_IMAGE)]
+
+
+def test_init_takes_the_advice_of_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Splits with a table each, as image folders of the Hugging Face library have them."""
+    monkeypatch.setattr("pipeline.core.layers.CFGS", tmp_path / "cfgs")
+    for split in ("train", "test"):
+        (tmp_path / "birds" / split).mkdir(parents=True)
+        for n, content in enumerate(PICTURES):
+            (tmp_path / "birds" / split / f"{n}.jpg").write_bytes(content)
+        rows = "".join(f"{n}.jpg,{NAMES[label]}\n" for n, label in enumerate(LABELS))
+        (tmp_path / "birds" / split / "metadata.csv").write_text(f"file_name,bird\n{rows}")
+    with pytest.raises(AbsError, match=r"set dataset\.root to one of them, such as .*/birds/test"):
+        write_dataset("one", tmp_path / "birds")
+    with pytest.raises(AbsError, match=r"no column 'label'; .*choose one by .*--label-column"):
+        write_dataset("one", tmp_path / "birds" / "test")
+    path, found = write_dataset("one", tmp_path / "birds" / "test", label_column="bird")
+    assert "reader: manifest" in path.read_text()
+    assert len(found.samples) == 5
 
 
 def test_digests_of_packed_images_are_remembered(

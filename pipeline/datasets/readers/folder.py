@@ -6,12 +6,14 @@ from pathlib import Path
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.listing import (
+    LINKED,
     UNNAMED,
     Class,
     LayoutNotFound,
     Listing,
     files_beside,
     images_below,
+    is_link_within,
     normal_form,
     refuse_spellings,
     require_utf8,
@@ -19,28 +21,32 @@ from pipeline.datasets.listing import (
     with_spaces,
 )
 from pipeline.datasets.readers.coop import split_files_at
-from pipeline.datasets.readers.manifest import labels_images, table_at
-
-SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
-"""Names of folders that are splits, not classes."""
+from pipeline.datasets.readers.manifest import READERS, labels_images, table_at
+from pipeline.datasets.readers.parts import refuse_parts
 
 
 def read_folder(root: Path) -> Listing:
     """Read class folders at any depth; names are the folders', underscores replaced with spaces.
 
-    Files that are no images, broken links, and files beside the class folders are listed as
-    skipped. Folders named by a number or a WordNet id have no name until `dataset.names` gives one.
-    AbsError for splits in place of classes, an empty class, two classes of one name, or a file name
-    that is not UTF-8.
+    Files that are no images, broken links, links within the dataset, and files beside the class
+    folders are listed as skipped. Folders named by a number or a WordNet id have no name until
+    `dataset.names` gives one.
+
+    AbsError for parts of a dataset in place of classes, a table of labels beside them, an empty
+    class, two classes of one name, or a file name that is not UTF-8.
     """
-    folders = subfolders(root)
+    found = subfolders(root)
+    linked = [folder for folder in found if is_link_within(folder, root)]
+    folders = [folder for folder in found if folder not in linked]
+    _refuse_tables(root, folders)
     if not folders:
         raise LayoutNotFound(f"no class folders in {root}; expected <class>/<image>.jpg")
-    _refuse_other_layouts(root, folders)
+    refuse_parts(root, folders)
     classes = [_class(folder) for folder in folders]
     refuse_spellings((one.key for one in classes), f"{root}: the folders")
     samples: list[tuple[str, int]] = []
     skipped = files_beside(root, "not in a class folder")
+    skipped += [(require_utf8(folder.name), LINKED) for folder in linked]
     for label, folder in enumerate(folders):
         images, others = images_below(folder, root)
         if not images:
@@ -52,32 +58,37 @@ def read_folder(root: Path) -> Listing:
     return Listing(classes, samples, f"{len(folders)} class folders", skipped=skipped)
 
 
-def _is_test(folder: Path) -> bool:
-    return folder.name.lower().startswith("test")
-
-
 def _class(folder: Path) -> Class:
     key = require_utf8(folder.name)
     name = "" if UNNAMED.fullmatch(normal_form(key)) else with_spaces(key)
     return Class(key, name, name)
 
 
-def _refuse_other_layouts(root: Path, folders: list[Path]) -> None:
-    names = [folder.name for folder in folders]
-    if {name.lower() for name in names} <= SPLITS:
-        raise AbsError(
-            f"{root}: the folders {', '.join(names)} look like splits, not classes; set "
-            f"dataset.root to one of them, such as {max(folders, key=_is_test)}"
-        )
+def _refuse_tables(root: Path, folders: list[Path]) -> None:
+    """Raise AbsError if a table in `root` labels the images."""
     if splits := split_files_at(root):
         raise AbsError(
             f"{root}: {splits[0].name} labels the images, not the folders; set "
             f"dataset.reader=coop, or dataset.root to the folder of the class folders"
         )
-    table = table_at(root)
-    if table and (len(folders) == 1 or labels_images(table)):
+    usual = table_at(root)
+    labelling = usual if usual and len(folders) < 2 else _labelling_table(root)
+    if labelling:
         raise AbsError(
-            f"{root}: {table.name} labels the images, not the folders; set "
-            f"dataset.reader=manifest, with dataset.image and dataset.label for its columns, or "
-            "move it elsewhere to take the folders as classes"
+            f"{root}: {labelling.name} labels the images, not the folders; set "
+            f"dataset.reader=manifest and dataset.root={labelling}, with dataset.image and "
+            "dataset.label for its columns, or move it elsewhere to take the folders as classes"
         )
+
+
+def _labelling_table(root: Path) -> Path | None:
+    """Return the first table in `root` with columns of paths and labels."""
+    tables = (path for path in sorted(root.iterdir()) if path.suffix in READERS and path.is_file())
+    return next((table for table in tables if _labels_images(table)), None)
+
+
+def _labels_images(table: Path) -> bool:
+    try:
+        return labels_images(table)
+    except AbsError:  # what cannot be read labels nothing
+        return False

@@ -6,6 +6,7 @@ which the library converts once into its own cache.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.datasets.listing import (
     Columns,
     LayoutNotFound,
     Listing,
+    refuse_missing_parts,
 )
 
 SAVED = (("dataset_dict.json",), ("state.json", "dataset_info.json"))
@@ -72,6 +74,7 @@ def read_huggingface(root: Path, columns: Columns) -> Listing:
     if not is_huggingface(root):
         raise LayoutNotFound(f"{root} has neither the output of save_to_disk nor Parquet files")
     split, table = _table(root, columns.split)
+    refuse_missing_parts(_parts(root, split))
     image = _column(table, "image", columns.image)
     label = _column(table, "label", columns.label)
     if hasattr(table.features[label], "decode"):
@@ -172,6 +175,13 @@ def _table(root: Path, split: str | None) -> tuple[str, Any]:
         hint = did_you_mean(chosen, loaded)
         raise ConfigError(f"dataset.split: {root} has no {chosen!r}; {hint}")
     return chosen, loaded[chosen]
+
+
+def _parts(root: Path, split: str) -> list[Path]:
+    """Return the Parquet files of one split: those named after it, or all if none is."""
+    files = [] if _saved(root) else [root] if root.is_file() else sorted(root.rglob("*.parquet"))
+    named = [file for file in files if split in re.split("[-_.]", file.stem)]
+    return named or files
 
 
 def _column(table: Any, what: str, wanted: str | None) -> str:

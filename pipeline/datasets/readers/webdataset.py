@@ -2,15 +2,19 @@
 
 Members are read at their offsets with Python's own tarfile: the webdataset library only streams,
 and its URLs may run commands. A sample is a run of consecutive members with one key, as in that
-library.
+library. Images that are not taken are listed as skipped with the reason; hidden names and files
+such as `__meta__.json` are passed over.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import posixpath
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,13 +23,19 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.files import version_of
+from pipeline.datasets.formats import holds_image, is_decoded, is_foreign
 from pipeline.datasets.labels import classes_of_labels, parse_labels
 from pipeline.datasets.listing import (
-    SUFFIXES,
+    FOREIGN_FORMAT,
+    NOT_AN_IMAGE,
     Columns,
     LayoutNotFound,
     Listing,
+    files_below,
+    is_hidden,
     read_names,
+    reason_to_skip,
+    refuse_missing_parts,
     require_utf8,
 )
 
@@ -35,7 +45,19 @@ NAMES = ("classnames.txt", "classes.txt")
 BLOCK = 512
 """Bytes of a tar block."""
 
+HEADER = 1 << 20
+"""Bytes of a file of unknown kind that are read to see whether it is an image."""
+
 DOTS = "a key with dots: webdataset ends a key at the first dot"
+NO_FILE = "neither a file nor a link to one that lies before it in the shard"
+OTHER_SUFFIX = "an image, but not by its suffix"
+NO_IMAGE = "a sample without an image"
+
+SHARD = re.compile(r"(.+)\.(?:tar|(tar\.(?:gz|bz2|xz|zst|lz4|z)|tgz|tbz2?|txz))", re.IGNORECASE)
+"""Name of a shard: its stem, and the suffix if it is compressed."""
+META = re.compile(r"__\w+__(\.\w+)?")
+"""Names of files about a shard, such as `__meta__.json`."""
+
 LABELS = ("cls", "cls.txt", "label", "label.txt")
 """Suffixes of members that hold the label."""
 
@@ -82,18 +104,47 @@ class _Stored(NamedTuple):
     """Place of the label, for messages."""
 
 
+class _Skipped(NamedTuple):
+    """A file in a shard that is not taken."""
+
+    path: str
+    reason: str
+
+
+class _Unlabelled(NamedTuple):
+    """An image in a shard whose label cannot be read."""
+
+    path: str
+    where: str
+    """Shard and key, which `reason` follows in messages."""
+    reason: str
+
+
+class _Member(NamedTuple):
+    """A file in a shard; key and suffix are parted at the first dot, as in the library."""
+
+    key: str
+    suffix: str
+    """In lower case."""
+    name: str
+    place: tuple[int, int] | None
+    """(offset, size); None for a link that leads nowhere."""
+
+
 def read_webdataset(root: Path, columns: Columns) -> Listing:
     """Read all samples of the shards below `root` that belong to one split.
 
-    Labels are names, or numbers whose names are listed in `classnames.txt`. AbsError names a shard
-    that is damaged or compressed, or a sample without a label. ConfigError if a split must be
-    chosen.
+    Labels are names, or numbers whose names are listed in `classnames.txt`. Samples whose label is
+    missing or cannot be read are skipped, unless all are. AbsError names a shard that is damaged or
+    compressed, MissingInput one that is missing. ConfigError if a split must be chosen.
     """
-    shards = _shards(root, columns.split)
+    shards, beside = _shards(root, columns.split)
     every = [sample for shard in shards for sample in _samples(root, shard, columns)]
     stored = [sample for sample in every if isinstance(sample, _Stored)]
+    unlabelled = [sample for sample in every if isinstance(sample, _Unlabelled)]
+    skipped = [(sample.path, sample.reason) for sample in every if isinstance(sample, _Skipped)]
     if not stored:
-        raise AbsError(f"{root}: no images in {len(shards)} shards")
+        raise _nothing(root, shards, unlabelled, skipped)
     values = [sample.label for sample in stored]
     labels = parse_labels(values, str(root), lambda i: stored[i].where)
     file = _names_file(shards[0].parent, root)
@@ -103,37 +154,71 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
     if not labelled:
         raise AbsError(f"{root}: no sample has a label")
     classes, indices = classes_of_labels({label for _, label in labelled}, names, str(root))
-    members = {sample.path: sample.place for sample in stored}
-    if len(members) < len(stored):
-        raise AbsError(f"{root}: a shard has two images of the same name")
-    samples = [(path, indices[label]) for path, label in labelled]
+    samples = sorted((path, indices[label]) for path, label in labelled)
+    skipped += [(sample.path, sample.reason.lstrip()) for sample in unlabelled]
+    skipped += [(sample.path, "no label") for sample, label in pairs if label is None]
+    contents = ShardContents(root, {sample.path: sample.place for sample in stored})
     layout = f"{len(shards)} shards in {shards[0].parent}"
     if file is not None and isinstance(labelled[0][1], int):
         layout += f", classes named by {file}"
-    skipped = [sample for sample in every if not isinstance(sample, _Stored)]
-    skipped += [(sample.path, "no label") for sample, label in pairs if label is None]
-    return Listing(
-        classes, sorted(samples), layout, skipped=skipped, contents=ShardContents(root, members)
-    )
+    return Listing(classes, samples, layout, skipped=skipped + beside, contents=contents)
 
 
-def _shards(root: Path, split: str | None) -> list[Path]:
-    """Return the tar files of one split: in one folder, with names that differ only in a number."""
+def shards_below(root: Path) -> list[Path]:
+    """Return the tar files below a folder, compressed ones too, sorted by path."""
+    files = files_below(root, root) if root.is_dir() else []
+    return sorted(path for path in files if SHARD.fullmatch(path.name) and path.is_file())
+
+
+def _nothing(
+    root: Path, shards: list[Path], unlabelled: list[_Unlabelled], skipped: list[tuple[str, str]]
+) -> AbsError:
+    """Return the error for shards of which no sample has an image and a label."""
+    if unlabelled:
+        return AbsError(f"{unlabelled[0].where}{unlabelled[0].reason}")
+    first = f"; the first file: {skipped[0][0]} ({skipped[0][1]})" if skipped else ""
+    return AbsError(f"{root}: no images in {len(shards)} shards{first}")
+
+
+def _shards(root: Path, split: str | None) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Return the shards of one split, and (file, reason) of the files that lie among them.
+
+    Shards of a split lie in one folder and have names that differ only in a number.
+    """
     splits: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*.tar")) if root.is_dir() else []:
+    for path in shards_below(root):
         splits.setdefault(_split(path.relative_to(root)), []).append(path)
     if not splits:
-        raise LayoutNotFound(f"{root} has no shards (*.tar); decompress .tar.gz files first")
+        raise LayoutNotFound(f"{root} has no shards (*.tar)")
     wanted = [name for name in splits if split is None or split in _words(name)]
     if len(wanted) != 1:
         reason = "several splits" if split is None else f"not exactly one split {split!r}"
         raise ConfigError(f"dataset.split: {root} has {reason}; choose one of {', '.join(splits)}")
-    return splits[wanted[0]]
+    shards = splits[wanted[0]]
+    for path in shards:
+        if _part_of_name(path, 2):
+            raise AbsError(f"{path} is compressed; decompress it, or move it elsewhere")
+    refuse_missing_parts(shards)
+    return shards, _files_among(root, root if len(splits) == 1 else shards[0].parent)
+
+
+def _files_among(root: Path, folder: Path) -> list[tuple[str, str]]:
+    """Return (file, reason) of the files below a folder that are no shards or lists of classes."""
+    return [
+        (require_utf8(file.relative_to(root).as_posix()), reason_to_skip(file) or "not in a shard")
+        for file in files_below(folder, root)
+        if not SHARD.fullmatch(file.name) and file.name not in NAMES
+    ]
+
+
+def _part_of_name(shard: Path, group: int) -> str | None:
+    found = SHARD.fullmatch(shard.name)
+    return found and found[group]
 
 
 def _split(shard: Path) -> str:
     """Return a shard's split: `test` for `test/0.tar`, `birds-val` for `birds-val-000012.tar`."""
-    stem = re.sub(r"[-_.]?\d+([-_.]of[-_.]\d+)?$", "", shard.stem)
+    stem = re.sub(r"[-_.]?\d+([-_.]of[-_.]\d+)?$", "", _part_of_name(shard, 1) or "")
     return (shard.parent / stem).as_posix() if stem else shard.parent.as_posix()
 
 
@@ -141,55 +226,63 @@ def _words(split: str) -> set[str]:
     return {split, *split.split("/"), *re.split(r"[/._-]", split)}
 
 
-def _samples(root: Path, shard: Path, columns: Columns) -> Iterator[_Stored | tuple[str, str]]:
-    """Yield each image with its label, or (name, reason) of a sample without an image.
-
-    AbsError if the files of a sample do not lie together.
-    """
-    name, seen = shard.relative_to(root).as_posix(), dict[str, bool]()
+def _samples(
+    root: Path, shard: Path, columns: Columns
+) -> Iterator[_Stored | _Unlabelled | _Skipped]:
+    """Yield what a shard holds; AbsError if it is damaged or a sample's files lie apart."""
+    name, seen = require_utf8(shard.relative_to(root).as_posix()), set[str]()
     with open(shard, "rb") as file:
         try:
-            for key, members in groupby(_members(file), key=lambda member: member[0]):
-                sample = {suffix: info for _, suffix, info in members}
-                image = _image(sample, columns.image)
-                if not seen.get(key, True) or (key in seen and image is None):
+            for key, run in groupby(_members(file), key=lambda member: member.key):
+                if key in seen:
                     raise AbsError(
                         f"{shard}: the files of sample {key.lstrip('/')!r} do not lie together; "
                         "pack the shard again with tar --sort=name"
                     )
-                seen[key] = image is not None
-                if image is None:
-                    yield from _without_image(name, key, sample)
-                    continue
-                place = name, image.offset_data, image.size
-                path = f"{name}/{require_utf8(image.name)}"
-                yield _Stored(path, place, *_label(file, sample, columns.label, f"{shard}: {key}"))
-        except tarfile.TarError as error:
+                seen.add(key)
+                members = list(run)
+                image, skipped = _image(file, members, columns.image)
+                for other, reason in skipped:
+                    yield _Skipped(f"{name}/{require_utf8(other.lstrip('/'))}", reason)
+                if image and image.place:
+                    place, path = (name, *image.place), f"{name}/{require_utf8(image.name)}"
+                    where = f"{shard}: {key.lstrip('/')}"
+                    try:
+                        found = _label(file, members, columns.label, where)
+                    except _NoLabel as reason:
+                        yield _Unlabelled(path, where, str(reason))
+                    else:
+                        yield _Stored(path, place, *found)
+        except (tarfile.TarError, ValueError) as error:  # tarfile raises both for damaged headers
             raise AbsError(f"{shard} is damaged or not a plain tar file: {error}") from None
 
 
-def _without_image(
-    shard: str, key: str, sample: dict[str, tarfile.TarInfo]
-) -> Iterator[tuple[str, str]]:
-    """Yield (name, reason) of a sample that has a label alone, or whose key has dots."""
-    for suffix, info in sample.items():
-        if "." in suffix and f".{suffix.rpartition('.')[2]}" in SUFFIXES:
-            yield f"{shard}/{require_utf8(info.name)}", DOTS
-            return
-    if {*LABELS, "json"} & set(sample):
-        yield f"{shard}/{require_utf8(key.lstrip('/'))}", "a sample without an image"
-
-
-def _members(file: BinaryIO) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
-    """Yield key, suffix and header of each member, split as the webdataset library does."""
+def _members(file: BinaryIO) -> Iterator[_Member]:
+    """Yield the visible files and links of a shard; a link has the place of what it leads to."""
+    places: dict[str, tuple[int, int]] = {}
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
             folder, _, last = info.name.rpartition("/")
-            key, dot, suffix = last.partition(".")
-            if info.isreg() and key and dot and not info.name.startswith("__"):
-                yield f"{folder}/{key}", suffix.lower(), info
+            if info.isdir() or is_hidden(last) or META.fullmatch(last) or "__MACOSX" in folder:
+                continue
+            place = _place(info, folder, places)
+            if place:
+                places[posixpath.normpath(info.name)] = place
+            stem, dot, suffix = last.partition(".")
+            key = f"{folder}/{stem}" if dot else f"{info.name}/"  # no sample of its own
+            yield _Member(key, suffix.lower(), info.name, place)
         _check_end(file, tar.offset)
+
+
+def _place(
+    info: tarfile.TarInfo, folder: str, places: dict[str, tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Return offset and size of a file, or of the one that a link leads to."""
+    if info.isreg() and not info.issparse():
+        return info.offset_data, info.size
+    target = info.linkname if info.islnk() else posixpath.join(folder, info.linkname)
+    return places.get(posixpath.normpath(target)) if info.islnk() or info.issym() else None
 
 
 def _check_end(file: BinaryIO, offset: int) -> None:
@@ -202,43 +295,92 @@ def _check_end(file: BinaryIO, offset: int) -> None:
             raise tarfile.ReadError("it has data after its end")
 
 
-def _image(sample: dict[str, tarfile.TarInfo], wanted: str | None) -> tarfile.TarInfo | None:
-    if wanted is not None:
-        return sample.get(wanted.lower())
-    images = [info for suffix, info in sample.items() if f".{suffix}" in SUFFIXES]
-    if len(images) > 1:
-        names = ", ".join(info.name for info in images)
+def _image(
+    file: BinaryIO, members: list[_Member], wanted: str | None
+) -> tuple[_Member | None, list[tuple[str, str]]]:
+    """Return a sample's image, and (name, reason) of what is not taken.
+
+    Without a chosen suffix every image counts; with one, other suffixes are other columns.
+    ConfigError if the suffix must be chosen.
+    """
+    images = [member for member in members if _is_image(member, wanted)]
+    if not images:
+        return None, _without_image(file, members)
+    (suffix, count), *_ = Counter(member.suffix for member in members).most_common(1)
+    if count > 1:
+        return None, [(one.name, f"its sample has {count} files .{suffix}") for one in images]
+    reasons = [_reason_to_skip(member, wanted) for member in images]
+    taken = [member for member, reason in zip(images, reasons, strict=True) if not reason]
+    if len(taken) > 1:
+        names = ", ".join(member.name for member in taken)
         raise ConfigError(f"dataset.image: a sample has {names}; choose a suffix, such as jpg")
-    return images[0] if images else None
+    skipped = [(one.name, reason) for one, reason in zip(images, reasons, strict=True) if reason]
+    return (taken[0] if taken else None), skipped
+
+
+def _is_image(member: _Member, wanted: str | None) -> bool:
+    if wanted is not None:
+        return f".{member.suffix}".endswith(f".{wanted.lower()}")
+    return is_decoded(member.name) or is_foreign(member.name)
+
+
+def _reason_to_skip(image: _Member, wanted: str | None) -> str | None:
+    if image.place is None:
+        return NO_FILE
+    if wanted is not None:
+        return None if image.suffix == wanted.lower() else DOTS
+    if is_foreign(image.name):
+        return FOREIGN_FORMAT
+    return DOTS if "." in image.suffix else None
+
+
+def _without_image(file: BinaryIO, members: list[_Member]) -> list[tuple[str, str]]:
+    """Return (name, reason) of a sample that has a label alone, or of files that are no sample."""
+    if {*LABELS, "json"} & {member.suffix for member in members}:
+        return [(members[0].key, NO_IMAGE)]
+    return [(member.name, _reason_of_other(file, member)) for member in members]
+
+
+def _reason_of_other(file: BinaryIO, member: _Member) -> str:
+    if member.place is None:
+        return NO_FILE
+    offset, size = member.place
+    start = io.BytesIO(os.pread(file.fileno(), min(size, HEADER), offset))
+    return OTHER_SUFFIX if holds_image(start, member.name) else NOT_AN_IMAGE
+
+
+class _NoLabel(Exception):
+    """A sample has no label that can be read. The text follows its key without a space."""
 
 
 def _label(
-    file: BinaryIO, sample: dict[str, tarfile.TarInfo], wanted: str | None, where: str
+    file: BinaryIO, members: list[_Member], wanted: str | None, where: str
 ) -> tuple[Any, str]:
-    """Return a sample's stored label and its place: a member of its own, or a field of its JSON."""
+    """Return a sample's stored label and its place: a member of its own, or a field of its JSON.
+
+    _NoLabel if there is none, or it cannot be read.
+    """
+    sample = {member.suffix: member.place for member in members if member.place}
     for suffix in (wanted.lower(),) if wanted else LABELS:
         if suffix in sample:
             try:
-                text = _content(file, sample[suffix]).decode()
+                text = _content(file, sample[suffix]).decode("utf-8-sig")
             except UnicodeDecodeError:
-                raise AbsError(f"{where}.{suffix} is not UTF-8") from None
+                raise _NoLabel(f".{suffix} is not UTF-8") from None
             return text, f"{where}.{suffix}"
     if "json" in sample:
         field = wanted or "label"
         try:
             value = json.loads(_content(file, sample["json"]))[field]
-        except (ValueError, KeyError, TypeError):
-            raise AbsError(f"{where}.json has no field {field!r}; set dataset.label") from None
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise _NoLabel(f".json has no field {field!r}; set dataset.label") from None
         return value, f"{where}.json, field {field!r}"
-    suffixes = ", ".join(sample)
-    raise AbsError(
-        f"{where} has no label; expected {LABELS[0]} or json among {suffixes}; if the files of a "
-        "sample do not lie together, pack the shard again with tar --sort=name"
-    )
+    raise _NoLabel(f" has no label; expected {LABELS[0]} or json among {', '.join(sample)}")
 
 
-def _content(file: BinaryIO, info: tarfile.TarInfo) -> bytes:
-    return os.pread(file.fileno(), info.size, info.offset_data)
+def _content(file: BinaryIO, place: tuple[int, int]) -> bytes:
+    offset, size = place
+    return os.pread(file.fileno(), size, offset)
 
 
 def _names_file(folder: Path, root: Path) -> Path | None:

@@ -1,0 +1,91 @@
+"""Folders that are parts of a dataset, not classes: splits, kinds of files, variants of all images.
+
+Told by their names and sub-folders alone, before any image is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+from pipeline.core.errors import AbsError
+from pipeline.datasets.formats import is_decoded
+from pipeline.datasets.listing import is_hidden
+
+SPLITS = frozenset({
+    "train", "trainset", "training", "trn", "val", "valid", "validate", "validation", "valset",
+    "dev", "test", "tests", "testset", "testing", "tst", "eval", "evaluation", "pred",
+    "predict", "prediction", "fold", "split", "holdout",
+})  # fmt: skip
+"""Words in the names of splits."""
+
+KINDS = frozenset({
+    "image", "images", "img", "imgs", "jpegimages", "photo", "photos", "picture", "pictures",
+    "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "bbox",
+    "bboxes", "box", "boxes", "segmentation", "segmentations", "groundtruth", "gt", "xml",
+    "xmls", "json", "csv", "txt", "meta", "metadata", "data", "dataset",
+})  # fmt: skip
+"""Words in the names of folders for one kind of a dataset's files."""
+
+
+def refuse_parts(root: Path, folders: list[Path]) -> None:
+    """Raise AbsError if the folders in `root` look like splits, kinds of files or variants."""
+    words = {folder: _words(folder.name) for folder in folders}
+    splits = [folder for folder in folders if words[folder] & SPLITS]
+    if _are_splits(splits, words):
+        _refuse(root, splits, "look like splits", max(splits, key=lambda one: _is_test(words[one])))
+    if all(words[folder] and words[folder] <= KINDS for folder in folders):
+        _refuse(root, folders, "look like kinds of files", folders[0])
+    if variants := _variants(folders):
+        _refuse(root, variants, "have the same sub-folders and look like variants", variants[0])
+
+
+def _words(name: str) -> frozenset[str]:
+    """Return the words of a name in lower case: `trainA` and `Train2017` have `train`."""
+    words = re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)
+    return frozenset(word.lower() for word in words if len(word) > 1)
+
+
+def _are_splits(splits: list[Path], words: dict[Path, frozenset[str]]) -> bool:
+    """Return whether the folders with a word of splits are most of all, and differ as splits do.
+
+    That is in this word (`seg_train`, `seg_test`) or in digits alone (`fold_1`, `fold_2`), but not
+    as classes do: `bullet train` and `steam train`.
+    """
+    if not splits or len(splits) < min(2, len(words)) or 2 * len(splits) < len(words):
+        return False
+    kinds = {words[folder] & SPLITS for folder in splits}
+    rests = {words[folder] - SPLITS for folder in splits}
+    return len(kinds) > 1 or len(rests) == 1
+
+
+def _is_test(words: frozenset[str]) -> bool:
+    return any(word.startswith("test") for word in words)
+
+
+def _variants(folders: list[Path]) -> list[Path]:
+    """Return folders with sub-folders alone, two or more and most of them also in others."""
+    inner = {folder: _subfolder_names(folder) for folder in folders}
+    counts = Counter(name for names in inner.values() for name in names)
+    shared = {f: sum(counts[name] > 1 for name in names) for f, names in inner.items()}
+    found = [f for f in folders if shared[f] >= 2 and 2 * shared[f] > len(inner[f])]
+    return found if len(found) > 1 else []
+
+
+def _subfolder_names(folder: Path) -> list[str]:
+    """Return the names of the visible sub-folders; none if images lie beside them."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not is_hidden(entry.name)]
+    names = [entry.name for entry in visible if entry.is_dir()]
+    beside = any(is_decoded(entry.name) for entry in visible if not entry.is_dir())
+    return [] if beside else names
+
+
+def _refuse(root: Path, parts: list[Path], what: str, example: Path) -> None:
+    names = ", ".join(folder.name for folder in parts[:5]) + (", ..." if parts[5:] else "")
+    raise AbsError(
+        f"{root}: the folders {names} {what}, not classes; set dataset.root to one of them, such "
+        f"as {example}, or list the images in a table (dataset.reader=manifest)"
+    )
