@@ -236,6 +236,11 @@ def test_names_of_classes_are_in_normal_form(tmp_path: Path) -> None:
     assert [one.name for one in read_folder(tmp_path).classes] == ["caf\u00e9 au lait", "tea"]
 
 
+def test_a_link_in_a_circle_is_skipped(root: Path) -> None:
+    (root / "cat" / "loop.jpg").symlink_to("loop.jpg")
+    assert read_folder(root).skipped == [("cat/loop.jpg", "a link that leads nowhere")]
+
+
 def test_one_class_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "cat" / "0.png")
     with pytest.raises(AbsError, match=r"one class alone, 'cat', .*dataset\.single_class=true"):

@@ -78,9 +78,9 @@ def _subfolder_names(folder: Path) -> list[str]:
     """Return the names of the visible sub-folders; none if images lie beside them."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not is_hidden(entry.name)]
-    names = [entry.name for entry in visible if entry.is_dir()]
-    beside = any(is_decoded(entry.name) for entry in visible if not entry.is_dir())
-    return [] if beside else names
+    names = {entry.name for entry in visible if os.path.isdir(entry.path)}  # False for a circle
+    beside = any(is_decoded(entry.name) for entry in visible if entry.name not in names)
+    return [] if beside else sorted(names)
 
 
 def _refuse(root: Path, parts: list[Path], what: str, example: Path) -> None:
