@@ -20,8 +20,11 @@ def load(*_: Any, **__: Any) -> Any:
     raise pickle.UnpicklingError("not a zip archive of torch.save")
 
 
-class Inert:
-    """Stand-in for an object of an unknown class: accepts any arguments and state, keeps none."""
+class Inert(dict[Any, Any]):
+    """Stand-in for an object of an unknown class: accepts any arguments and state, keeps none.
+
+    It keeps the items of a mapping, such as a defaultdict, which may hold the tensors.
+    """
 
     __slots__ = ()
 
@@ -37,7 +40,13 @@ class Inert:
 
     def __setstate__(self, _: Any) -> None: ...
 
-    def __setitem__(self, *_: Any) -> None: ...
+    def __hash__(self) -> int:  # type: ignore[override]
+        """Hash by identity, so that it can be a key."""
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by identity."""
+        return self is other
 
     def append(self, _: Any) -> None:
         """Ignore an item."""

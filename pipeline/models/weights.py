@@ -1,8 +1,12 @@
 """Load tensors from weights files without running any code of theirs.
 
-safetensors files hold only tensors. Pickles are read by torch's restricted reader, and archives
-that hold other objects too by one that replaces these objects (`inert_pickle`). TorchScript
-archives, the format of OpenAI's CLIPs, are opened by torch's own reader.
+A file is read by its content, whatever its suffix. safetensors files hold only tensors. Pickles are
+read by torch's restricted reader, and archives that hold other objects too by one that replaces
+these objects (`inert_pickle`). TorchScript archives, the format of OpenAI's CLIPs, are opened by
+torch's own reader.
+
+A checkpoint of training may hold several models, each in a mapping of its own or behind a prefix of
+names. They are found by a name that every such model has, its landmark.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ import pickle
 import re
 import textwrap
 import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +28,26 @@ from pipeline.core.errors import AbsError
 from pipeline.models import inert_pickle
 from pipeline.models.device import quiet
 
-WRAPPERS = (
-    *("teacher", "state_dict_ema", "model_ema", "ema", "ema_state_dict"),
-    *("state_dict", "model", "module", "network", "student"),
-)
-"""Keys of a training checkpoint that may hold the weights, the preferred first."""
+CLIP = ("logit_scale",)
+"""Name that every CLIP has."""
 
-PREFIXES = ("_orig_mod.", "module.", "teacher.", "student.", "model.", "network.", "backbone.")
-"""Prefixes that training wrappers add to the names of parameters, the preferred first."""
+VIT = ("cls_token", "visual.class_embedding")
+"""Names of the class token: in timm, DINO, MAE and DeiT, and in CLIPs, which timm translates."""
 
-CHUNKED = re.compile(r"blocks\.[0-9]+\.([0-9]+)\.")
-"""Names of DINOv2's blocks where they are trained in chunks: `blocks.<chunk>.<block>.`"""
+RANKS: tuple[set[str], ...] = ({"teacher"}, {"ema"}, set(), {"student", "momentum"})
+"""Words in a model's place in a checkpoint, the preferred first; an empty set is any other word."""
+
+DEPTH = 4
+"""Mappings around a mapping of tensors that are searched."""
+
+CHUNK = re.compile(r"\bblocks\.[0-9]+\.(?=[0-9]+\.)")
+"""Start of names of DINOv2's blocks where they are trained in chunks: `blocks.<chunk>.<block>.`"""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of weights. Integers and 8-bit floats are quantised: they mean nothing without a scale."""
+
+WEIGHTS = ("weight", "bias", "token", "tokens", "embed", "embedding", "proj")
+"""Ends of names of weights, unlike those of indices, masks and counters."""
 
 OPENAI = ("input_resolution", "context_length", "vocab_size")
 """Entries of OpenAI's archives that are not weights."""
@@ -47,26 +62,95 @@ def is_torchscript(file: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Found:
+    """A model in a weights file."""
+
+    place: str
+    """Keys and prefix of names that lead to it, such as `teacher.backbone`; empty for the whole."""
+    tensors: dict[str, Tensor]
+    """Its tensors by the model's own names, on the CPU."""
+
+    @property
+    def rank(self) -> int:
+        """Return the position of its place in `RANKS`."""
+        words = set(re.split(r"[._]", self.place))
+        other = RANKS.index(set())
+        return next((i for i, wanted in enumerate(RANKS) if wanted & words), other)
+
+    @property
+    def quantised(self) -> str:
+        """Return the types of its weights that are no floats, in words."""
+        weights = (value for name, value in self.tensors.items() if name.endswith(WEIGHTS))
+        types = {str(value.dtype) for value in weights if value.dtype not in FLOATS}
+        return ", ".join(sorted(types)).replace("torch.", "")
+
+    def agreement(self, model: Mapping[str, Tensor]) -> int:
+        """Count the tensors of `model` that are here with the same shape, as floats or as not."""
+        pairs = ((self.tensors.get(name), wanted) for name, wanted in model.items())
+        return sum(own is not None and _alike(own, wanted) for own, wanted in pairs)
+
+    def equals(self, other: Found) -> bool:
+        """Return whether another place holds the same tensors."""
+        pairs = ((value, other.tensors.get(name)) for name, value in self.tensors.items())
+        return len(self.tensors) == len(other.tensors) and all(
+            theirs is not None and own.dtype == theirs.dtype and torch.equal(own, theirs)
+            for own, theirs in pairs
+        )
+
+
 def read(file: Path) -> dict[str, Tensor]:
-    """Load the tensors of a weights file by name, on the CPU.
+    """Load the tensors of a CLIP by name, on the CPU, as `find` does."""
+    return find(file, CLIP, {}).tensors
+
+
+def find(file: Path, landmarks: tuple[str, ...], model: Mapping[str, Tensor]) -> Found:
+    """Find the weights of a model in a file.
 
     Reads safetensors, files of torch.save with tensors or with a checkpoint of them, and OpenAI's
-    TorchScript archives, by their content. Wrappers of training are taken off.
+    TorchScript archives, by their content. Of several models in a file, the one that agrees with
+    most tensors of `model` is taken; of several that agree alike, the first by `RANKS`.
+
+    Args:
+        file: The file.
+        landmarks: Names of which a model has one. A file without any is taken as it is.
+        model: Tensors of the model by name, of which only shapes and types count.
 
     Raises:
-        AbsError: For any other file.
+        AbsError: For any other file, for several models of which none is preferred, and for
+            quantised weights.
     """
     try:
         with quiet():
             content = _content(file)
     except pickle.UnpicklingError:
-        raise _unloadable(file, "it holds more than tensors; convert it to safetensors") from None
+        raise _unloadable(file, _LEGACY) from None
     except Exception as error:  # of many types, for a damaged file
         raise _unloadable(file, short_reason(error)) from None
-    tensors = _tensors(content)
-    if not tensors:
-        raise _unloadable(file, "it is not a mapping of names to tensors")
-    return plain_names(tensors)
+    mappings = list(_mappings(content))
+    if not mappings:
+        raise _unloadable(file, "it is not a mapping of names to tensors, such as a state_dict")
+    models = [found for each in mappings for found in _models(each, landmarks)]
+    largest = max(mappings, key=lambda each: len(each.tensors))
+    found, *others = _preferred(models, model) or [largest]
+    if unlike := [each.place for each in others if not each.equals(found)]:
+        places = " and ".join(place or "the file itself" for place in (found.place, unlike[0]))
+        raise _unloadable(file, f"it holds different models in {places}; save one of them alone")
+    if found.quantised:
+        raise _unloadable(file, f"its weights are {found.quantised}; only floats can be used")
+    return found
+
+
+def _preferred(models: list[Found], model: Mapping[str, Tensor]) -> list[Found]:
+    """Return the models that agree most with `model`, and of these the first by rank."""
+    order = [(-found.agreement(model), found.rank) for found in models]
+    return [found for found, place in zip(models, order, strict=True) if place == min(order)]
+
+
+_LEGACY = (
+    "a pickle that is not a zip archive of torch and holds more than tensors; where it is trusted, "
+    "load it with torch and save its state_dict with torch.save or as safetensors"
+)
 
 
 def short_reason(error: Exception) -> str:
@@ -82,32 +166,44 @@ def _unloadable(file: Path, reason: str) -> AbsError:
 
 def _content(file: Path) -> Any:
     """Load a file by its format."""
-    if file.suffix == ".safetensors" or _is_safetensors(file):
+    with file.open("rb") as opened:
+        start = opened.read(512)
+    if words := _no_weights(start):
+        raise ValueError(words)
+    archive = start.startswith((b"PK", b"\x80"))
+    if _is_safetensors(file, start) or (file.suffix == ".safetensors" and not archive):
         return dict(load_file(file))
     if is_torchscript(file):
         return _openai(file)
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        if not zipfile.is_zipfile(file):
-            raise
-    return torch.load(file, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
+    with file.open("rb") as opened:  # by its path, torch would go by its suffix
+        try:
+            return torch.load(opened, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            if not zipfile.is_zipfile(file):
+                raise
+        opened.seek(0)
+        return torch.load(
+            opened, map_location="cpu", weights_only=False, pickle_module=inert_pickle
+        )
 
 
-def _is_safetensors(file: Path) -> bool:
+def _no_weights(start: bytes) -> str:
+    """Say what a file is that begins with text, or is empty; nothing for any other."""
+    text = start.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").strip()
+    if not text:
+        return "" if start else "it is empty"
+    if text.startswith("version https://git-lfs"):
+        return "it is a Git LFS pointer, not weights; fetch the file itself with git lfs pull"
+    if re.match(r"<(!doctype|!--|html|head|\?xml)", text, re.IGNORECASE):
+        return "it is an HTML or XML page, not weights; download the file itself"
+    if all(letter.isprintable() or letter.isspace() for letter in text):
+        return f"it is text, not weights; it begins with {text[:40]!r}"
+    return ""
+
+
+def _is_safetensors(file: Path, start: bytes) -> bool:
     """Return whether a file begins with the header of safetensors, whatever its suffix."""
-    with file.open("rb") as opened:
-        start = opened.read(9)
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size
-
-
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """Return the tensors of a mapping, or of one that a checkpoint wraps; none otherwise."""
-    if not isinstance(content, dict):
-        return {}
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    inner = (_tensors(content[name]) for name in WRAPPERS if name in content)
-    return tensors or next(filter(None, inner), {})
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size
 
 
 def _openai(file: Path) -> dict[str, Any]:
@@ -118,12 +214,47 @@ def _openai(file: Path) -> dict[str, Any]:
     return {name: value for name, value in tensors.items() if name not in OPENAI}
 
 
-def plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Strip the prefixes of training wrappers, and with them what is not wrapped, such as heads."""
-    for prefix in (*PREFIXES, *PREFIXES):
-        wrapped = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-        if wrapped and (prefix == "teacher." or 2 * len(wrapped) > len(tensors)):
-            tensors = wrapped
-    if all(CHUNKED.match(name) for name in tensors if name.startswith("blocks.")):
-        tensors = {CHUNKED.sub(r"blocks.\1.", name): value for name, value in tensors.items()}
-    return tensors
+def _mappings(content: Any, place: str = "", depth: int = DEPTH) -> Iterator[Found]:
+    """Yield every mapping in a file that holds tensors, with these tensors alone."""
+    if not isinstance(content, dict):
+        return
+    tensors = {str(name): value for name, value in content.items() if _has_values(value)}
+    if tensors:
+        yield Found(place, _plain_names(tensors))
+    for name, inner in content.items() if depth else ():
+        yield from _mappings(inner, _place(place, name), depth - 1)
+
+
+def _has_values(value: Any) -> bool:
+    """Return whether an object is a dense tensor with values, unlike one of the device `meta`."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+
+
+def _place(outer: str, inner: object) -> str:
+    """Join keys and prefixes by dots, on one line."""
+    return textwrap.shorten(f"{outer}.{inner}".strip("."), 120)
+
+
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop from names what torch.compile and DINOv2's chunks insert, if names stay different."""
+    plain = {CHUNK.sub("blocks.", n.replace("_orig_mod.", "")): v for n, v in tensors.items()}
+    return plain if len(plain) == len(tensors) else tensors
+
+
+def _models(mapping: Found, landmarks: tuple[str, ...]) -> Iterator[Found]:
+    """Yield the models of a mapping: the tensors that share the prefix of a landmark."""
+    for name in mapping.tensors:
+        for landmark in landmarks:
+            if name == landmark or name.endswith(f".{landmark}"):
+                prefix = name.removesuffix(landmark)
+                yield Found(_place(mapping.place, prefix), _behind(prefix, mapping.tensors))
+
+
+def _behind(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+
+
+def _alike(own: Tensor, wanted: Tensor) -> bool:
+    """Return whether a tensor can stand for another: its shape, and a float for a float."""
+    return own.shape == wanted.shape and (own.dtype in FLOATS or not wanted.is_floating_point())

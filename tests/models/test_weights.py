@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import re
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, how: str, name: str) -> N
     if how == "among tensors":
         assert set(weights.read(tmp_path / name)) == {"visual.proj"}
     else:
-        reason = "it is not a mapping" if how == "torch" else ".*safetensors"
+        reason = "it is not a mapping" if how == "torch" else ".*as safetensors"
         with pytest.raises(AbsError, match=rf"{name} cannot be loaded: {reason}"):
             weights.read(tmp_path / name)
     assert not marker.exists()
@@ -259,15 +260,20 @@ class Trainer:
         self.arch, self.best = "tiny", np.float64(0.5)
 
 
+def behind(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
+
+
 def published(kind: str, plain: dict[str, Tensor]) -> Any:
     """A checkpoint of one kind that holds the tensors `plain`."""
     other = {name: value + 1 for name, value in plain.items()}
-    backbone = {f"backbone.{name}": value for name, value in plain.items()}
+    backbone = behind("backbone.", plain)
     heads = {"head.mlp.0.weight": torch.zeros(8, 192), "head.last_layer.weight_g": torch.zeros(8)}
-    student = {f"module.backbone.{name}": value for name, value in other.items()}
+    student = behind("module.backbone.", other)
     chunked = {re.sub(r"^blocks\.", "blocks.0.", name): value for name, value in plain.items()}
-    lightning = {f"teacher.backbone.{name}": value for name, value in plain.items()}
-    lightning |= {f"student.backbone.{name}": value for name, value in other.items()}
+    lightning = behind("student.backbone.", other) | behind("teacher.backbone.", plain)
+    first = [n for n in plain if not n.startswith("blocks.") or n.startswith("blocks.0.")]
+    decoder = {"mask_token": torch.zeros(1, 1, 9), "decoder_blocks.0.norm1.weight": torch.zeros(9)}
     return {
         "teacher": {"teacher": {**backbone, **heads}},
         "both": {"student": student, "teacher": {**backbone, **heads}, "epoch": 9},
@@ -276,11 +282,29 @@ def published(kind: str, plain: dict[str, Tensor]) -> Any:
         "backbone": backbone,
         "ema": {
             "state_dict": other,
-            "state_dict_ema": {f"module.{n}": v for n, v in plain.items()},
+            "state_dict_ema": behind("module.", plain),
         },
         "lightning": {"state_dict": lightning, "hyper_parameters": {"lr": 0.1}},
         "chunks": {"model": chunked},
         "other head": {**plain, "head.weight": torch.ones(10, 192), "head.bias": torch.ones(10)},
+        "tensor beside": {"state_dict": plain, "best_acc1": torch.tensor(7.0)},
+        "ema of settings": {"model": plain, "ema": {"decay": torch.tensor(0.99)}},
+        "ema of another depth": {"model": plain, "ema": {n: plain[n] for n in first}},
+        "ema of another width": {"model": plain, "ema": {n: v[..., :9] for n, v in plain.items()}},
+        "quantised ema": {"model": plain, "ema": {n: v.to(torch.int8) for n, v in plain.items()}},
+        "twice": {"model": plain, "net": {n: v.clone() for n, v in plain.items()}},
+        "net": {"net": plain},
+        "model_state_dict": {"model_state_dict": plain},
+        "encoder": {"encoder": {"backbone": plain}},
+        "defaultdict": {"model": defaultdict(Trainer, plain)},
+        "ema in Lightning": {"state_dict": behind("model.", other) | behind("ema_model.", plain)},
+        "MoCo v3": {
+            "state_dict": behind("module.base_encoder.", {**plain, **heads})
+            | behind("module.momentum_encoder.", other)
+            | {"module.predictor.0.weight": torch.zeros(3)}
+        },
+        "MAE": {"model": {**plain, **decoder}},
+        "compiled": behind("module._orig_mod.", plain),
         "no head": {name: value for name, value in plain.items() if "head" not in name},
     }[kind]
 
@@ -288,7 +312,9 @@ def published(kind: str, plain: dict[str, Tensor]) -> Any:
 @pytest.mark.parametrize(
     "kind",
     ["teacher", "both", "objects", "scalars", "backbone", "ema", "lightning", "chunks",
-     "other head", "no head"],
+     "other head", "no head", "tensor beside", "ema of settings", "ema of another depth",
+     "ema of another width", "quantised ema", "twice", "net", "model_state_dict", "encoder",
+     "defaultdict", "ema in Lightning", "MoCo v3", "MAE", "compiled"],
 )  # fmt: skip
 def test_published_checkpoints_give_the_backbones_weights(tmp_path: Path, kind: str) -> None:
     plain = named(timm.create_model(SMALL))
@@ -302,6 +328,34 @@ def test_a_file_is_read_by_its_content_whatever_its_suffix(tmp_path: Path) -> No
     save_file({"a": torch.arange(3.0)}, tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").rename(tmp_path / "w.pth")
     assert torch.equal(weights.read(tmp_path / "w.pth")["a"], torch.arange(3.0))
+
+
+def test_an_archive_of_torch_is_read_whatever_its_suffix(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    torch.save({"state_dict": {"a": torch.arange(3.0)}, "args": argparse.Namespace()}, file)
+    assert torch.equal(weights.read(file)["a"], torch.arange(3.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+            "a Git LFS pointer",
+        ),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html></html>", "an HTML or XML page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an HTML or XML page"),
+        (b"Entry not found", "text, not weights; it begins with 'Entry not found'"),
+        (b"", "empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_what_was_saved_in_place_of_weights_is_named(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AbsError, match=f"{name} cannot be loaded: it is {message}"):
+        weights.read(tmp_path / name)
 
 
 def test_a_missing_tensor_is_an_error_and_not_left_random(tmp_path: Path) -> None:
@@ -319,13 +373,95 @@ def test_a_missing_tensor_is_an_error_and_not_left_random(tmp_path: Path) -> Non
         ("vit_small_patch16_224", "the file has width 384, the model 192"),
         ("vit_tiny_patch16_224", "the file has depth 2, the model 12"),
         ("vit_small_patch14_reg4_dinov2", "the file has register tokens 4, the model 0"),
+        ("vit_tiny_patch16_384", "image size 384, the model 224; .*=vit_tiny_patch16_384$"),
     ],
 )
 def test_what_does_not_fit_is_said_in_words(tmp_path: Path, other: str, message: str) -> None:
-    depth = {"depth": 2} if "tiny" in other else {}
+    depth = {"depth": 2} if other == SMALL else {}
     torch.save(named(timm.create_model(other, **depth)), tmp_path / "w.pth")
     with pytest.raises(AbsError, match=message):
         vit_source(tmp_path, SMALL, str(tmp_path / "w.pth")).load(CPU)
+
+
+def refusal(folder: Path, model: str, tensors: Any) -> str:
+    """The error that a file of `tensors` gives for a model of attention."""
+    torch.save(tensors, folder / "w.pth")
+    with pytest.raises(AbsError) as caught:
+        vit_source(folder, model, str(folder / "w.pth")).load(CPU)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "other", "message"),
+    [
+        ("vit_small_patch16_224.dino", "vit_small_patch8_224", "patch size 8, the model 16"),
+        ("vit_small_patch8_224.dino", "vit_small_patch16_224", "patch size 16, the model 8"),
+        ("vit_small_patch16_224", "vit_small_patch32_224", "patch size 32, the model 16"),
+    ],
+)
+def test_another_patch_size_is_refused_and_its_model_named(
+    tmp_path: Path, model: str, other: str, message: str
+) -> None:
+    found = refusal(tmp_path, model, named(timm.create_model(other, depth=12)))
+    assert found.endswith(f"the file has {message}; it may be of attention.model={other}")
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "message"),
+    [
+        ("beit_base_patch16_224", {"img_size": 384}, "image size 384, the model 224"),
+        ("vit_small_patch14_reg4_dinov2", {"img_size": 224}, "image size 224, the model 518"),
+    ],
+)
+def test_positions_of_another_image_size_are_refused(
+    tmp_path: Path, model: str, sizes: dict[str, int], message: str
+) -> None:
+    assert message in refusal(tmp_path, model, named(timm.create_model(model, **sizes)))
+
+
+def test_weights_that_timm_translates_are_not_resampled_either(tmp_path: Path) -> None:
+    """A CLIP of 56 px, with patches of 8, for a model of patches of 16."""
+    module = clip_module()
+    message = refusal(tmp_path, "vit_base_patch16_clip_224", module.state_dict())
+    assert message.endswith("for another patch size or image size than the model")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float8_e4m3fn, torch.complex64])
+def test_quantised_weights_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    plain = named(timm.create_model(SMALL))
+    message = refusal(tmp_path, SMALL, {name: value.to(dtype) for name, value in plain.items()})
+    assert message.endswith(f"its weights are {str(dtype)[6:]}; only floats can be used")
+
+
+def test_two_models_of_one_rank_are_refused(tmp_path: Path) -> None:
+    plain = named(timm.create_model(SMALL))
+    other = {name: value + 1 for name, value in plain.items()}
+    message = refusal(tmp_path, SMALL, {"net": plain, "best": other, "student": other})
+    assert "different models in net and best; save one of them alone" in message
+
+
+def test_a_folder_that_chooses_its_image_size_has_positions_resampled(tmp_path: Path) -> None:
+    """As timm does; patches stay as they are, unless the folder chooses their size too."""
+    folder = tmp_path / "m"
+    small_models.write_vit(folder, SMALL, img_size=64, depth=2)
+    module = timm.create_model(SMALL, img_size=96, depth=2, num_classes=0)
+    save_file(named(module), folder / "model.safetensors")
+    vit = vit_source(tmp_path, f"local-dir:{folder}").load(CPU)
+    expected = timm.layers.resample_abs_pos_embed(module.pos_embed, [4, 4])
+    assert torch.equal(vit._model.pos_embed, expected)
+    module = timm.create_model(SMALL, img_size=64, patch_size=8, depth=2, num_classes=0)
+    save_file(named(module), folder / "model.safetensors")
+    with pytest.raises(AbsError, match="the file has patch size 8, the model 16"):
+        vit_source(tmp_path, f"local-dir:{folder}").load(CPU)
+
+
+def test_a_folder_that_timm_cannot_build_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    small_models.write_vit(folder, SMALL, img_size=64, depth=2)
+    (folder / "config.json").write_text('{"architecture": "vit_of_nobody"}')
+    with pytest.raises(AbsError, match=r"timm cannot build local-dir:.*vit_of_nobody"):
+        vit_source(tmp_path, f"local-dir:{folder}").load(CPU)
 
 
 def test_a_pickle_cannot_change_what_rebuilds_tensors(tmp_path: Path) -> None:

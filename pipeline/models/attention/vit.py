@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.runtime import Runtime
 from pipeline.datasets.images import Images
 from pipeline.models import weights
+from pipeline.models.attention import vit_weights
 from pipeline.models.batches import Batches, Normalise
 from pipeline.models.cls_attention import NEEDS_CLASS_TOKEN, ClassRows, StopForward, fuse
 from pipeline.models.config import VitConfig
@@ -131,64 +131,20 @@ def check_name(name: str) -> None:
             return
 
 
-HEADS = ("head", "head_dist", "dino_head", "ibot_head", "fc", "projection_head", "prototypes")
-"""First parts of names of classifiers and training heads, which attention does not need."""
-
-
 def _build(model: Resolved) -> Any:
     """Build a model with its weights, or with seeded random ones."""
-    tensors = _with_head(model.name, weights.read(model.file)) if model.file else None
+    tensors = vit_weights.read(model.file, model) if model.file else None
     # Given a state dict, timm translates names of the model's original release.
     overlay = {"source": "", "state_dict": tensors} if tensors else None
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
-            built: Any = timm.create_model(
-                model.name, pretrained=bool(tensors), pretrained_cfg_overlay=overlay
-            )
+            with nullcontext() if vit_weights.chosen_sizes(model) else vit_weights.Unresampled():
+                built: Any = timm.create_model(
+                    model.name, pretrained=bool(tensors), pretrained_cfg_overlay=overlay
+                )
         except Exception as error:  # of many types, for weights of another model
-            reason = _mismatch(model.name, tensors or {}) or weights.short_reason(error)
+            reason = weights.short_reason(error)
             raise AbsError(f"attention weights {model.file} do not fit: {reason}") from None
     built.pretrained_cfg.pop("state_dict", None)
     return built
-
-
-def _with_head(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Replace the heads of a file by those of the model: zeros where the file's own do not fit.
-
-    timm then loads strictly, so that no other tensor can be missing.
-    """
-    kept = {n: value for n, value in tensors.items() if n.split(".")[0] not in HEADS}
-    for head, wanted in _expected(name).items():
-        if head.split(".")[0] in HEADS:
-            own = tensors.get(head)
-            fits = own is not None and own.shape == wanted.shape
-            kept[head] = own if fits and own is not None else torch.zeros(wanted.shape)
-    return kept
-
-
-def _expected(name: str) -> dict[str, Tensor]:
-    """Return the parameters of a timm model without their values."""
-    with torch.device("meta"), quiet():
-        state: dict[str, Tensor] = timm.create_model(name).state_dict()
-    return state
-
-
-def _mismatch(name: str, tensors: dict[str, Tensor]) -> str:
-    """Say in words how weights differ from a model: width, depth, patch and register tokens."""
-    theirs, ours = _measures(tensors), _measures(_expected(name))
-    differ = [what for what in ours if what in theirs and theirs[what] != ours[what]]
-    return "; ".join(f"{what} {theirs[what]}, the model {ours[what]}" for what in differ)
-
-
-def _measures(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return width, depth, patch size and register tokens of a plain ViT, by its tensors."""
-    blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
-    found = {"the file has depth": len(blocks)} if blocks else {}
-    if "cls_token" in tensors:
-        registers = [tensors[n] for n in ("reg_token", "register_tokens") if n in tensors]
-        found["the file has width"] = tensors["cls_token"].shape[-1]
-        found["the file has register tokens"] = registers[0].shape[1] if registers else 0
-    if "patch_embed.proj.weight" in tensors:
-        found["the file has patches of"] = tensors["patch_embed.proj.weight"].shape[-1]
-    return found
