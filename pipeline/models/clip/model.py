@@ -25,7 +25,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from pipeline.core.errors import AbsError
 from pipeline.core.runtime import Runtime
-from pipeline.kernels.blocks import all_tokens_after
+from pipeline.kernels.blocks import all_tokens_after, fold
 from pipeline.kernels.feature_crops import (
     Sequences,
     encode_windows,
@@ -52,6 +52,8 @@ class ClipModel:
         self.device = device_of(runtime)
         model, transform = _build(source)
         visual, dtype = _plain_vit(model), dtype_of(source.config.precision)
+        for block in visual.transformer.resblocks:
+            fold(block)
         _convert(model, visual, dtype)
         # Weights keep requires_grad: only then does torch fold a batch of texts into one product,
         # which in bfloat16 is four times as fast.
