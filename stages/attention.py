@@ -41,7 +41,7 @@ class Attention(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "attention"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def units(self, store: Store) -> list[Unit]:
         """Divide the images into blocks."""

@@ -92,7 +92,7 @@ class _Embeddings(Stage):
 class ImageEmbeddings(_Embeddings):
     """Embeddings of whole images, through CLIP's own preprocessing."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     variant = "image"
 
     def units(self, store: Store) -> list[Unit]:
@@ -138,7 +138,7 @@ class BoxEmbeddings(ViewEmbeddings):
 
     config: RawConfig
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     columns = BOX
 
     @property
@@ -162,7 +162,7 @@ class WindowEmbeddings(ViewEmbeddings):
 
     config: FeatureConfig
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     columns = WINDOW
     variant = "feature"
 

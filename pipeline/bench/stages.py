@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from enum import StrEnum
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +29,37 @@ import timm
 import torch
 import torch.nn.functional as F
 import yaml
+from torch import Tensor
 
 from pipeline.bench import plain
+from pipeline.bench.builds import Build
 from pipeline.core import files
 from pipeline.core.errors import AbsError
+from pipeline.core.paths import PROJECT
 from pipeline.core.progress import Reporter
 from pipeline.datasets.images import Images, decode
 from pipeline.kernels.matching import Descriptions, soft_match
 from pipeline.kernels.resize import Resizer, planes
+from pipeline.models.clip.model import build
 from pipeline.models.precision import best
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, row_units
 from pipeline.views.config import BOX, WINDOW
 
-CLIP, VIT = "ViT-B-16", "vit_base_patch16_224.dino"
+CLIP, VIT = "ViT-B-16-quickgelu", "vit_base_patch16_224.dino"
 N = 60
 """Number of crops of a branch, as in the paper."""
 CLASSES, TEXTS_PER_CLASS, DIM = 1000, 50, 512
 """Size of the text set for soft matching, as for ImageNet."""
 
+CLASS_NAMES = ("one", "other")
 TEXTS = [f"a photo with {i} things" for i in range(8)]
-"""Texts that the pipeline encodes: few, because a dataset's texts are encoded only once."""
+"""Texts of each class: few, because a dataset's texts are encoded only once."""
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
+"""Work that returns its own seconds."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,12 @@ class Row:
 
 def compare(what: str, ours: Work, against: Work, pairs: int, note: str = "") -> Row:
     """Time both alternately; a first pair warms caches and allocators and is not counted."""
-    times = [(_seconds(ours), _seconds(against)) for _ in range(pairs + 1)][1:]
+    return in_turns(what, lambda: _seconds(ours), lambda: _seconds(against), pairs, note)
+
+
+def in_turns(what: str, ours: Clock, against: Clock, pairs: int, note: str = "") -> Row:
+    """Compare what measure their own seconds, as `compare` does."""
+    times = [(ours(), against()) for _ in range(pairs + 1)][1:]
     ours_median, against_median = (statistics.median(side) for side in zip(*times, strict=True))
     ratio = statistics.median(baseline / own for own, baseline in times)
     return Row(what, ours_median, against_median, ratio, note)
@@ -85,12 +98,24 @@ def _seconds(work: Work) -> float:
     return time.perf_counter() - start
 
 
-def main(images: Path, number: int, pairs: int, out: Path) -> None:
-    """Run all comparisons, print a Markdown table, and store it in `out` as .md and .parquet."""
+def main(
+    images: Path, number: int, pairs: int, out: Path, parts: list[Part], other: Path | None
+) -> None:
+    """Run comparisons, print a Markdown table, and store it in `out` as .md and .parquet.
+
+    Args:
+        images: Folder of photographs.
+        number: Number of images to process.
+        pairs: Number of timings of both sides.
+        out: Folder of the tables.
+        parts: Which comparisons to run.
+        other: Folder of another build's code, to compare raw crops with; None for none.
+    """
     rows, reporter = [], Reporter()
+    works = [PARTS[part] for part in parts] + ([partial(builds, other)] if other else [])
     with tempfile.TemporaryDirectory() as folder:
         case = Case.of(Path(folder), images, number)
-        for part in (kernels, store, indexing, encoders, stages, together, cached):
+        for part in works:
             for row in part(case, pairs):
                 reporter.say(f"{row.what}: {row.ratio:.2f}")
                 rows.append(row)
@@ -142,7 +167,7 @@ class Case:
 
     @classmethod
     def of(cls, folder: Path, images: Path, number: int) -> Case:
-        """Choose images at even distances in the sorted list of a folder's images, as one class.
+        """Choose images at even distances in the sorted list of a folder's images, in two classes.
 
         Raises AbsError if the folder has fewer than `number` images.
         """
@@ -151,12 +176,12 @@ class Case:
         )
         if len(paths) < number:
             raise AbsError(f"{images} has {len(paths)} images, fewer than {number}")
-        class_folder = folder / "images" / "any"
-        class_folder.mkdir(parents=True)
         for i in range(number):
             source = paths[i * len(paths) // number]
+            class_folder = folder / "images" / CLASS_NAMES[i % 2]
+            class_folder.mkdir(parents=True, exist_ok=True)
             (class_folder / f"{i:03d}{source.suffix}").symlink_to(source.resolve())
-        files.write_json(folder / "texts.json", {"any": TEXTS})
+        files.write_json(folder / "texts.json", dict(zip(CLASS_NAMES, (TEXTS, TEXTS), strict=True)))
         config = {
             "dataset": {"name": "bench", "root": str(folder / "images")},
             "clip": {"model": CLIP, "weights": "random:0"},
@@ -166,7 +191,7 @@ class Case:
             "layout": {"images": number, "crops": N},
         }
         (folder / "bench.yaml").write_text(yaml.safe_dump(config))
-        return cls(folder, sorted(class_folder.iterdir()))
+        return cls(folder, sorted((folder / "images").glob("*/*")))
 
     def run(self, store: str, *overrides: str) -> Run:
         """Return a run on the images, with the store `store` below the folder of the case."""
@@ -191,8 +216,21 @@ class Case:
     @cached_property
     def plain(self) -> plain.Plain:
         """Plain implementation with the same CLIP weights."""
-        clip = self.workers["embeddings-raw"].clip
-        return plain.Plain(clip._model, timm.create_model(VIT).eval().to(clip.device))
+        stage, device = self.finished.named("embeddings-raw")[0], self.clip.device
+        model, _ = build(stage.clip)  # type: ignore[attr-defined]
+        vit = timm.create_model(VIT)
+        return plain.Plain(model.eval().to(device), vit.eval().to(device))
+
+    @property
+    def clip(self) -> Any:
+        """CLIP in float32."""
+        return self.workers["embeddings-raw"].clip
+
+    @cached_property
+    def auto_clip(self) -> Any:
+        """CLIP in the precision that suits the device best."""
+        run = self.run("half", "clip.precision=auto")
+        return run.named("embeddings-raw")[0].worker(self.finished.store).clip  # type: ignore[attr-defined]
 
     @cached_property
     def plain_stages(self) -> dict[str, Callable[[], Any]]:
@@ -367,16 +405,18 @@ def indexing(case: Case, pairs: int) -> Iterator[Row]:
 
 def encoders(case: Case, pairs: int) -> Iterator[Row]:
     """Compare the models alone, on preprocessed tensors."""
-    clip = case.workers["embeddings-raw"].clip
+    clip, bare = case.clip, case.plain.clip.visual
     pixels = torch.randint(0, 256, (N, 3, 224, 224), dtype=torch.uint8)
     normalised = clip._normalise(pixels)
     batches = normalised.split(plain.BATCH)
     yield compare(
         f"{N} raw crops, against forward passes of open_clip",
         lambda: clip.encode_images(pixels),
-        lambda: [clip._visual(batch) for batch in batches],
+        lambda: [bare(batch) for batch in batches],
         pairs,
     )
+    for each in (clip, case.auto_clip):
+        yield _share_of_products(each, pixels, pairs)
     last, generator = len(clip._blocks) - 1, np.random.default_rng(0)
     sides = generator.choice([7, 9, 11, 13], N)
     corners = (generator.random((2, N)) * (15 - sides)).astype(int)
@@ -386,7 +426,7 @@ def encoders(case: Case, pairs: int) -> Iterator[Row]:
     row = compare(
         f"{N} feature crops in the last block, against one forward pass of open_clip",
         lambda: clip.encode_windows(tokens, windows, last, "crop", 2.0),
-        lambda: clip._visual(normalised[:1]),
+        lambda: bare(normalised[:1]),
         2 * pairs,
     )
     yield replace(row, note=f"{1 / row.ratio:.3f} of a forward pass")
@@ -398,15 +438,39 @@ def encoders(case: Case, pairs: int) -> Iterator[Row]:
         lambda: timm_vit(normalised[:16]),
         pairs,
     )
-    auto = case.run("half", "clip.precision=auto")
-    auto_clip = auto.named("embeddings-raw")[0].worker(case.finished.store).clip  # type: ignore[attr-defined]
+    auto, reason = best("auto")
     yield compare(
-        f"{N} raw crops, {auto.settings.clip.precision} against float32",
-        lambda: auto_clip.encode_images(pixels),
+        f"{N} raw crops, {auto} against float32",
+        lambda: case.auto_clip.encode_images(pixels),
         lambda: clip.encode_images(pixels),
         pairs,
-        best("auto")[1],
+        reason,
     )
+
+
+def _share_of_products(clip: Any, pixels: Tensor, pairs: int) -> Row:
+    """Compare encoding crops with the four F.linear of every block but the last, alone."""
+    blocks, visual = clip._blocks[:-1], clip._visual
+    count, length = clip.batch_size, 1 + visual.grid_size[0] ** 2
+    mlp, attention = blocks[0].mlp, blocks[0].attn
+    layers = (
+        (attention.in_proj_weight, attention.in_proj_bias),
+        (attention.out_proj.weight, attention.out_proj.bias),
+        (mlp.c_fc.weight, mlp.c_fc.bias),
+        (mlp.c_proj.weight, mlp.c_proj.bias),
+    )
+    inputs = [torch.randn(count, length, w.shape[1], device=clip.device).to(w) for w, _ in layers]
+    whole = pixels[: len(pixels) // count * count]
+
+    def products() -> None:
+        for _ in range(len(whole) // count * len(blocks)):
+            for tokens, (weight, bias) in zip(inputs, layers, strict=True):
+                F.linear(tokens, weight, bias)
+
+    dtype = str(attention.in_proj_weight.dtype).removeprefix("torch.")
+    what = f"{len(whole)} raw crops, {dtype}, against the four F.linear of their blocks alone"
+    row = compare(what, lambda: clip.encode_images(whole), products, pairs)
+    return replace(row, note="share of the products' rate")
 
 
 def stages(case: Case, pairs: int) -> Iterator[Row]:
@@ -451,6 +515,19 @@ def together(case: Case, pairs: int) -> Iterator[Row]:
     yield Row(f"all stages, {auto} against float32", medians[1], medians[0], ratio)
 
 
+def builds(other: Path, case: Case, pairs: int) -> Iterator[Row]:
+    """Compare raw crops, from files, with another build of this project."""
+    for precision in dict.fromkeys(("float32", best("auto")[0])):
+        ours, against = (
+            Build(code, case.folder / "bench.yaml", precision, case.folder / f"{name}-{precision}")
+            for name, code in (("this", PROJECT), ("other", other.resolve()))
+        )
+        for each in (ours, against):
+            each.prepare()
+        what = f"embeddings-raw, {precision}, from files, against another build"
+        yield in_turns(what, ours.seconds, against.seconds, pairs)
+
+
 def cached(case: Case, pairs: int) -> Iterator[Row]:
     """Compare a run whose stages are all finished with importing pandas and typer."""
     environment = {**os.environ, "ABS_ARTIFACTS": str(case.folder / "float32")}
@@ -468,3 +545,26 @@ def cached(case: Case, pairs: int) -> Iterator[Row]:
         process("-c", "import pandas, typer"),
         pairs,
     )
+
+
+class Part(StrEnum):
+    """Names of the groups of comparisons."""
+
+    KERNELS = "kernels"
+    STORE = "store"
+    INDEX = "index"
+    ENCODERS = "encoders"
+    STAGES = "stages"
+    TOGETHER = "together"
+    CACHED = "cached"
+
+
+PARTS: dict[Part, Callable[[Case, int], Iterator[Row]]] = {
+    Part.KERNELS: kernels,
+    Part.STORE: store,
+    Part.INDEX: indexing,
+    Part.ENCODERS: encoders,
+    Part.STAGES: stages,
+    Part.TOGETHER: together,
+    Part.CACHED: cached,
+}

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.core.errors import ConfigError
 from pipeline.kernels import folding
-from pipeline.kernels.blocks import in_dtype_of
+from pipeline.kernels.blocks import in_dtype_of, norm
 
 NEEDS_CLASS_TOKEN = "choose a ViT with a class token (such as vit_base_patch16_224.dino)"
 """Advice for a model without attention of a class token."""
@@ -89,7 +89,7 @@ def class_row(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     Returns:
         float32 (n, tokens).
     """
-    normed = block.ln_1(in_dtype_of(block, tokens))
+    normed = norm(block.ln_1, in_dtype_of(block, tokens))
     folded = folding.folded_query(block.attn, normed[:, 0])
     return folding.attention_of(folded, normed).mean(dim=1).float()
 
