@@ -65,7 +65,12 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     artifact, dataset = run.store.artifact(index), index.dataset
     images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
     if not len(images):
-        raise AbsError(f"{dataset.root}: none of {len(skipped)} images can be read")
+        usual = skipped[skipped["reason"] == skipped["reason"].mode()[0]]
+        raise AbsError(
+            f"{dataset.root}: none of {len(skipped)} images can be read, such as "
+            f"{usual['file'].iloc[0]} ({usual['reason'].iloc[0]}); save them in another form, such "
+            "as PNG with 8 bits a channel"
+        )
     tokenizer = _tokenizer(run.settings)
     prompts = _prompts(run, dataset)
     texts = {name: _text_set(each, tokenizer) for name, each in prompts.items()}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -93,6 +94,13 @@ def test_a_class_whose_images_all_fail_is_named(
     said = capsys.readouterr().err
     assert "index: 1 of 3 classes have no image" in said
     assert "index: 4 files skipped: " in said
+
+
+def test_images_of_which_none_can_be_read_have_their_reason(mine: Path) -> None:
+    for image in mine.parent.glob("images/*/?.png"):
+        Image.fromarray(np.full((20, 20), 4095, np.uint16)).save(image)
+    with pytest.raises(AbsError, match=r"none of 9 images .* more than 8 bits a channel.*; save"):
+        facts(mine, "index.max_skipped=1")
 
 
 def test_images_of_one_class_are_said(mine: Path) -> None:
