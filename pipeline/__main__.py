@@ -17,9 +17,9 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     """Leave at once, without what libraries still have under way; the unit at hand is dropped."""
     if claims := sys.modules.get("pipeline.store.claims"):
         claims.drop_all()
-    told = "abs: stopped; finished units are kept, the same command goes on from there\n"
+    message = "abs: stopped; finished units are kept, the same command goes on from there\n"
     screen = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # clear the bar, show the cursor
-    os.write(2, f"{screen}{told}".encode())
+    os.write(2, f"{screen}{message}".encode())
     os._exit(128 + number)
 
 

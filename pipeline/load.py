@@ -145,7 +145,7 @@ def _matching(
             f"no run of dataset {dataset!r} in {root}; {did_you_mean(dataset, known)}"
         )
     stores = [Store(root, name) for name in known if dataset in (None, name)]
-    found = [(each, record) for each in stores for record in records(each)]
+    found = [(store, record) for store in stores for record in records(store)]
     for name in filters:
         names = {other for _, record in found for other in _settings(record)}
         if name not in names:

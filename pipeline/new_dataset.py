@@ -34,6 +34,7 @@ def write_dataset(
     image_column: str | None = None,
     label_column: str | None = None,
     names: Path | None = None,
+    folders_are_classes: bool = False,
     descriptions: Path | None = None,
     force: bool = False,
 ) -> tuple[Path, Listing]:
@@ -56,6 +57,7 @@ def write_dataset(
         "image": image_column,
         "label": label_column,
         "names": names and str(names.absolute()),
+        "folders_are_classes": folders_are_classes or None,
     }
     chosen = {field: value for field, value in given.items() if value is not None}
     dataset = {"name": name, "root": str(images.absolute()), **chosen}

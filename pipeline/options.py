@@ -109,16 +109,16 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
 
     hints = get_type_hints(command, include_extras=True)
     own = [
-        each.replace(annotation=hints[each.name])
-        for each in inspect.signature(command).parameters.values()
-        if each.name != "engine"
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in inspect.signature(command).parameters.values()
+        if parameter.name != "engine"
     ]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
         for name, option in WHERE.items()
     ]
     chosen.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
-    chosen.__annotations__ = {each.name: each.annotation for each in [*own, *more]}
+    chosen.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *more]}
     return chosen
 
 
@@ -143,7 +143,7 @@ def stage_command(kind: str, summary: str, module_doc: str | None) -> Callable[.
     ) -> None:
         chosen = context.obj.run(dataset, profile, overrides, weights_dir)
         outcomes = chosen.make_alone(kind, force, quiet or as_json, strict_code, engine)
-        print_json([each.as_dict() for each in outcomes]) if as_json else None
+        print_json([outcome.as_dict() for outcome in outcomes]) if as_json else None
 
     command.__doc__ = _stage_help(summary, module_doc)
     return command
@@ -172,7 +172,7 @@ def variants_command(kind: str, summary: str, module_doc: str | None) -> Callabl
         chosen = context.obj.run(dataset, profile, overrides, weights_dir)
         name = f"{kind}-{which}" if which else kind
         outcomes = chosen.make_alone(name, force, quiet or as_json, strict_code, engine)
-        print_json([each.as_dict() for each in outcomes]) if as_json else None
+        print_json([outcome.as_dict() for outcome in outcomes]) if as_json else None
 
     command.__doc__ = _stage_help(summary, module_doc)
     return command

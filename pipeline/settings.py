@@ -175,7 +175,7 @@ def _unlike(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
 
 def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
     """Map the dotted names of settings in which two runs differ to their two values."""
-    left, right = (dict(flatten(each.model_dump(mode="json"), "")) for each in (a, b))
+    left, right = (dict(flatten(settings.model_dump(mode="json"), "")) for settings in (a, b))
     names = dict.fromkeys([*left, *right])
     pairs = {name: (left.get(name), right.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

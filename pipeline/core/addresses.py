@@ -32,8 +32,8 @@ def opened(place: str | Path) -> Path:
     except ImportError as error:  # a package for this kind of address
         raise ConfigError(f"{text}: {error}") from None
     except Exception as error:  # each kind of address has its own
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{text} cannot be read: {told}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{text} cannot be read: {reason}") from None
     return cast(Path, found)
 
 

@@ -63,10 +63,10 @@ def _imported(module: str) -> list[str]:
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
     tree.body = [node for node in tree.body if not _for_types(node)]
     for node in ast.walk(tree):
-        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
             # What is imported from a package may be a module of it.
-            names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         found += [name for name in names if name.split(".")[0] in PACKAGES and _file(name).exists()]
     return found
 
@@ -89,11 +89,11 @@ def _normalised(path: Path) -> str:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    told = [each.value for each in ast.walk(tree) if isinstance(each, ast.Expr)]
+    docstrings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant | ast.JoinedStr):
             rows = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            if node in told:
+            if node in docstrings:
                 for row in rows:
                     lines[row - 1] = ""
             elif len(rows) > 1:

@@ -68,10 +68,10 @@ class Meter:
         if len(self.by) < 2:
             return ""
         rates = [self.rate * self.by[who] / self.done for who in sorted(self.by)]
-        told = ", ".join(f"{rate:,.1f}" for rate in rates)
+        text = ", ".join(f"{rate:,.1f}" for rate in rates)
         if len(rates) > EACH:
-            told = f"{min(rates):,.1f} to {max(rates):,.1f} each"
-        return f" ({len(rates)} workers: {told})"
+            text = f"{min(rates):,.1f} to {max(rates):,.1f} each"
+        return f" ({len(rates)} workers: {text})"
 
 
 def clock(seconds: float) -> str:

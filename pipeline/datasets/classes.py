@@ -6,6 +6,7 @@ longer names from the reader; otherwise their scores tie and the first one wins.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections import Counter
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ from pipeline.datasets.listing import (
     read_names,
     refuse_spellings,
     require_utf8,
+    with_spaces,
 )
+
+WNID = re.compile(r"n[0-9]{8}")
+"""Identifier of a class in WordNet, as ImageNet names its folders."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ def resolve_classes(
     classes, labels = listing.classes, list(range(len(listing.classes)))
     if names:
         classes, labels = _renamed(classes, names)
+    else:
+        refuse_spellings((one.key for one in classes), "the classes")
     _refuse_nameless(classes)
     counts = Counter(one.name for one in classes)
     if vocabulary is not None:
@@ -116,9 +123,15 @@ def _renamed(classes: list[Class], path: Path) -> tuple[list[Class], list[int]]:
     if isinstance(names, dict):
         return _renamed_by_object(classes, names, path), labels
     listed = _names_of_list(names, path)
-    if any(one.name for one in classes) or None in (numbers := [_number(one) for one in classes]):
+    nameless = [one for one in classes if not one.name]
+    if not nameless:
         return _renamed_by_place(classes, listed, path), labels
-    return _named_by_number(classes, numbers, listed, path)
+    if len(nameless) < len(classes) or any(_number(one) is None for one in classes):
+        raise AbsError(
+            f"{path}: a list cannot name classes that are not all numbers, such as "
+            f"{nameless[0].key!r} and {classes[-1].key!r}; give an object of names by class"
+        )
+    return _named_by_number(classes, listed, path)
 
 
 def _renamed_by_object(classes: list[Class], names: dict[str, Any], path: Path) -> list[Class]:
@@ -132,7 +145,6 @@ def _renamed_by_object(classes: list[Class], names: dict[str, Any], path: Path) 
             )
         name = _clean_name(names[key], path)
         renamed.append(Class(one.key, name, one.long_name or one.name))
-    refuse_spellings((one.name for one in renamed), f"{path}: names")
     return renamed
 
 
@@ -141,13 +153,15 @@ def _names_of_list(names: Any, path: Path) -> list[str]:
     firsts = [name[0] if isinstance(name, list) and name else name for name in names or ()]
     if not isinstance(names, list) or not firsts:
         raise AbsError(f"{path}: expected an object of class names by folder, or a list")
-    listed = [_clean_name(name, path) for name in firsts]
-    refuse_spellings(listed, f"{path}: names")
-    return listed
+    return [_clean_name(name, path) for name in firsts]
 
 
 def _renamed_by_place(classes: list[Class], names: list[str], path: Path) -> list[Class]:
-    """Rename by position; AbsError if a listed name belongs to a class at another position."""
+    """Rename by position.
+
+    AbsError if a listed name belongs to a class at another position, or if the classes are in the
+    order of text where a list would have that of their numbers (class_1, class_10, class_2).
+    """
     if len(names) != len(classes):
         raise AbsError(f"{path}: {len(names)} names for {len(classes)} classes")
     own: dict[str, list[int]] = {}
@@ -160,6 +174,13 @@ def _renamed_by_place(classes: list[Class], names: list[str], path: Path) -> lis
                 f"{path}: name {label + 1} is {name!r}, but the dataset has that class at place "
                 f"{labels[0] + 1}; give an object of names by folder"
             )
+    keys = [one.key for one in classes]
+    alike = all(_normalised(o.name) == _normalised(n) for o, n in zip(classes, names, strict=True))
+    if keys == sorted(keys) != sorted(keys, key=_natural) and not alike:
+        raise AbsError(
+            f"{path}: a list may have another order than the classes, which are sorted as text "
+            f"({keys[0]}, {keys[1]}, {keys[2]}, ...); give an object of names by class"
+        )
     return [
         Class(one.key, name, one.long_name or one.name or f"{name} {one.key}")
         for one, name in zip(classes, names, strict=True)
@@ -167,10 +188,10 @@ def _renamed_by_place(classes: list[Class], names: list[str], path: Path) -> lis
 
 
 def _named_by_number(
-    classes: list[Class], numbers: list[int | None], names: list[str], path: Path
+    classes: list[Class], names: list[str], path: Path
 ) -> tuple[list[Class], list[int]]:
     """Return one class per name; classes have the label of their number, whatever their order."""
-    labels = [number for number in numbers if number is not None]
+    labels = [number for one in classes if (number := _number(one)) is not None]
     if wrong := [label for label in labels if label >= len(names)]:
         raise AbsError(f"{path}: {len(names)} names, but the dataset has a class {wrong[0]}")
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
@@ -187,11 +208,17 @@ def _number(one: Class) -> int | None:
 
 def _clean_name(name: Any, path: Path) -> str:
     """Return a class name in its normal form; AbsError if it cannot be one."""
-    if not isinstance(name, str) or not normal_form(name):
+    if not isinstance(name, str) or not with_spaces(name):
         raise AbsError(f"{path}: expected a class name, found {reprlib.repr(name)}")
     if UNNAMED.fullmatch(normal_form(name)):
         raise AbsError(f"{path}: {name!r} is an identifier, not a class name")
-    return normal_form(require_utf8(name))
+    return with_spaces(require_utf8(name))
+
+
+def _natural(key: str) -> list[tuple[int, str]]:
+    """Return a key by which numbers within names sort by value."""
+    parts = re.findall(r"([0-9]+)|([^0-9]+)", key)
+    return [(int(digits or 0), text) for digits, text in parts]
 
 
 def _normalised(name: str) -> str:
@@ -203,13 +230,15 @@ def _refuse_nameless(classes: list[Class]) -> None:
     if nameless:
         raise ConfigError(
             f"dataset.names: classes have identifiers for names, such as {nameless[0]}, which are "
-            f"unusable in texts; give a file of their names, {_names_file(nameless[0])}"
+            f"unusable in texts; give a file of names, {_names_file(classes)}"
         )
 
 
-def _names_file(key: str) -> str:
-    if NUMBER.fullmatch(key):
+def _names_file(classes: list[Class]) -> str:
+    if all(_number(one) is not None for one in classes):
         return "a JSON list, or one name per line, in the order of the numbers"
+    if not any(WNID.fullmatch(one.key) for one in classes):
+        return "a JSON object of names by class"
     return (
         "a JSON object by identifier, or set dataset.reader=imagenet-part (abs init: --reader) for "
         "ImageNet's own names"

@@ -40,6 +40,8 @@ class DatasetConfig(Section):
     duplicates: Annotated[Literal["kept", "unique"], NOT_IN_KEY] = "kept"
     """Classes that share a name: `kept` (scores tie, and the first class wins), or made `unique` by
     their longer names."""
+    folders_are_classes: Annotated[bool, NOT_IN_KEY] = False
+    """Read every folder as a class, also where they look like splits or variants of a dataset."""
     single_class: Annotated[bool, NOT_IN_KEY] = False
     """Accept a dataset of one class, of which every prediction is right."""
     published: Published = Published()

@@ -20,7 +20,6 @@ from pipeline.datasets.listing import (
     UNNAMED,
     Class,
     normal_form,
-    refuse_spellings,
     require_utf8,
     with_spaces,
 )
@@ -53,7 +52,9 @@ def parse_label(value: Any, where: str) -> Label | None:
     elif _is_whole(value):
         return int(value)
     found = reprlib.repr(value)
-    raise AbsError(f"{where}: expected a label, one name or one whole number, found {found}")
+    raise AbsError(
+        f"{where}: expected a label, one name or one whole number, found {found}; change it there"
+    )
 
 
 def _is_name(text: str, name: str) -> bool:
@@ -86,12 +87,20 @@ def parse_labels(
     `where` names the dataset and `place(i)` the i-th value in the messages of AbsError.
     """
     labels = [parse_label(value, place(i)) for i, value in enumerate(values)]
-    refuse_spellings((value for value in values if _is_name_label(value)), f"{where}: labels")
+    _refuse_forms((value for value in values if isinstance(value, str)), where)
     return labels
 
 
-def _is_name_label(value: Any) -> bool:
-    return isinstance(value, str) and isinstance(_parse_text(value), str)
+def _refuse_forms(texts: Iterable[str], where: str) -> None:
+    """Raise AbsError if two texts are one name in different space or Unicode forms."""
+    first: dict[Label, str] = {}
+    for text in dict.fromkeys(texts):
+        label = _parse_text(text)
+        if isinstance(label, str) and (other := first.setdefault(label, text)) != text:
+            raise AbsError(
+                f"{where}: labels {other!r} and {text!r} differ only in space or Unicode form; use "
+                "one of them everywhere"
+            )
 
 
 def _parse_text(text: str) -> Label | None:
@@ -109,13 +118,16 @@ def classes_of_labels(
     Labels are names, which are sorted, or numbers from 0. `names` are the names of the numbers;
     without them, the numbers that occur are classes without names until `dataset.names` names them.
     Underscores in names become spaces. `where` begins error messages. AbsError if names and numbers
-    are mixed, if a number is out of range, or if two names are spellings of one.
+    are mixed, or if a number is out of range.
     """
     distinct = set(labels)
     numbers = sorted(label for label in distinct if isinstance(label, int))
     texts = sorted(label for label in distinct if isinstance(label, str))
     if numbers and texts:
-        raise AbsError(f"{where}: labels mix numbers and names, such as {numbers[0]}, {texts[0]!r}")
+        raise AbsError(
+            f"{where}: labels mix numbers and names, such as {numbers[0]}, {texts[0]!r}; use names "
+            "or numbers alone"
+        )
     if texts:
         return [_named(text, text) for text in texts], {text: n for n, text in enumerate(texts)}
     count = MAX_CLASSES if names is None else len(names)
@@ -132,7 +144,6 @@ def _places(labels: Iterable[int]) -> dict[Label, int]:
 
 def _numbered_classes(names: Sequence[str], where: str) -> list[Class]:
     """Return one class per name; identifiers among them are keys, to be named by themselves."""
-    refuse_spellings(names, f"{where}: class names")
     if not any(UNNAMED.fullmatch(normal_form(name)) for name in names):
         return [Class(str(number), with_spaces(name)) for number, name in enumerate(names)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:

@@ -23,6 +23,8 @@ LINKED = "a link to a folder that the dataset has already"
 
 UNNAMED = re.compile(r"n[0-9]{8}|[0-9]+(\.0*)?")
 """Identifiers that are no class names: WordNet ids and whole numbers."""
+CODE = re.compile(r"[\[\]{}\"'#].*|.*,|\w+ *=.*|[0-9]+ *[:.;,].*")
+"""Lines of JSON or code, and lines that begin with a number, in place of names."""
 INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad"))
 """Characters without width that copying leaves in names: byte order marks, breaks and hyphens."""
 
@@ -87,6 +89,11 @@ def read_names(path: Path) -> list[str]:
         names.pop()
     if "" in names:
         raise AbsError(f"{path}, line {names.index('') + 1}: expected a class name, found none")
+    if code := next(filter(CODE.fullmatch, names), None):
+        raise AbsError(f"{path}: expected one class name per line, found {code!r}")
+    numbers = [int(line.split()[0]) for line in names if re.match(r"[0-9]{1,9}\s", line)]
+    if len(names) > 1 and numbers in (list(range(len(names))), list(range(1, len(names) + 1))):
+        raise AbsError(f"{path}: expected class names without numbers, found {names[0]!r}")
     return names
 
 
@@ -97,7 +104,7 @@ def _stripped_lines(path: Path) -> list[str]:
         raise LayoutNotFound(f"{path} not found") from None
     except UnicodeDecodeError:
         raise AbsError(f"{path} is not UTF-8") from None
-    return [line.strip() for line in text.splitlines()]
+    return [line.strip() for line in text.split("\n")]
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -123,7 +130,7 @@ def with_spaces(name: str) -> str:
 
 def spelling(name: str) -> str:
     """Return what spellings of one name have in common, whatever their case, space or form."""
-    return unicodedata.normalize("NFC", with_spaces(name).casefold())
+    return unicodedata.normalize("NFC", with_spaces(name).lower())
 
 
 def refuse_spellings(names: Iterable[str], where: str) -> None:
@@ -133,7 +140,8 @@ def refuse_spellings(names: Iterable[str], where: str) -> None:
         if (other := first.setdefault(spelling(name), name)) != name:
             raise AbsError(
                 f"{where} {other!r} and {name!r} differ only in space, underscores, case or "
-                "Unicode form; use one of them everywhere"
+                "Unicode form; use one of them everywhere, or tell them apart by dataset.names, an "
+                "object of names"
             )
 
 
@@ -229,8 +237,8 @@ def files_beside(root: Path, reason: str) -> list[tuple[str, str]]:
     ]
 
 
-PART = re.compile(r"(.*?)[-_.]?(\d+)[-_.]of[-_.](\d+)")
-"""Name of a file that is one of several: the set, its number, and how many there are."""
+PART = re.compile(r"(.*?)[-_.]?(\d+)[-_.]of[-_.](\d+)(-[0-9a-f]{16})?")
+"""Name of a file that is one of several: the set, its number, how many, and the hash of the hub."""
 
 
 def refuse_missing_parts(files: Iterable[Path]) -> None:

@@ -100,7 +100,7 @@ def _days(artifact: Artifact) -> float:
 
 def _size(path: Path) -> int:
     total = 0
-    for each in path.rglob("*"):
+    for inner in path.rglob("*"):
         with suppress(FileNotFoundError):
-            total += each.lstat().st_size if each.is_file() else 0
+            total += inner.lstat().st_size if inner.is_file() else 0
     return total

@@ -80,7 +80,9 @@ def damages(artifact: Artifact, seen: Callable[[int], None]) -> Iterator[Damage]
 def _contents(
     artifact: Artifact, receipts: list[Receipt], seen: Callable[[int], None]
 ) -> Iterator[Damage]:
-    named = [(each, name, *entry) for each in receipts for name, entry in each.files.items()]
+    named = [
+        (receipt, name, *entry) for receipt in receipts for name, entry in receipt.files.items()
+    ]
 
     def wrong(item: tuple[Receipt, str, int, str]) -> str:
         _, name, size, checksum = item
@@ -190,9 +192,9 @@ class VerifyReport:
     def look(self, stores: list[Store], reporter: Reporter) -> None:
         """Compare every file of every artifact with its digest."""
         found = [artifact for store in stores for artifact in store.artifacts()]
-        older = [each for each in found if (each.identity or NOW)["schema"] != SCHEMA]
-        self.older += [str(each.path) for each in older]
-        readable = [each for each in found if each not in older]
+        older = [artifact for artifact in found if (artifact.identity or NOW)["schema"] != SCHEMA]
+        self.older += [str(artifact.path) for artifact in older]
+        readable = [artifact for artifact in found if artifact not in older]
         size = sum(sum(_sizes(artifact)) for artifact in readable) // MEGABYTE
         with reporter.stage("verify", size, "MB") as advance:
             for artifact in readable:

@@ -82,7 +82,9 @@ class Repository:
             for config in self._copies(layout.config):
                 if layout.complete(config.parent):
                     return config.parent
-        requests = [Request(((each.config,), each.weights), each.others) for each in layouts]
+        requests = [
+            Request(((layout.config,), layout.weights), layout.others) for layout in layouts
+        ]
         return self._download(requests)[0].parent
 
     def copy(self, name: str) -> Path | None:

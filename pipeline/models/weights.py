@@ -130,10 +130,10 @@ def find(file: Path, landmarks: tuple[str, ...], model: Mapping[str, Tensor]) ->
     mappings = list(_mappings(content))
     if not mappings:
         raise _unloadable(file, "it is not a mapping of names to tensors, such as a state_dict")
-    models = [found for each in mappings for found in _models(each, landmarks)]
+    models = [found for mapping in mappings for found in _models(mapping, landmarks)]
     largest = max(mappings, key=lambda each: len(each.tensors))
     found, *others = _preferred(models, model) or [largest]
-    if unlike := [each.place for each in others if not each.equals(found)]:
+    if unlike := [other.place for other in others if not other.equals(found)]:
         places = " and ".join(place or "the file itself" for place in (found.place, unlike[0]))
         raise _unloadable(file, f"it holds different models in {places}; save one of them alone")
     if found.quantised:

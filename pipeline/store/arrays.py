@@ -202,7 +202,7 @@ def _block(
     """Split an index: the places that it reads along each axis, and the index of that block."""
     import numpy as np
 
-    parts = [part for each in where for part in _without_masks(each)]
+    parts = [part for index in where for part in _without_masks(index)]
     taken = sum(part is not None and part is not Ellipsis for part, _ in parts)
     dots = sum(part is Ellipsis for part, _ in parts)
     if taken > len(shape) or dots > 1:

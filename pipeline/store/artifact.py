@@ -166,7 +166,7 @@ class Artifact:
         if finished:
             for unit_name in self.manifest["units"].keys() - {r.unit for r in receipts.values()}:
                 self._damaged(f"the receipt of unit {unit_name}", None)
-        parts = [each for each in receipts if each.partition("/")[0] == whole]
+        parts = [file for file in receipts if file.partition("/")[0] == whole]
         if not finished and not parts:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
         if not parts and whole not in receipts:
@@ -174,8 +174,8 @@ class Artifact:
         chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
         self._check(chosen)
         system = elsewhere(self.path)
-        places: list[Any] = [self.path / each for each in chosen]
-        paths: Any = [each.path for each in places] if system else places  # as pandas takes them
+        places: list[Any] = [self.path / part for part in chosen]
+        paths: Any = [place.path for place in places] if system else places  # as pandas takes them
         return pd.read_parquet(paths, columns=columns, filesystem=system)
 
     def array(self, name: str, dtype: str | None = None) -> StoredArray:
@@ -196,7 +196,7 @@ class Artifact:
                 self._damaged(f"{metadata} ({error.strerror})", None)
 
         def check(chunks: Iterable[str], again: bool) -> None:
-            names = [f"{folder}/{each}" for each in chunks]
+            names = [f"{folder}/{chunk}" for chunk in chunks]
             if again:
                 self._checked.difference_update(names)
             self._check(names)
@@ -211,10 +211,10 @@ class Artifact:
         if "receipts" not in self._known:
             if finished:
                 stated, read = self.manifest["units"], map(self.ledger.read, self.manifest["units"])
-                chosen = [each for each in read if each and each.digest == stated[each.unit]]
+                chosen = [one for one in read if one and one.digest == stated[one.unit]]
             else:
                 chosen = list(self.ledger.receipts().values())
-            self._known["receipts"] = {name: each for each in chosen for name in each.files}
+            self._known["receipts"] = {name: one for one in chosen for name in one.files}
         known: dict[str, Receipt] = self._known["receipts"]
         return known
 
@@ -240,17 +240,17 @@ class Artifact:
 
         The manifest stays: what else it names can be read.
         """
-        told = f"{self.path}: {name} is not what was written"
+        message = f"{self.path}: {name} is not what was written"
         if elsewhere(self.path):
-            raise Damaged(f"{told}; copy it once more")
+            raise Damaged(f"{message}; copy it once more")
         try:
             if unit:
                 self.ledger.forget(unit)
         except OSError as error:
-            told = f"{told}, and cannot be marked as such ({error.strerror})"
+            message = f"{message}, and cannot be marked as such ({error.strerror})"
         self._forget_what_was_read()
         again = f"abs run {self.options}" if self.options else "the same command"
-        raise Damaged(f"{told}; what is lost is computed again by {again}")
+        raise Damaged(f"{message}; what is lost is computed again by {again}")
 
     def forget(self, units: Iterable[str]) -> None:
         """Make units unfinished, and so the artifact: the next run computes them again."""

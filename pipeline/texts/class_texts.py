@@ -149,7 +149,7 @@ class ClassTexts:
         """Key of each class in the prompt file: one of its names, else its identifier unless that
         is the key of another class; None without one."""
         names, aliases = self.classes.names, self.classes.aliases
-        keys = [self._exact(each) for each in aliases]
+        keys = [self._exact(known) for known in aliases]
         owner = {key: name for key, name in zip(keys, names, strict=True) if key}
         for label, name in enumerate(names):
             if keys[label] is None and (key := self._alike(aliases[label])):
@@ -164,6 +164,7 @@ class ClassTexts:
             own = (identifier,)
             if keys[label] is None and (other := self._exact(own) or self._alike(own)) not in taken:
                 keys[label] = other
+                taken.add(other)
         return keys
 
     def _exact(self, aliases: tuple[str, ...]) -> str | None:

@@ -99,6 +99,14 @@ def test_splits_are_no_classes(tmp_path: Path, names: str) -> None:
         read_folder(tmp_path)
 
 
+def test_folders_are_classes_if_the_user_says_so(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        picture(tmp_path / name / "0.png")
+    with pytest.raises(AbsError, match=r"dataset\.folders_are_classes=true"):
+        _ = dataset(tmp_path).samples
+    assert dataset(tmp_path, folders_are_classes=True).classes.names == ("test", "train")
+
+
 @pytest.mark.parametrize("names", ["images masks", "Images Annotations", "images", "img1 img2"])
 def test_kinds_of_files_are_no_classes(tmp_path: Path, names: str) -> None:
     for name in names.split():
@@ -122,7 +130,8 @@ def test_variants_of_all_images_are_no_classes(tmp_path: Path, parts: tuple[str,
     [
         "bullet_train test_tube car bus cup pan pot map pen ink", "steam_train bullet_train",
         "eye_test blood_test", "train bus car", "with_mask without_mask", "image_cat image_dog",
-        "contest latest", "valley validator",
+        "contest latest", "valley validator", "test_tube training_shoes beaker",
+        "train_station test_pattern cathedral bus",
     ],
 )  # fmt: skip
 def test_names_of_classes_that_sound_like_splits_are_read(tmp_path: Path, names: str) -> None:
@@ -227,7 +236,7 @@ def test_spellings_of_one_name_are_no_two_classes(tmp_path: Path, one: str, othe
     for name in (one, other):
         picture(tmp_path / name / "0.png")
     with pytest.raises(AbsError, match="differ only in space, underscores, case or Unicode form"):
-        read_folder(tmp_path)
+        _ = dataset(tmp_path).samples
 
 
 def test_names_of_classes_are_in_normal_form(tmp_path: Path) -> None:

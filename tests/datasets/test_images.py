@@ -108,9 +108,7 @@ def test_a_folder_that_would_mislead_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a_b" / "x.PNG").touch()
     found = read_folder(tmp_path)
     assert (found.classes[0].name, found.samples) == ("a b", [("a_b/x.PNG", 0)])
-    (tmp_path / "a b").mkdir()
-    refused("the folders 'a b' and 'a_b' differ only in")
-    (tmp_path / "a b").rename(tmp_path / "c")
+    (tmp_path / "c").mkdir()
     Path(os.fsdecode(bytes(tmp_path / "c") + b"/\xff.png")).touch()
     refused("not UTF-8")
 

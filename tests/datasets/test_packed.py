@@ -516,16 +516,17 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path, first: int, missing: i
         _ = dataset("webdataset", root).listing
 
 
-def test_a_parquet_file_that_is_missing_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["", "-b42abe2a2e3f5a3c"])  # as the hub wrote them in 2023
+def test_a_parquet_file_that_is_missing_is_named(tmp_path: Path, end: str) -> None:
     whole = tmp_path / "birds" / "data"
     whole.mkdir(parents=True)
     for n in range(2):
-        table().to_parquet(whole / f"train-0000{n}-of-00002.parquet")
+        table().to_parquet(whole / f"train-0000{n}-of-00002{end}.parquet")
     table().to_parquet(whole / "test-00000-of-00001.parquet")
     assert len(dataset("huggingface", tmp_path / "birds", split="train").samples) == 10
     with pytest.raises(MissingInput, match="part 1 of 2 is not there beside train-00000-of-00002"):
-        _ = dataset("huggingface", whole / "train-00000-of-00002.parquet").listing
-    (whole / "train-00000-of-00002.parquet").unlink()
+        _ = dataset("huggingface", whole / f"train-00000-of-00002{end}.parquet").listing
+    (whole / f"train-00000-of-00002{end}.parquet").unlink()
     assert len(dataset("huggingface", tmp_path / "birds", split="test").samples) == 5
     with pytest.raises(MissingInput, match="part 0 of 2 is not there beside train-00001-of-00002"):
         _ = dataset("huggingface", tmp_path / "birds", split="train").listing
@@ -685,6 +686,14 @@ def test_names_may_be_lines_in_the_order_of_the_numbers(tmp_path: Path) -> None:
     found = dataset("webdataset", tmp_path / "wds", vocabulary=vocabulary)
     assert found.classes.names == ("auk", "crane", "owl", "wren")
     assert told(found) == EXPECTED
+
+
+def test_another_column_of_images_is_no_sample(tmp_path: Path) -> None:
+    shards(tmp_path / "test", cls=LABELS, **{"seg.jpg": list(PICTURES)})
+    (tmp_path / "classnames.txt").write_text("\n".join(NAMES))
+    found = dataset("webdataset", tmp_path, image="jpg")
+    assert told(found) == EXPECTED
+    assert not found.skipped
 
 
 def test_a_blank_line_among_names_is_refused(tmp_path: Path) -> None:

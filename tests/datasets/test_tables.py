@@ -82,6 +82,13 @@ def test_a_field_that_a_line_lacks_is_missing(tmp_path: Path) -> None:
     assert sorted(listing.skipped) == [("1.png", "no label"), ("row 3", "no path")]
 
 
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    row = {"path": "0.png", "label": "cat", "caption": "one\u2028two\u0085three"}
+    text = json.dumps(row, ensure_ascii=False)
+    (tmp_path / "manifest.jsonl").write_text(text + "\r\n", encoding="utf-8")
+    assert named(read_manifest(tmp_path, Columns())) == {"0.png": "cat"}
+
+
 @pytest.mark.parametrize("line", ["[1, 2]", "{", "3", '"a"'])
 def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "manifest.jsonl").write_text('{"path": "0.png", "label": "cat"}\n' + line)

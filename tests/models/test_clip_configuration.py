@@ -62,7 +62,8 @@ def describe(file: Path, preprocess: Any, quick: bool = True, **vision: Any) -> 
 
 
 def activation(clip: ClipModel) -> type[nn.Module]:
-    return type(clip._visual.transformer.resblocks[0].mlp.gelu)
+    """The activation of the text encoder; that of the image encoder is folded."""
+    return type(clip._model.transformer.resblocks[0].mlp.gelu)
 
 
 def picture() -> Image.Image:

@@ -105,7 +105,7 @@ def test_a_file_of_openai_gets_the_activation_it_was_trained_with(
     source = clip_source(tmp_path, tiny_name, str(tmp_path / "ViT.pt"))
     clip = ClipModel(source, CPU)
     assert source.resolved.name == ("tiny-quickgelu" if kind == "OpenAI" else "tiny")
-    assert type(clip._visual.transformer.resblocks[0].mlp.gelu) is activation
+    assert type(clip._model.transformer.resblocks[0].mlp.gelu) is activation
     assert torch.equal(clip._visual.conv1.weight, named(module, half=True)["visual.conv1.weight"])
     assert clip._visual.conv1.weight.dtype == torch.float32
 

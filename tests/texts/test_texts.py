@@ -543,6 +543,15 @@ def test_one_name_of_a_file_fits_one_class(file: Path, listed: str) -> None:
     assert joined(file, both, "t-shirt", "t-shirt").texts == [["Cotton."]] * 2
 
 
+def test_one_identifier_of_a_file_fits_one_class(file: Path) -> None:
+    file.write_text(json.dumps({"a-b": ["First."]}))
+    classes = Classes(("X", "Y"), (("X",), ("Y",)), (True, True), ("a-b", "a b"))
+    config = Sentences(rule="sentences", file=str(file))
+    texts = ClassTexts("cupl", config, classes, Paths(), HashCache(file.with_name("hashes")))
+    with pytest.raises(AbsError, match="no texts for class 'Y'"):
+        _ = texts.texts
+
+
 def test_a_file_of_several_datasets_is_named_as_such(file: Path) -> None:
     with pytest.raises(AbsError, match=r"'birds' has an object, .*several datasets"):
         _ = joined(file, '{"birds": {"crow": ["Black."]}}', "crow").texts

@@ -37,6 +37,13 @@ def command(
             help="File of class names: JSON by folder, or a list in label order (JSON or lines)."
         ),
     ] = None,
+    folders_are_classes: Annotated[
+        bool,
+        typer.Option(
+            "--folders-are-classes",
+            help="Read folders that look like splits or variants as classes.",
+        ),
+    ] = False,
     descriptions: Annotated[
         str | None, typer.Option(help="JSON file of sentences by class name.")
     ] = None,
@@ -55,6 +62,7 @@ def command(
         split=split,
         image_column=image_column,
         label_column=label_column,
+        folders_are_classes=folders_are_classes,
         names=expand(names) if names else None,
         descriptions=expand(descriptions) if descriptions else None,
         force=force,

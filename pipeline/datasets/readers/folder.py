@@ -15,7 +15,6 @@ from pipeline.datasets.listing import (
     images_below,
     is_link_within,
     normal_form,
-    refuse_spellings,
     require_utf8,
     subfolders,
     with_spaces,
@@ -25,15 +24,15 @@ from pipeline.datasets.readers.manifest import READERS, labels_images, table_at
 from pipeline.datasets.readers.parts import refuse_parts
 
 
-def read_folder(root: Path) -> Listing:
+def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
     """Read class folders at any depth; names are the folders', underscores replaced with spaces.
 
     Files that are no images, broken links, links within the dataset, and files beside the class
     folders are listed as skipped. Folders named by a number or a WordNet id have no name until
     `dataset.names` gives one.
 
-    AbsError for parts of a dataset in place of classes, a table of labels beside them, an empty
-    class, two classes of one name, or a file name that is not UTF-8.
+    AbsError for a table of labels beside the folders, an empty class, or a file name that is not
+    UTF-8; unless `folders_are_classes`, for parts of a dataset in place of classes.
     """
     found = subfolders(root)
     linked = [folder for folder in found if is_link_within(folder, root)]
@@ -41,9 +40,9 @@ def read_folder(root: Path) -> Listing:
     _refuse_tables(root, folders)
     if not folders:
         raise LayoutNotFound(f"no class folders in {root}; expected <class>/<image>.jpg")
-    refuse_parts(root, folders)
+    if not folders_are_classes:
+        refuse_parts(root, folders)
     classes = [_class(folder) for folder in folders]
-    refuse_spellings((one.key for one in classes), f"{root}: the folders")
     samples: list[tuple[str, int]] = []
     skipped = files_beside(root, "not in a class folder")
     skipped += [(require_utf8(folder.name), LINKED) for folder in linked]

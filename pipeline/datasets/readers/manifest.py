@@ -129,7 +129,7 @@ def _read_parquet(table: Path) -> Stored:
 
 def _read_json_lines(table: Path) -> Stored:
     """Read one object a line; a field that a line does not have is null."""
-    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    lines = table.read_text(encoding="utf-8-sig").split("\n")
     rows = [_object(line, number) for number, line in enumerate(lines, 1) if line.strip()]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: partial(list, [row.get(name) for row in rows]) for name in names}

@@ -51,14 +51,13 @@ def _words(name: str) -> frozenset[str]:
 def _are_splits(splits: list[Path], words: dict[Path, frozenset[str]]) -> bool:
     """Return whether the folders with a word of splits are most of all, and differ as splits do.
 
-    That is in this word (`seg_train`, `seg_test`) or in digits alone (`fold_1`, `fold_2`), but not
-    as classes do: `bullet train` and `steam train`.
+    One is this word alone (`train`), or all others are alike (`seg_train`, `seg_test`; `fold_1`,
+    `fold_2`). Classes differ in the other words: `bullet train` and `test tube`.
     """
     if not splits or len(splits) < min(2, len(words)) or 2 * len(splits) < len(words):
         return False
-    kinds = {words[folder] & SPLITS for folder in splits}
     rests = {words[folder] - SPLITS for folder in splits}
-    return len(kinds) > 1 or len(rests) == 1
+    return len(rests) == 1 or frozenset() in rests
 
 
 def _is_test(words: frozenset[str]) -> bool:
@@ -87,5 +86,5 @@ def _refuse(root: Path, parts: list[Path], what: str, example: Path) -> None:
     names = ", ".join(folder.name for folder in parts[:5]) + (", ..." if parts[5:] else "")
     raise AbsError(
         f"{root}: the folders {names} {what}, not classes; set dataset.root to one of them, such "
-        f"as {example}, or list the images in a table (dataset.reader=manifest)"
+        f"as {example}, or dataset.folders_are_classes=true (abs init: --folders-are-classes)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import ConfigError, did_you_mean
@@ -56,4 +57,6 @@ def reader_of(config: DatasetConfig) -> Callable[[Path], Listing]:
     if columns != Columns():
         readers = ", ".join(TABLE_READERS)
         raise ConfigError(f"dataset.split, image and label apply only to the readers {readers}")
+    if name == "folder":
+        return partial(read_folder, folders_are_classes=config.folders_are_classes)
     return FOLDER_READERS[name]

@@ -303,7 +303,8 @@ def _image(
     Without a chosen suffix every image counts; with one, other suffixes are other columns.
     ConfigError if the suffix must be chosen.
     """
-    images = [member for member in members if _is_image(member, wanted)]
+    chosen = [member for member in members if wanted and member.suffix == wanted.lower()]
+    images = chosen or [member for member in members if _is_image(member, wanted)]
     if not images:
         return None, _without_image(file, members)
     (suffix, count), *_ = Counter(member.suffix for member in members).most_common(1)

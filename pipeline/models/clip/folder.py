@@ -60,20 +60,19 @@ def _layout(folder: Path) -> FolderLayout:
     """Return the layout that a folder has whole, else the one whose configuration it has."""
     layouts = (OPEN_CLIP, TRANSFORMERS)
     present = [layout for layout in layouts if (folder / layout.config).is_file()]
-    return next((each for each in present if each.complete(folder)), [*present, OPEN_CLIP][0])
+    return next((layout for layout in present if layout.complete(folder)), [*present, OPEN_CLIP][0])
 
 
 def config_beside(weights: Path) -> FolderConfig | None:
     """Return the configuration that lies beside a weights file; None if there is none.
 
-    `config.json` is a name of many things: it counts beside weights under transformers' own names.
+    `config.json` is a name of many things: it counts beside weights under transformers' own names,
+    and then comes first, as where the folder itself is given.
     """
     folder = weights.parent
-    if (folder / OPEN_CLIP.config).is_file():
-        return _open_clip(folder)
     if weights.name in TRANSFORMERS.weights and (folder / TRANSFORMERS.config).is_file():
         return _transformers(folder)
-    return None
+    return _open_clip(folder) if (folder / OPEN_CLIP.config).is_file() else None
 
 
 def _open_clip(folder: Path) -> FolderConfig:
