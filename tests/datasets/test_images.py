@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pipeline.core.errors import AbsError
 from pipeline.core.progress import Reporter
@@ -36,6 +37,43 @@ def test_ordinary_modes_become_rgb_as_pillow_makes_them(
     with Image.open(tmp_path / name) as image:
         expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(np.asarray(decode((tmp_path / name).read_bytes())), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_transparency_is_dropped_as_in_clip(mode: str) -> None:
+    """The colour behind it stays; others lay such images on white."""
+    image, content = Image.fromarray(PIXELS).convert(mode), io.BytesIO()
+    colours = np.asarray(image.convert("RGB"))
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.fromarray(PIXELS[..., 0]))
+        image.save(content, "PNG")
+    else:
+        image.save(content, "PNG", transparency=0 if mode == "P" else tuple(PIXELS[3, 4].tolist()))
+    with Image.open(io.BytesIO(content.getvalue())) as stored:
+        assert stored.mode.endswith("A") or "transparency" in stored.info
+    assert np.array_equal(np.asarray(decode(content.getvalue())), colours)
+
+
+def oriented(kind: str, orientation: int) -> bytes:
+    """`PIXELS` as a file whose EXIF says how to turn them."""
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(PIXELS).save(content, kind, exif=exif)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_the_orientation_in_exif_is_ignored_as_in_clip(kind: str, orientation: int) -> None:
+    content = oriented(kind, orientation)
+    with Image.open(io.BytesIO(content)) as stored:
+        assert stored.getexif()[ExifTags.Base.Orientation] == orientation
+    assert np.array_equal(decode(content), decode(oriented(kind, 1)))
+
+
+def test_a_tiff_is_turned_as_in_clip() -> None:
+    """Pillow itself does so, to this format alone."""
+    assert np.array_equal(decode(oriented("TIFF", 6)), np.rot90(PIXELS, -1))
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from tests.helpers.runs import ROOT, said
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.rglob("*.md")), ROOT / "CONTRIBUTING.md"]
-OTHERS = [ROOT / "artifacts" / "README.md", ROOT / "pipeline" / "demo" / "README.md"]
+OTHERS = [ROOT / folder / "README.md" for folder in ("artifacts", "findings", "pipeline/demo")]
 """Pages that are read beside files, and have no commands of a user."""
 LANGUAGES = {"sh", "python", "yaml", "json", "text", "bibtex"}
 EXAMPLES = {"cfgs/datasets/birds.yaml", "cfgs/datasets/NAME.yaml", "cfgs/profiles/NAME.yaml"}
@@ -216,6 +216,24 @@ def test_the_site_has_every_page() -> None:
 
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     assert sorted(listed(nav)) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_each_surprise_is_held_by_a_test() -> None:
+    rows = [row for row in tables(DOCS / "surprises.md") if row[-1] != "test" and row[1:]]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row[-1])
+        assert named, row
+        for file, name in named:
+            assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE), name
+
+
+def test_every_script_of_findings_is_listed() -> None:
+    page, surprises = ROOT / "findings" / "README.md", (DOCS / "surprises.md").read_text()
+    listed = [row[0].strip("`") for row in tables(page) if row[0].endswith(".sh`")]
+    scripts = {path.name for path in (ROOT / "findings").glob("*.sh")}
+    assert sorted(scripts) == listed
+    assert set(re.findall(r"`([\w-]+\.sh)`", surprises)) <= scripts
 
 
 def test_the_readme_leads_to_every_page() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -147,6 +148,15 @@ def test_widening_is_one_argument_and_a_mean_is_right(made: Run) -> None:
     wide = load.embeddings("tiny", store=root, dtype="float32")
     assert wide[0].dtype == wide.dtype == np.float32
     assert np.array_equal(wide[:], load.embeddings("tiny", store=root)[:].astype(np.float32))
+
+
+def test_a_mean_of_many_widened_rows_is_right(tmp_path: Path) -> None:
+    """Of float16, xarray makes it 0.14: its sums hardly grow beyond 2,048."""
+    rows = np.random.default_rng(0).normal(0.9, 0.05, (20_000, 2)).astype(np.float16)
+    zarr.create_array(tmp_path / "it.zarr", data=rows, chunks=(4_096, 2))
+    wide = StoredArray(tmp_path / "it.zarr", rows.shape, lambda chunks, again: None, "float32")
+    mean = xarray.DataArray(wide[:], dims=("image", "dim")).mean("image")
+    assert np.allclose(mean, rows.astype(np.float64).mean(axis=0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("what", ["gone", "flipped"])

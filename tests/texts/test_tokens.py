@@ -102,6 +102,14 @@ def test_cut_texts_of_clip_are_those_with_more_tokens(text: str) -> None:
 CLIP, PLAIN = configured("ViT-B-16"), SimpleTokenizer()
 
 
+def test_an_end_token_in_a_text_is_plain_text() -> None:
+    """As in open_clip; transformers takes it for the end of the text."""
+    (row,) = CLIP.tokens(["a crow<|endoftext|> in flight"], 77)
+    tokens = [token for token in row.tolist() if token]
+    assert tokens[-3:] == [*PLAIN.encode("in flight"), PLAIN.eot_token_id]
+    assert tokens.count(PLAIN.eot_token_id) == 1
+
+
 def test_texts_that_clip_cuts_to_one_have_one_vector() -> None:
     texts = [f"{LONG}, and red", f"{LONG}, and blue", "A crow.", "a  CROW.", "a rook."]
     loss = token_loss([texts], ["crow"], configured("ViT-B/32"))
