@@ -156,13 +156,16 @@ class ScoresWorker(Worker):
     device: torch.device
 
     def __post_init__(self) -> None:
-        """Create the scorer of each method."""
+        """Create the scorer of each method, and list the classes whose texts are equal."""
         self.present = np.array(self.classes.present)
+        self._first = {
+            name: _first_equal([self.texts[texts] for texts in method.texts])
+            for name, method in self.methods.items()
+        }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
 
     def _scorer(self, method: Method) -> Scorer:
-        """Return a scorer of all classes in which classes with equal texts have equal scores."""
-        texts = [self.texts[name] for name in method.texts]
+        """Build the scorer of a method, with its texts on the device."""
         readers = [self.views[name] for name in method.views(self.config)]
 
         def block(rows: slice) -> Views:
@@ -170,8 +173,7 @@ class ScoresWorker(Worker):
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
         inputs = MethodInputs(on_device, self.config, len(self.images), block)
-        scorer, first = method.scorer(inputs), _first_equal(texts)
-        return lambda rows, views: scorer(rows, views)[:, first]
+        return method.scorer(inputs)
 
     def environment(self) -> dict[str, Any]:
         """Return the device that computes the products."""
@@ -199,10 +201,9 @@ class ScoresWorker(Worker):
 
         views = self._views(inputs)
         with torch.inference_mode():
-            logits = {
-                name: self._of_present(scorer(unit.rows, views)).float().cpu()
-                for name, scorer in self._scorers.items()
-            }
+            scores = [scorer(unit.rows, views).float() for scorer in self._scorers.values()]
+            by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
+        logits = {name: self._of_present(name, scores) for name, scores in by_method.items()}
         images = self.images.iloc[unit.rows]
         tables = [self._results(name, scores, images) for name, scores in logits.items()]
         outputs = {
@@ -215,8 +216,10 @@ class ScoresWorker(Worker):
         """Move vectors and weights to the device, in float32."""
         import torch
 
+        from pipeline.models.device import to_device
+
         def moved(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).to(self.device).float()
+            return to_device(torch.from_numpy(values), self.device).float()
 
         return {
             name: ViewVectors(moved(vectors), None if weights is None else moved(weights))
@@ -235,7 +238,9 @@ class ScoresWorker(Worker):
         names, present = self.classes.names, self.classes.present
         return pd.DataFrame({"label": range(len(names)), "name": names, "present": present})
 
-    def _of_present(self, scores: Any) -> Any:
+    def _of_present(self, method: str, scores: Tensor) -> Tensor:
+        """Return the scores of present classes; classes with equal texts have equal scores."""
+        scores = scores[:, self._first[method]]
         return scores[:, self.present] if self.config.classes == "all" else scores
 
 

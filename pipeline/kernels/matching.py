@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,8 @@ class Descriptions:
 
     vectors: Tensor
     """Unit vectors (classes, most, dim), zero where padded."""
-    present: Tensor
-    """False where padded, bool (classes, most)."""
+    counts: tuple[int, ...]
+    """Number of descriptions of each class."""
 
     @classmethod
     def from_rows(cls, vectors: Tensor, labels: Tensor, classes: int) -> Descriptions:
@@ -45,24 +46,33 @@ class Descriptions:
         """
         if len(labels) != len(vectors) or not set(labels.tolist()) <= set(range(classes)):
             raise ValueError(f"expected one label per row, from 0 to {classes - 1}")
-        counts = torch.bincount(labels, minlength=classes)
-        order = torch.argsort(labels, stable=True)
-        present = torch.arange(int(counts.max()), device=labels.device) < counts[:, None]
-        padded = vectors.new_zeros(*present.shape, vectors.shape[1])
-        padded[present] = vectors[order]
-        return cls(padded, present)
+        counts = torch.bincount(labels, minlength=classes).tolist()
+        grouped = vectors[torch.argsort(labels, stable=True)].split(counts)
+        padded = vectors.new_zeros(classes, max(counts), vectors.shape[1])
+        for row, rows in zip(padded, grouped, strict=True):
+            row[: len(rows)] = rows
+        return cls(padded, tuple(counts))
+
+    @cached_property
+    def present(self) -> Tensor:
+        """False where padded: bool (classes, most), on the device of the vectors."""
+        device = self.vectors.device
+        places = torch.arange(self.vectors.shape[1], device=device)
+        return places < torch.tensor(self.counts, device=device)[:, None]
 
     def first(self, count: int) -> Descriptions:
         """Keep the first `count` descriptions of each class, in the order of their rows."""
-        return Descriptions(self.vectors[:, :count].contiguous(), self.present[:, :count])
+        counts = tuple(min(count, each) for each in self.counts)
+        return Descriptions(self.vectors[:, :count].contiguous(), counts)
 
     def of(self, classes: Tensor) -> Descriptions:
         """Keep some classes, given by a mask, bool (classes,), or by their indices."""
-        return Descriptions(self.vectors[classes], self.present[classes])
+        counts = torch.tensor(self.counts)[classes.cpu()].tolist()
+        return Descriptions(self.vectors[classes], tuple(counts))
 
     def to(self, device: torch.device | str) -> Descriptions:
         """Copy to a device."""
-        return Descriptions(self.vectors.to(device), self.present.to(device))
+        return Descriptions(self.vectors.to(device), self.counts)
 
     def means(self) -> Tensor:
         """Compute the renormalised mean vector of each class: (classes, dim)."""
@@ -103,8 +113,8 @@ def soft_match(
         raise ValueError(f"weights of shape {tuple(weights.shape)}: expected (images, crops)")
     images, crops, _ = features.shape
     side = SIDES.get(features.device.type, LARGE_SIDE)
-    tiles = _tiles(descriptions.present, side)
-    scores = features.new_zeros(images, len(descriptions.present))
+    tiles = _tiles(descriptions.counts, side, features.device)
+    scores = features.new_zeros(images, len(descriptions.counts))
     if not tiles:
         return scores
     if weights is None:
@@ -155,19 +165,19 @@ def _match(
     return zip(sums, shares.unbind(dim=1), strict=True)
 
 
-def _tiles(present: Tensor, side: int) -> list[Tile]:
+@lru_cache(maxsize=8)
+def _tiles(counts: tuple[int, ...], side: int, device: torch.device) -> list[Tile]:
     """List tiles of at most `side` texts that cover all of a padded table but its padding.
 
     Classes of a tile have equally many texts, so that nothing in it needs a mask. They are a slice
     where they are neighbours, which copies nothing of a table without padding.
     """
-    counts = present.sum(dim=1)
     tiles: list[Tile] = []
-    for count in counts.unique().tolist():
-        members = (counts == count).nonzero()[:, 0]
+    for count in sorted(set(counts)):
+        members = torch.tensor([place for place, each in enumerate(counts) if each == count])
         for classes in members.split(max(1, side // max(1, count))):
             first, end = int(classes[0]), int(classes[-1]) + 1
-            run = slice(first, end) if end - first == len(classes) else classes
+            run = slice(first, end) if end - first == len(classes) else classes.to(device)
             tiles += [(run, texts) for texts in _spans(count, side)]
     return tiles
 

@@ -45,15 +45,19 @@ class Wca(Method):
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer; texts are averaged once, images block by block."""
+        import torch
+
         from pipeline.kernels.matching import aligned_image, aligned_texts
 
         relative, labels = inputs.config.logit_scale / 100.0, inputs.texts["clip"].means()
         scale = relative * math.exp(self.text_scale)
         texts = aligned_texts(labels, inputs.texts["cupl"], scale)
 
+        drawn = torch.tensor(self.drawn(), device=texts.device)
+
         def score(images: slice, views: Views) -> Tensor:
             image = views["image"].vectors[:, 0]
-            squares = views["squares"].vectors[:, self.drawn()]
+            squares = views["squares"].vectors[:, drawn]
             return aligned_image(image, squares, relative * math.exp(self.image_scale)) @ texts.T
 
         return score
