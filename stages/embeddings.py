@@ -20,6 +20,7 @@ equal views that are stored under other settings are reused.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -202,9 +203,7 @@ class _ClipWorker(Worker):
 
     def _whole_images(self, rows: slice) -> Tensor:
         """Return whole images, decoded and preprocessed: uint8 (n, 3, side, side)."""
-        import torch
-
-        return torch.cat([self.clip.preprocess(image) for image in self.images.block(rows)])
+        return self.clip.preprocess.block((image, None) for image in self.images.block(rows))
 
 
 @dataclass
@@ -244,36 +243,35 @@ class BoxWorker(_ViewWorker):
 
     config: RawConfig
 
-    def read(self, unit: Unit) -> tuple[RequestedViews, list[Tensor]]:
-        """Return the views, and the crops of those without a vector.
+    def read(self, unit: Unit) -> tuple[RequestedViews, Tensor | None]:
+        """Return the views, and the crops of those without a vector, if any.
 
-        Crops are decoded and preprocessed: uint8 (n, 3, side, side) per image.
+        Crops are decoded and preprocessed: uint8 (n, 3, side, side).
         """
         views = self._views(unit)
         if not views.missing.any():
-            return views, []
+            return views, None
         rows, images = views.missing_rows, enumerate(self.images.block(unit.rows))
         pairs = ((image, rows[rows[:, 0] == i, 1:]) for i, image in images)
-        return views, [self._crops(image, boxes) for image, boxes in pairs if len(boxes)]
+        boxed = ((image, boxes) for image, boxes in pairs if len(boxes))
+        return views, self.clip.preprocess.block(self._prompted(boxed))
 
-    def _crops(self, image: Any, boxes: np.ndarray) -> Tensor:
-        """Return boxes (n, 4) of an image as CLIP's inputs, under the prompt of the settings."""
-        import torch
-
+    def _prompted(self, boxed: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, Any]]:
+        """Yield images with boxes (n, 4) as pictures under the prompt of the settings."""
         config = self.config
         if config.prompt == "crop":
-            return self.clip.preprocess(image, boxes)
+            yield from boxed
+            return
         more = config.prompt, config.brightness, config.thickness
-        prompted = [prompt_box(image, tuple(box), *more) for box in boxes.tolist()]
-        return torch.cat([self.clip.preprocess(picture) for picture in prompted])
+        for image, boxes in boxed:
+            for box in boxes.tolist():
+                yield prompt_box(image, tuple(box), *more), None
 
-    def compute(self, unit: Unit, inputs: tuple[RequestedViews, list[Tensor]]) -> dict[str, Any]:
+    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
         """Return the vectors of all views, encoded in full batches: float16 (n, views, dim)."""
-        import torch
-
         views, crops = inputs
-        if crops:
-            views.fill(half(self.clip.encode_images(torch.cat(crops), full=True)))
+        if crops is not None:
+            views.fill(half(self.clip.encode_images(crops, full=True)))
         return {"embeddings": views.all()}
 
 

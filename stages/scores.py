@@ -216,7 +216,7 @@ class ScoresWorker(Worker):
         """Move vectors and weights to the device, in float32."""
         import torch
 
-        from pipeline.models.device import to_device
+        from pipeline.kernels.transfer import to_device
 
         def moved(values: np.ndarray) -> Tensor:
             return to_device(torch.from_numpy(values), self.device).float()

@@ -8,7 +8,6 @@ encoder, so the last block needs only its query; keys and values are folded away
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,15 +34,6 @@ class Marks:
     def empty(self) -> bool:
         """True if nothing is changed."""
         return self.gain is None and self.bias is None
-
-    @classmethod
-    def joined(cls, parts: Sequence[Marks]) -> Marks:
-        """Concatenate the marks of several sequences; a gain, and a bias, is in all of them or in
-        none.
-        """
-        gains = [part.gain for part in parts if part.gain is not None]
-        biases = [part.bias for part in parts if part.bias is not None]
-        return cls(torch.cat(gains) if gains else None, torch.cat(biases) if biases else None)
 
 
 UNMARKED = Marks()

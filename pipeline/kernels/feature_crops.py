@@ -7,7 +7,6 @@ the remaining blocks behind the image's own class token.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -29,12 +28,6 @@ class Sequences:
     """(n, 1 + grid * grid, width), the class token first."""
     marks: Marks = UNMARKED
     """Changes inside the block that the sequences enter."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Sequences]) -> Sequences:
-        """Concatenate several; a gain, and a bias, is in the marks of all of them or of none."""
-        marks = Marks.joined([part.marks for part in parts])
-        return cls(torch.cat([part.tokens for part in parts]), marks)
 
 
 def encode_windows(
@@ -67,10 +60,29 @@ def encode_windows(
     if not -blocks <= layer < blocks:
         raise ValueError(f"layer {layer} is not one of {blocks} blocks")
     if prompt == "crop" and layer in (-1, blocks - 1):
-        final = class_token_after_windows(visual.transformer.resblocks[-1], tokens, windows)
-        return F.normalize(_project(visual, final), dim=-1)
+        (embeddings,) = finish_windows(visual, tokens[None], windows[None])
+        return F.normalize(embeddings, dim=-1)
     sequences = prompt_windows(tokens, windows, prompt, gain)
     return F.normalize(finish(visual, sequences, layer), dim=-1)
+
+
+def finish_windows(visual: VisionTransformer, tokens: Tensor, windows: Tensor) -> Tensor:
+    """Run the last block, the final norm and the projection over equally many windows of images.
+
+    Args:
+        visual: Image encoder of an open_clip CLIP with a class token.
+        tokens: Tokens that enter the last block, (images, 1 + grid * grid, width).
+        windows: Half-open windows in tokens, integers (images, n, 4).
+
+    Returns:
+        Embeddings (images, n, dim), not normalised.
+
+    Raises:
+        ValueError: As in `encode_windows`.
+    """
+    final = class_token_after_windows(visual.transformer.resblocks[-1], tokens, windows)
+    embeddings = _project(visual, final.flatten(0, 1))
+    return torch.unflatten(embeddings, 0, windows.shape[:2])
 
 
 def finish(visual: VisionTransformer, sequences: Sequences, layer: int) -> Tensor:
@@ -101,11 +113,11 @@ def _project(visual: VisionTransformer, class_token: Tensor) -> Tensor:
 def prompt_windows(
     tokens: Tensor, windows: Tensor, prompt: FeaturePrompt, gain: float = 2.0
 ) -> Sequences:
-    """Apply a visual prompt to windows of an image's tokens (Table 5, feature space).
+    """Apply a visual prompt to windows of images' tokens (Table 5, feature space).
 
     Args:
-        tokens: Tokens of one image that enter a block, (1 + grid * grid, width), the class token
-            first.
+        tokens: Tokens that enter a block, the class token first: (1 + grid * grid, width) of one
+            image, or (n, 1 + grid * grid, width) of each window's image.
         windows: Half-open windows in tokens, integers (n, 4).
         prompt: `crop`, the window resized to the grid (`resize_windows`); `mask`, tokens outside
             the window are zero as they enter the block; `highlight-fea`, tokens in the window are
@@ -126,7 +138,7 @@ def prompt_windows(
         raise ValueError(f"unknown prompt {prompt!r}: one of {', '.join(get_args(FeaturePrompt))}")
     if prompt == "crop":
         return Sequences(resize_windows(tokens, windows))
-    inside = covered(windows, grid_of(tokens, windows)).to(tokens.device)
+    inside = covered(windows.to(tokens.device), grid_of(tokens, windows))
     whole = tokens.expand(len(windows), -1, -1)
     none = inside.new_zeros(len(windows), 1)
     chosen = torch.cat([none, inside], dim=1).to(tokens.dtype)
@@ -155,11 +167,11 @@ def covered(windows: Tensor, grid: int) -> Tensor:
 
 
 def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
-    """Build the token sequences of an image's feature crops (Eq. 7, then bicubic resizing).
+    """Build the token sequences of feature crops (Eq. 7, then bicubic resizing).
 
     Args:
-        tokens: Tokens of one image that enter a block, (1 + grid * grid, width), the class token
-            first.
+        tokens: Tokens that enter a block, the class token first: (1 + grid * grid, width) of one
+            image, or (n, 1 + grid * grid, width) of each window's image.
         windows: Half-open windows in tokens, integers (n, 4): left, top, right, bottom.
 
     Returns:
@@ -171,7 +183,8 @@ def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
             empty or leave the grid.
     """
     grid = grid_of(tokens, windows)
-    image = tokens[1:].reshape(grid, grid, -1)
+    tokens = tokens if tokens.ndim == 3 else tokens[None]
+    image = tokens[:, 1:].unflatten(1, (grid, grid))
     stretched = Stretch.of(windows, grid, tokens)(image).flatten(1, 2)
-    class_token = tokens[:1].expand(len(windows), 1, -1)
+    class_token = tokens[:, :1].expand(len(windows), 1, -1)
     return torch.cat([class_token, stretched], dim=1)

@@ -2,15 +2,17 @@
 
 Pillow resizes one axis after the other. A pixel is the weighted sum of its neighbours, with weights
 that are whole multiples of 2^-22; it is rounded half up and clipped to a byte before the pass along
-the other axis. On the CPU these are the integer sums of `resize_compiled`. On CUDA each pass is a
-matrix product in float64: a byte times a weight has 31 bits, so that products and sums are exact in
-any order of summation.
+the other axis. On the CPU these are the integer sums of `resize_compiled`, and on CUDA those of
+`resize_triton`, for the boxes of many images at once. On CUDA without Triton each pass is a matrix
+product in float64: a byte times a weight has 31 bits, so that products and sums are exact in any
+order of summation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,17 @@ import PIL
 import torch
 from torch import Tensor
 
-from pipeline.kernels.geometry import clip_view
+from pipeline.kernels.geometry import View, clip_view
 from pipeline.kernels.resize_taps import BITS, Crops, Filter, Taps, _taps
 
 COLUMNS_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
 """True if Pillow resizes columns first when an image shrinks mostly in height; 13.0 does."""
 HELD = 1 << 26
 """Most bytes on CUDA of matrices held at once, and of float64 pixels that one product reads."""
+TOGETHER = 1 << 28
+"""Bytes of pixels that are sent to CUDA at once, and cropped by the same launches."""
+TRITON = find_spec("triton") is not None
+"""True if Triton is installed, as it is with torch for CUDA."""
 
 
 def planes(image: Any) -> Tensor:
@@ -72,23 +78,60 @@ class Resizer:
             ValueError: For other types or shapes, for a box that is empty or leaves the image, or
                 one so thin that `longest` rounds a side to 0 pixels.
         """
-        boxes = _checked(image, np.asarray(boxes))
-        if not len(boxes):
-            return image.new_empty((0, 3, self.side, self.side))
-        crops = self._crops(boxes)
-        if image.is_cuda:
-            return _by_products(image, crops)
-        from pipeline.kernels.resize_compiled import by_sums  # imports numba
+        (crops,) = self.by_groups([(image, boxes)], image.device)
+        return crops
 
-        return torch.from_numpy(by_sums(image.numpy(), crops))
+    def by_groups(
+        self, images: Iterable[tuple[Tensor, np.ndarray | Tensor]], device: torch.device
+    ) -> Iterator[Tensor]:
+        """Crop and resize boxes of several images; on CUDA, those of many images at once.
+
+        Args:
+            images: Images and their boxes, as in a call; images on the CPU or the device.
+            device: Device of the crops, a CPU or CUDA.
+
+        Yields:
+            Crops of one or more images, uint8 (n, 3, side, side), on the device, in order.
+
+        Raises:
+            ValueError: As in a call.
+        """
+        some = ((image, _checked(image, np.asarray(boxes))) for image, boxes in images)
+        if device.type == "cuda" and TRITON:
+            yield from (self._by_triton(group, device) for group in _groups(some))
+            return
+        alone = _by_products if device.type == "cuda" else _by_sums
+        for image, boxes in some:
+            yield alone(image.to(device), self._crops(boxes)) if len(boxes) else self._none(device)
+
+    def _none(self, device: torch.device) -> Tensor:
+        """Return no crops."""
+        return torch.empty((0, 3, self.side, self.side), dtype=torch.uint8, device=device)
+
+    def _by_triton(self, group: list[tuple[Tensor, np.ndarray]], device: torch.device) -> Tensor:
+        """Crop and resize boxes of a group of images on CUDA."""
+        from pipeline.kernels.resize_triton import resized
+
+        images, boxes = zip(*group, strict=True)
+        sizes = _sizes(np.concatenate(boxes))
+        if not len(sizes):
+            return self._none(device)
+        views = self._views(sizes)
+        order = _columns_first(sizes, np.array([view.lengths for view in views]))
+        return resized(list(images), list(boxes), views, order, self.side, self.filter, device)
+
+    def _views(self, sizes: np.ndarray) -> list[View]:
+        """Return the part of each box that is shown, for sizes int64 (n, 2)."""
+        views = [clip_view(w, h, self.side, self.mode) for w, h in sizes.tolist()]
+        if not all(all(view.lengths) for view in views):
+            raise ValueError(f"a box is too thin to be resized to {self.side} pixels")
+        return views
 
     def _crops(self, boxes: np.ndarray) -> Crops:
         """Compute corners and taps of boxes, int64 (n, 4)."""
-        sizes = boxes[:, 2:] - boxes[:, :2]
-        views = [clip_view(w, h, self.side, self.mode) for w, h in sizes.tolist()]
+        sizes = _sizes(boxes)
+        views = self._views(sizes)
         lengths = np.array([view.lengths for view in views])
-        if not lengths.all():
-            raise ValueError(f"a box is too thin to be resized to {self.side} pixels")
         offsets = np.array([view.offsets for view in views])
         outputs = offsets[:, :, None] + np.arange(self.side)
         (left, x), (top, y) = (
@@ -96,9 +139,32 @@ class Resizer:
             for axis in (0, 1)
         )
         corners = boxes[:, :2] + np.stack([left, top], axis=1)
-        shrunk = sizes - lengths
-        columns_first = COLUMNS_FIRST & (shrunk[:, 1] > np.maximum(2 * shrunk[:, 0], 0))
-        return Crops(corners, x, y, columns_first)
+        return Crops(corners, x, y, _columns_first(sizes, lengths))
+
+
+def _sizes(boxes: np.ndarray) -> np.ndarray:
+    """Return widths and heights of boxes, (n, 2)."""
+    return np.asarray(boxes[:, 2:] - boxes[:, :2])
+
+
+def _columns_first(sizes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return whether Pillow's pass along y comes first, from sizes before and after, (n, 2)."""
+    shrunk = sizes - lengths
+    return np.asarray(COLUMNS_FIRST & (shrunk[:, 1] > np.maximum(2 * shrunk[:, 0], 0)))
+
+
+def _groups(
+    images: Iterable[tuple[Tensor, np.ndarray]],
+) -> Iterator[list[tuple[Tensor, np.ndarray]]]:
+    """Gather images until their pixels fill `TOGETHER` bytes."""
+    group: list[tuple[Tensor, np.ndarray]] = []
+    for image, boxes in images:
+        group.append((image, boxes))
+        if sum(each.numel() for each, _ in group) >= TOGETHER:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _checked(image: Tensor, boxes: np.ndarray) -> np.ndarray:
@@ -115,6 +181,13 @@ def _checked(image: Tensor, boxes: np.ndarray) -> np.ndarray:
     if (boxes[:, :2] >= boxes[:, 2:]).any():
         raise ValueError("a box is empty")
     return boxes
+
+
+def _by_sums(image: Tensor, crops: Crops) -> Tensor:
+    """Resize by integer sums on the CPU."""
+    from pipeline.kernels.resize_compiled import by_sums  # imports numba
+
+    return torch.from_numpy(by_sums(image.numpy(), crops))
 
 
 # --- Products --------------------------------------------------------------------------------

@@ -54,12 +54,8 @@ def _taps(
     """
     sizes, lengths = sizes[:, None], lengths[:, None]
     places = outputs.clip(0, lengths - 1)
-    scale = sizes / lengths
-    stretch = np.maximum(scale, 1.0)
-    reach = stretch * (2.0 if kind == "bicubic" else 1.0)
-    centers = (places + 0.5) * scale
-    first = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
-    last = np.minimum((centers + reach + 0.5).astype(np.int64), sizes)
+    stretch = np.maximum(sizes / lengths, 1.0)
+    centers, first, last = inputs_of(sizes, lengths, places, kind)
     inputs = first + np.arange((last - first).max())[:, None, None]
     values = _filtered((inputs - centers + 0.5) * (1.0 / stretch), kind)
     values *= inputs < last
@@ -67,6 +63,28 @@ def _taps(
     whole = np.trunc(values * 2.0**BITS + np.copysign(0.5, values)) * (places == outputs)
     weights = np.moveaxis(whole, 0, -1).astype(np.int32, order="C")
     return first[:, 0], Taps(first - first[:, :1], last - first[:, :1], weights)
+
+
+def inputs_of(
+    sizes: np.ndarray, lengths: np.ndarray, places: np.ndarray, kind: Filter
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute which inputs an output is a sum of; arguments broadcast.
+
+    Args:
+        sizes: Numbers of inputs.
+        lengths: Numbers of outputs.
+        places: Outputs, from 0 to the length - 1.
+        kind: Filter.
+
+    Returns:
+        Center of the inputs, float64; first input and end of the inputs, int64.
+    """
+    scale = sizes / lengths
+    reach = np.maximum(scale, 1.0) * (2.0 if kind == "bicubic" else 1.0)
+    centers = (places + 0.5) * scale
+    first = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
+    last = np.minimum((centers + reach + 0.5).astype(np.int64), sizes)
+    return centers, first, last
 
 
 def _filtered(x: np.ndarray, kind: Filter) -> np.ndarray:

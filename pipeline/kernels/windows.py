@@ -45,11 +45,16 @@ class Stretch:
         return cls(table[top, bottom], table[left, right])
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Resize each window of an image of tokens: (grid, grid, channels) to (n, grid, grid,
-        channels).
+        """Resize each window of images of tokens.
+
+        Args:
+            image: (images, grid, grid, channels), for n / images windows of each, by image.
+
+        Returns:
+            (n, grid, grid, channels).
         """
-        rows = (self.down @ image.flatten(1)).unflatten(2, image.shape[1:])
-        stretched: Tensor = self.across[:, None] @ rows
+        rows = _by_image(self.down, image) @ image.flatten(2)
+        stretched: Tensor = self.across[:, None] @ rows.view(-1, *image.shape[1:])
         return stretched
 
     def pooled(self, weights: Tensor) -> Tensor:
@@ -71,14 +76,24 @@ class Stretch:
         """Compute squared lengths of the resized tokens.
 
         Args:
-            gram: Products of all pairs of the image's tokens, (grid, grid, grid, grid).
+            gram: Products of all pairs of an image's tokens, (images, grid, grid, grid, grid), for
+                n / images windows of each, by image.
 
         Returns:
             (n, grid, grid).
         """
-        pairs = gram.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
-        lengths: Tensor = _outer(self.down) @ pairs @ _outer(self.across).transpose(-1, -2)
+        pairs = gram.transpose(2, 3).flatten(3).flatten(1, 2)
+        rows = _by_image(_outer(self.down), gram) @ pairs
+        rows = rows.view(len(self.down), -1, pairs.shape[-1])
+        lengths: Tensor = rows @ _outer(self.across).transpose(-1, -2)
         return lengths
+
+
+def _by_image(maps: Tensor, images: Tensor) -> Tensor:
+    """Put the rows of all maps of an image below each other: (n, rows, columns) to (images, rows
+    of n / images maps, columns).
+    """
+    return maps.reshape(len(images), -1, maps.shape[-1])
 
 
 def _outer(maps: Tensor) -> Tensor:
@@ -116,59 +131,65 @@ def class_token_after_windows(
 
     Args:
         block: Block of an open_clip ViT.
-        tokens: Tokens of one image that enter it, (1 + grid * grid, width), the class token first.
-        windows: Half-open windows in tokens, integers (n, 4).
+        tokens: Tokens of images that enter it, (images, 1 + grid * grid, width), the class token
+            first.
+        windows: Half-open windows in tokens, integers (images, n, 4).
 
     Returns:
-        (n, width).
+        (images, n, width).
 
     Raises:
         ValueError: As in `grid_of`.
     """
     grid, norm = grid_of(tokens, windows), block.ln_1
     tokens = in_dtype_of(block, tokens)
-    stretch = Stretch.of(windows, grid, tokens)
-    first, image = tokens[:1], tokens[1:]
+    stretch = Stretch.of(windows.flatten(0, 1), grid, tokens)
+    first, image = tokens[:, :1], tokens[:, 1:]
     image = image - image.mean(dim=-1, keepdim=True)
 
-    products = (image @ image.T / image.shape[-1]).view(grid, grid, grid, grid)
+    products = (image @ image.mT / image.shape[-1]).view(-1, grid, grid, grid, grid)
     deviation = (stretch.squared(products).clamp(min=0) + norm.eps).sqrt()[..., None]
 
     normed: Tensor = norm(first)
-    (folded,) = folding.folded_query(block.attn, normed)
-    logits = stretch((image @ (norm.weight * folded).T).view(grid, grid, -1)) / deviation
-    logits = (logits + folded @ norm.bias).flatten(1, 2).transpose(1, 2)
-    class_logit = (folded @ normed[0])[None, :, None].expand(len(windows), -1, -1)
+    folded = folding.folded_query(block.attn, normed[:, 0])
+    likeness = image @ (norm.weight * folded).mT
+    logits = stretch(likeness.unflatten(1, (grid, grid))) / deviation
+    logits = logits.flatten(1, 2).mT.unflatten(0, windows.shape[:2])  # (images, n, heads, places)
+    logits = logits + (folded @ norm.bias)[:, None, :, None]
+    class_logit = (folded @ normed.mT)[:, None].expand(*logits.shape[:3], 1)
     weights = torch.cat([class_logit, logits], dim=-1).softmax(dim=-1)
 
     of_first, of_image = weights[..., :1], weights[..., 1:]
-    places = stretch.pooled(of_image.transpose(1, 2).unflatten(1, (grid, grid)) / deviation)
-    mean = places.flatten(1, 2).transpose(1, 2) @ image
-    pooled = of_first * normed + norm.weight * mean + (1 - of_first) * norm.bias
-    return after_attention(
-        block, first.expand(len(windows), -1), folding.attended(block.attn, pooled)
-    )
+    of_places = of_image.flatten(0, 1).mT.unflatten(1, (grid, grid)) / deviation
+    places = stretch.pooled(of_places).flatten(1, 2).mT
+    mean = (_by_image(places, image) @ image).view(*weights.shape[:3], -1)
+    pooled = of_first * normed[:, :, None] + norm.weight * mean + (1 - of_first) * norm.bias
+    attended = folding.attended(block.attn, pooled.flatten(0, 1)).unflatten(0, windows.shape[:2])
+    return after_attention(block, first.expand(*attended.shape), attended)
 
 
 def grid_of(tokens: Tensor, windows: Tensor) -> int:
     """Return the number of tokens along a side, after checking tokens and windows.
 
+    Windows on a device are not read, which would wait for it: check them before they go there.
+
     Args:
-        tokens: Tokens of one image, (1 + grid * grid, width), the class token first.
-        windows: Half-open windows in tokens, integers (n, 4), inside the grid.
+        tokens: Tokens of images, (..., 1 + grid * grid, width), the class token first.
+        windows: Half-open windows in tokens, integers (..., n, 4), inside the grid.
 
     Raises:
         ValueError: For tokens that are not a square grid behind a class token, or windows of
             another shape or dtype, that are empty, or that leave the grid.
     """
-    grid = math.isqrt(max(len(tokens) - 1, 0))
-    if tokens.ndim != 2 or grid * grid + 1 != len(tokens):
+    count = tokens.shape[-2] if tokens.ndim > 1 else 0
+    grid = math.isqrt(max(count - 1, 0))
+    if grid * grid + 1 != count:
         raise ValueError(
             f"tokens of shape {tuple(tokens.shape)}: expected (1 + grid * grid, width)"
         )
-    if windows.ndim != 2 or windows.shape[1] != 4 or windows.is_floating_point():
+    if windows.ndim < 2 or windows.shape[-1] != 4 or windows.is_floating_point():
         raise ValueError(f"windows of shape {tuple(windows.shape)}: expected integers (n, 4)")
-    first, last = windows.split(2, dim=1)
-    if (first < 0).any() or (first >= last).any() or (last > grid).any():
+    first, last = windows.split(2, dim=-1)
+    if windows.device.type == "cpu" and ((first < 0) | (first >= last) | (last > grid)).any():
         raise ValueError(f"a window is empty or leaves the grid of {grid} x {grid} tokens")
     return grid

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.core.errors import AbsError
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
+from pipeline.kernels.transfer import to_device
 from pipeline.models.device import device_name
 
 SIZES = {"cpu": 16}
@@ -40,7 +41,11 @@ class Batches:
         return values | {"threads": torch.get_num_threads(), "instructions": kind}
 
     def __call__(
-        self, function: Callable[[Tensor], Tensor], values: Tensor, full: bool = False
+        self,
+        function: Callable[[Tensor], Tensor],
+        values: Tensor,
+        full: bool = False,
+        each: float = 1.0,
     ) -> Tensor:
         """Apply a function to all values, batch by batch.
 
@@ -51,13 +56,14 @@ class Batches:
                 that the result of a row does not depend on the number of rows. On a CPU the size is
                 then a multiple of 16: with 5 or 7 rows, results were seen to depend by rounding on
                 the row's place in the batch.
+            each: Memory that a value takes, in images; there are `size` images in a batch.
 
         Raises:
             AbsError: If the device runs out of memory with batch size 1.
         """
         parts, start = [], 0
         while start < len(values):
-            size = self._whole if full else self.size
+            size = self._whole if full else max(1, int(self.size / each))
             batch = values[start : start + size]
             part = self._try(function, _filled(batch, size) if full else batch)
             if part is None:
@@ -109,5 +115,5 @@ class Normalise:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Convert uint8 (n, 3, side, side) to the model's dtype, on its device."""
-        bytes_ = images.to(self._mean.device, non_blocking=True)
+        bytes_ = to_device(images, self._mean.device)
         return ((bytes_.float().div_(255) - self._mean) / self._std).to(self._dtype)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from pipeline.core.errors import AbsError
 from pipeline.core.runtime import Runtime
@@ -31,14 +30,6 @@ def device_of(runtime: Runtime) -> torch.device:
         reason = str(error).splitlines()[0]
         raise AbsError(f"runtime.device: cannot use {runtime.device!r} ({reason})") from None
     return device
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device; to CUDA without waiting, by way of pinned memory."""
-    if device.type != "cuda" or tensor.device == device:
-        return tensor.to(device)
-    pinned = tensor if tensor.is_cuda or tensor.is_pinned() else tensor.pin_memory()
-    return pinned.to(device, non_blocking=True)
 
 
 def device_name(device: torch.device) -> str:

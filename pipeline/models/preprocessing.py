@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from pipeline.core.errors import AbsError
 from pipeline.core.progress import Reporter
 from pipeline.kernels.resize import Resizer, planes
 from pipeline.kernels.resize_taps import Filter
+from pipeline.kernels.transfer import to_device
 
 
 class Preprocessing:
@@ -44,29 +45,38 @@ class Preprocessing:
             Reporter().say("unknown way of resizing in this Pillow; using Pillow itself, slower")
 
     def __call__(self, image: Image.Image, boxes: np.ndarray | None = None) -> Tensor:
-        """Crop and resize boxes of an RGB image.
+        """Crop and resize boxes of an RGB image, or the whole image; as `block` of one image."""
+        return self.block([(image, boxes)])
+
+    def block(self, images: Iterable[tuple[Image.Image, np.ndarray | None]]) -> Tensor:
+        """Crop and resize boxes of RGB images.
 
         Args:
-            image: RGB image.
-            boxes: Half-open boxes in pixels, (n, 4); None for the whole image.
+            images: Images, each with half-open boxes in pixels, (n, 4), or None for the whole
+                image.
 
         Returns:
-            uint8 (n, 3, side, side), on the device.
+            uint8 (n, 3, side, side), on the device, by image.
 
         Raises:
             AbsError: If the device runs out of memory.
         """
-        if boxes is None:
-            boxes = np.array([(0, 0, *image.size)])
-        if self.exact:
-            try:
-                return self._resizer(planes(image).to(self._resize_device), boxes).to(self._device)
-            except torch.OutOfMemoryError:
-                raise AbsError(
-                    "out of memory while cropping a unit; lower layout.images or layout.crops, "
-                    "or set runtime.device=cpu"
-                ) from None
-        return self._with_pillow(image, boxes).to(self._device)
+        boxed = (
+            (image, np.array([(0, 0, *image.size)]) if boxes is None else boxes)
+            for image, boxes in images
+        )
+        if not self.exact:
+            parts = [self._with_pillow(image, boxes) for image, boxes in boxed]
+            return to_device(torch.cat(parts), self._device)
+        pixels = ((planes(image), boxes) for image, boxes in boxed)
+        try:
+            crops = list(self._resizer.by_groups(pixels, self._resize_device))
+            return (crops[0] if len(crops) == 1 else torch.cat(crops)).to(self._device)
+        except torch.OutOfMemoryError:
+            raise AbsError(
+                "out of memory while cropping a unit; lower layout.images or layout.crops, "
+                "or set runtime.device=cpu"
+            ) from None
 
     def _with_pillow(self, image: Image.Image, boxes: np.ndarray) -> Tensor:
         """Crop and resize with Pillow."""

@@ -22,7 +22,7 @@ from tests.helpers.runs import write_dataset
 
 METHODS = "scores.methods=[clip,clip-e,clip-d,waffle,cupl,wca,abs]"
 ALL = ("windows.encode=all", "scores.expectation=true")
-FEW = 40_000
+FEW = 10_000
 """Bytes that may be sent to the device for an image beside its pixels."""
 
 
@@ -65,35 +65,35 @@ def pixels(run: Run, unit: Unit) -> int:
 
 CASES = [
     ("descriptions-cupl", (), 37),
-    ("attention", (), 133),
-    ("attention", ("attention.precision=bfloat16",), 142),
-    ("attention", ("attention.model=clip",), 144),
+    ("attention", (), 78),
+    ("attention", ("attention.precision=bfloat16",), 87),
+    ("attention", ("attention.model=clip",), 89),
     ("attention", ("attention.model=random:3",), 0),
-    ("embeddings-image", (), 123),
-    ("embeddings-raw", (), 157),
-    ("embeddings-raw", ("clip.precision=bfloat16",), 175),
-    ("embeddings-raw", ("clip.precision=float16",), 175),
-    ("embeddings-squares", (), 157),
+    ("embeddings-image", (), 68),
+    ("embeddings-raw", (), 69),
+    ("embeddings-raw", ("clip.precision=bfloat16",), 87),
+    ("embeddings-raw", ("clip.precision=float16",), 87),
+    ("embeddings-squares", (), 69),
     *(
-        ("embeddings-raw", (f"raw.prompt={prompt}",), 184)
+        ("embeddings-raw", (f"raw.prompt={prompt}",), 69)
         for prompt in ("mask", "highlight", "redcircle")
     ),
     *(
         ("embeddings-feature", (f"feature.prompt={prompt}", f"feature.layer={layer}"), launches)
         for prompt, layer, launches in [
-            ("crop", -1, 314),
-            ("mask", -1, 278),
-            ("highlight-fea", -1, 282),
-            ("highlight-attn", -1, 274),
-            ("crop", 0, 443),
-            ("mask", 0, 443),
-            ("highlight-fea", 0, 447),
-            ("highlight-attn", 0, 445),
-            ("crop", 1, 388),
+            ("crop", -1, 142),
+            ("mask", -1, 260),
+            ("highlight-fea", -1, 260),
+            ("highlight-attn", -1, 254),
+            ("crop", 0, 377),
+            ("mask", 0, 425),
+            ("highlight-fea", 0, 425),
+            ("highlight-attn", 0, 425),
+            ("crop", 1, 322),
         ]
     ),
-    ("embeddings-feature", ("clip.precision=bfloat16",), 331),
-    ("embeddings-feature", ("windows.encode=all",), 314),
+    ("embeddings-feature", ("clip.precision=bfloat16",), 159),
+    ("embeddings-feature", ("windows.encode=all",), 142),
     ("scores", (), 63),
     ("scores", ("scores.soft=false",), 25),
     ("scores", ALL, 63),
@@ -113,6 +113,7 @@ def test_a_unit_asks_little_of_the_card(
     counts, outputs, unit = asked(stage, run)
     assert counts.launches <= launches, counts.names
     assert counts.waits <= 1
+    assert counts.pageable == 0
     if "prompt" not in str(changes):
         images = unit.rows.stop - unit.rows.start
         assert counts.sent <= pixels(run, unit) + FEW * images

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pipeline.core.runtime import Runtime
@@ -35,7 +34,7 @@ class ClipMaps:
 
     def read(self, images: Images, rows: slice) -> Tensor:
         """Read the images of `rows`, squashed: uint8 (n, 3, side, side)."""
-        return torch.cat([self._preprocess(image) for image in images.block(rows)])
+        return self._preprocess.block((image, None) for image in images.block(rows))
 
     def attention(self, inputs: Tensor) -> np.ndarray:
         """Compute attention maps, float32 (n, layers, grid, grid)."""

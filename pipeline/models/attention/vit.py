@@ -55,7 +55,7 @@ class AttentionVit:
 
     def read(self, images: Images, rows: slice) -> Tensor:
         """Read the images of `rows`, preprocessed: uint8 (n, 3, side, side)."""
-        return torch.cat([self.preprocess(image) for image in images.block(rows)])
+        return self.preprocess.block((image, None) for image in images.block(rows))
 
     @torch.inference_mode()
     def attention(self, images: Tensor) -> np.ndarray:

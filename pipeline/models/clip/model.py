@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from copy import deepcopy
 from functools import cached_property
 from typing import Any
@@ -28,12 +27,14 @@ from pipeline.core.runtime import Runtime
 from pipeline.kernels.blocks import all_tokens_after, fold
 from pipeline.kernels.feature_crops import (
     Sequences,
-    encode_windows,
     finish,
+    finish_windows,
     prompt_windows,
 )
 from pipeline.kernels.prompt_names import FeaturePrompt
 from pipeline.kernels.resize import Resizer
+from pipeline.kernels.transfer import to_device
+from pipeline.kernels.windows import grid_of
 from pipeline.models import weights
 from pipeline.models.batches import Batches, Normalise
 from pipeline.models.clip.source import ClipSource
@@ -43,6 +44,14 @@ from pipeline.models.cls_attention import class_row
 from pipeline.models.device import device_of, quiet
 from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import Preprocessing
+
+WINDOWS = {"cpu": 1}
+"""Windows at the last block that take as much memory as an image, by type of device.
+
+On a CPU they are worth an image each, so that they stay in its caches.
+"""
+MANY_WINDOWS = 8
+"""The same on other devices."""
 
 
 class ClipModel:
@@ -84,7 +93,9 @@ class ClipModel:
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Encode texts: (texts, dim)."""
         tokens = self._tokenizer(texts)
-        return _unit(self._in_batches(lambda b: self._model.encode_text(b.to(self.device)), tokens))
+        return _unit(
+            self._in_batches(lambda b: self._model.encode_text(to_device(b, self.device)), tokens)
+        )
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor, full: bool = False) -> Tensor:
@@ -136,20 +147,31 @@ class ClipModel:
         Returns:
             (n, dim).
         """
+        grid_of(tokens, rows[:, 1:])
         if prompt == "crop" and layer in (-1, len(self._blocks) - 1):
-            by_image = [
-                encode_windows(self._exact_end, tokens[i], windows, layer)
-                for i, windows in _by_image(rows)
-            ]
-            return _unit(torch.cat(by_image))
+            return self._finish_windows(tokens, rows)
 
         def vectors(batch: Tensor) -> Tensor:
-            parts = [
-                prompt_windows(tokens[i], windows, prompt, gain) for i, windows in _by_image(batch)
-            ]
-            return finish(self._visual, Sequences.joined(parts), layer)
+            entering = tokens[batch[:, 0]]
+            return finish(self._visual, prompt_windows(entering, batch[:, 1:], prompt, gain), layer)
 
-        return _unit(self._in_batches(vectors, rows, full=True))
+        on_device = to_device(rows, self.device)
+        return _unit(self._in_batches(vectors, on_device, full=True))
+
+    def _finish_windows(self, tokens: Tensor, rows: Tensor) -> Tensor:
+        """Encode windows at the last block, equally many of each image at once."""
+        images, image = rows[:, 0].unique_consecutive(return_inverse=True)
+        tokens = tokens if len(images) == len(tokens) else tokens[to_device(images, self.device)]
+        windows, place = _equally_many(image, rows[:, 1:])
+        each = windows.shape[1] / WINDOWS.get(self.device.type, MANY_WINDOWS)
+
+        def vectors(images: Tensor) -> Tensor:
+            start, end = int(images[0]), int(images[-1]) + 1
+            return finish_windows(self._exact_end, tokens[start:end], on_device[start:end])
+
+        on_device = to_device(windows, self.device)
+        embeddings = self._in_batches(vectors, torch.arange(len(tokens)), each=each)
+        return _unit(embeddings.flatten(0, 1))[place]
 
     @torch.inference_mode()
     def cls_attention(self, images: Tensor) -> np.ndarray:
@@ -192,10 +214,25 @@ class ClipModel:
         return tokens
 
 
-def _by_image(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield each image of integers (n, 5) with its windows, (m, 4)."""
-    for image in rows[:, 0].unique_consecutive().tolist():
-        yield image, rows[rows[:, 0] == image, 1:]
+def _equally_many(image: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Group windows by image.
+
+    Args:
+        image: Image of each window, ascending from 0 without gaps, int64 (n,).
+        windows: Windows, integers (n, 4).
+
+    Returns:
+        Windows (images, most, 4); an image with fewer than `most` has the grid's first token in the
+            places left.
+        Place of each window among all of them, int64 (n,).
+    """
+    counts = image.bincount()
+    images, most = len(counts), int(counts.max())
+    before = counts.cumsum(0) - counts
+    place = most * image + torch.arange(len(image)) - before[image]
+    grouped = torch.tensor([0, 0, 1, 1]).repeat(images * most, 1)
+    grouped[place] = windows
+    return grouped.unflatten(0, (images, most)), place
 
 
 def _plain_vit(model: Any) -> VisionTransformer:
