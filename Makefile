@@ -30,7 +30,7 @@ WHERE := $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help all index descriptions attention crops embeddings scores metrics status \
-        test quick check format docs bench torture demo-models demo-table picture clean
+        test quick check format docs bench gpu torture demo-models demo-table picture clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -85,6 +85,9 @@ format: $(VENV)/developer ## fix lint errors and format the code
 
 bench: $(VENV)/installed ## time every stage against a plain implementation (IMAGES=/photographs)
 	@$(BIN)/abs bench $(if $(IMAGES),--images $(call quoted,$(IMAGES)))
+
+gpu: $(VENV)/installed ## check results and measure speed on a CUDA device (8 minutes)
+	@$(BIN)/python -m pipeline.bench.gpu
 
 torture: $(VENV)/developer ## stress tests: kills, damaged files, random commands (half an hour)
 	@$(BIN)/python -m pipeline.bench.torture
