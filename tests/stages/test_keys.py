@@ -97,6 +97,7 @@ BESIDE = {
 
 RUNTIME_FIELDS = {
     "dataset.root", "dataset.split", "dataset.image", "dataset.label", "dataset.single_class",
+    "dataset.folders_are_classes",
     "dataset.names", "dataset.vocabulary", "dataset.duplicates",
     "dataset.published.images", "dataset.published.classes", "clip.model",
     "clip.weights", "clip.precision", "attention.model", "attention.weights",
