@@ -40,7 +40,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_table(path: Path, image: str, label: str) -> None:
     frame = pd.DataFrame({image: list(ROWS), label: list(ROWS.values())})
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         frame.to_csv(path, index=False)
     elif path.suffix == ".jsonl":
         frame.to_json(path, orient="records", lines=True)
@@ -59,7 +59,7 @@ def test_init_reads_the_metadata_of_an_image_folder(root: Path, suffix: str) -> 
     assert yaml.safe_load(path.read_text())["dataset"]["reader"] == "manifest"
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".jsonl", ".parquet"])
 def test_columns_of_other_names_are_asked_for_and_kept(root: Path, suffix: str) -> None:
     table = root / f"birds{suffix}"
     write_table(table, "filepath", "species")

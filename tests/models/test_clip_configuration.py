@@ -199,6 +199,9 @@ def test_a_folder_as_weights_is_refused(tmp_path: Path, file: Path) -> None:
         ({"mean": [0.5]}, r"mean \[0\.5\]; expected three numbers"),
         ({"mean": [0.5, 0.5, "0.5"]}, "expected three numbers"),
         ({"std": [0.5, 0.5, 0]}, "expected three positive numbers"),
+        ({"mean": [123.7, 116.3, 103.5]}, "expected three numbers"),
+        ({"mean": [0.5, 0.5, float("nan")]}, "expected three numbers"),
+        ({"std": [0.5, 0.5, float("inf")]}, "expected three positive numbers"),
         ([], "a preprocess_cfg that is not a mapping"),
     ],
 )

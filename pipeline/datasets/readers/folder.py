@@ -20,7 +20,7 @@ from pipeline.datasets.listing import (
     with_spaces,
 )
 from pipeline.datasets.readers.coop import split_files_at
-from pipeline.datasets.readers.manifest import READERS, labels_images, table_at
+from pipeline.datasets.readers.manifest import is_table, labels_images, table_at
 from pipeline.datasets.readers.parts import refuse_parts
 
 
@@ -82,7 +82,7 @@ def _refuse_tables(root: Path, folders: list[Path]) -> None:
 
 def _labelling_table(root: Path) -> Path | None:
     """Return the first table in `root` with columns of paths and labels."""
-    tables = (path for path in sorted(root.iterdir()) if path.suffix in READERS and path.is_file())
+    tables = (path for path in sorted(root.iterdir()) if is_table(path) and path.is_file())
     return next((table for table in tables if _labels_images(table)), None)
 
 

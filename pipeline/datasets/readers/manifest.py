@@ -59,7 +59,12 @@ def table_at(root: Path) -> Path | None:
     """Return the table that `root` is or has; None without one."""
     names = [f"{name}{suffix}" for name in NAMES for suffix in READERS]
     places = [root] if root.is_file() else [root / name for name in names]
-    return next((path for path in places if path.is_file() and path.suffix in READERS), None)
+    return next((path for path in places if path.is_file() and is_table(path)), None)
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file's name has the suffix of a table, whatever its case."""
+    return path.suffix.lower() in READERS
 
 
 def labels_images(table: Path) -> bool:
@@ -98,7 +103,7 @@ def _columns(table: Path, columns: Columns) -> tuple[list[str], list[Any]]:
 
 def _read(table: Path) -> Stored:
     try:
-        return READERS[table.suffix](table)
+        return READERS[table.suffix.lower()](table)
     except Exception as error:  # whatever a damaged table makes the libraries raise
         raise AbsError(f"{table} cannot be read: {str(error).splitlines()[0]}") from None
 

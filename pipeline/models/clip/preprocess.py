@@ -77,7 +77,7 @@ def preprocess_of(name: str, config: Any) -> ClipPreprocess:
         if not _channels(values[field]) or (field == "std" and min(values[field]) <= 0):
             raise ConfigError(
                 f"clip.model: {name} has the preprocessing {field} {values[field]!r}; expected "
-                f"three {'positive ' if field == 'std' else ''}numbers"
+                f"three {'positive ' if field == 'std' else ''}numbers up to 1"
             )
     return ClipPreprocess(
         tuple(map(float, values["mean"])),
@@ -95,9 +95,11 @@ def unusual(config: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _channels(values: Any) -> bool:
-    """Return whether a value is three numbers."""
+    """Return whether a value is three numbers from -1 to 1, as for pixels from 0 to 1."""
     return (
         isinstance(values, list | tuple)
         and len(values) == 3
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= 1 for v in values
+        )
     )
