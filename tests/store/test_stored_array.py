@@ -97,7 +97,11 @@ def test_every_index_is_numpys_or_an_error(arrays: list[StoredArray], drawn: Any
         with pytest.raises(IndexError):
             array[where]
         return
-    found = array[where]
+    try:
+        found = array[where]
+    except IndexError:  # NumPy does not look at an index out of bounds that is paired with none
+        assert expected.size == 0
+        return
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape
     assert np.array_equal(found, expected)
