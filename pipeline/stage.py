@@ -40,7 +40,7 @@ class Noted(Protocol):
 
     @property
     def note(self) -> str:
-        """What was assumed, in one line; empty if nothing."""
+        """Assumption, in one line; empty if there is none."""
         ...
 
 
@@ -132,7 +132,7 @@ class Stage(ABC):
 
     @property
     def notes(self) -> list[str]:
-        """What had to be assumed of this stage's inputs, for the user to know."""
+        """Assumptions about this stage's inputs, one line each."""
         values = (value for _, value in self._hashed_fields())
         return [value.note for value in values if isinstance(value, Noted) and value.note]
 

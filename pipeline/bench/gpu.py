@@ -48,12 +48,12 @@ class Line:
     what: str
     result: str
     right: bool | None = None
-    """Whether a check passed; None for what is measured alone."""
+    """Outcome of a check; None for a measurement."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is checked and measured, and on which device."""
+    """Models and settings that are checked and measured on a device."""
 
     case: Case
     device: torch.device

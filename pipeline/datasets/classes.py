@@ -19,6 +19,7 @@ from pipeline.core.hashing import digest
 from pipeline.datasets.labels import NUMBER
 from pipeline.datasets.listing import (
     UNNAMED,
+    WNID,
     Class,
     Listing,
     normal_form,
@@ -27,9 +28,6 @@ from pipeline.datasets.listing import (
     require_utf8,
     with_spaces,
 )
-
-WNID = re.compile(r"n[0-9]{8}")
-"""Identifier of a class in WordNet, as ImageNet names its folders."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Classes:
     present: tuple[bool, ...]
     """True for classes of the dataset, false for classes that only compete."""
     identifiers: tuple[str, ...] = ()
-    """What the dataset's files call each class, if `dataset.names` renamed them; else empty. Prompt
-    files may list classes under these too, but texts never say them."""
+    """Names of the classes in the dataset's files, if `dataset.names` renamed them; else empty.
+    Prompt files may list classes under these too, but texts never say them."""
 
     def identity(self) -> dict[str, Any]:
         """Return a digest of names in order, aliases, present classes and identifiers."""
@@ -65,7 +63,11 @@ def resolve_classes(
     if names:
         classes, labels = _renamed(classes, names)
     else:
-        refuse_spellings((one.key for one in classes), "the classes")
+        refuse_spellings(
+            (one.key for one in classes),
+            "the classes",
+            "name them apart by dataset.names, an object, or use one spelling everywhere",
+        )
     _refuse_nameless(classes)
     counts = Counter(one.name for one in classes)
     if vocabulary is not None:
@@ -137,7 +139,9 @@ def _renamed(classes: list[Class], path: Path) -> tuple[list[Class], list[int]]:
 def _renamed_by_object(classes: list[Class], names: dict[str, Any], path: Path) -> list[Class]:
     renamed = []
     for one in classes:
-        key = next((key for key in (one.key, str(_number(one)), one.name) if key in names), None)
+        number = _number(one)
+        known = [one.key, *([] if number is None else [str(number)]), one.name]
+        key = next((key for key in known if key in names), None)
         if key is None:
             called = one.name or one.key
             raise AbsError(
@@ -179,7 +183,7 @@ def _renamed_by_place(classes: list[Class], names: list[str], path: Path) -> lis
     if keys == sorted(keys) != sorted(keys, key=_natural) and not alike:
         raise AbsError(
             f"{path}: a list may have another order than the classes, which are sorted as text "
-            f"({keys[0]}, {keys[1]}, {keys[2]}, ...); give an object of names by class"
+            f"({', '.join(keys[:3])}, ...); give an object of names by class"
         )
     return [
         Class(one.key, name, one.long_name or one.name or f"{name} {one.key}")
@@ -255,7 +259,7 @@ def _read_names(path: Path) -> list[str]:
     if not isinstance(names, list) or not names:
         raise AbsError(f"{path}: expected a list of class names")
     listed = [_clean_name(name, path) for name in names]
-    refuse_spellings(listed, f"{path}: names")
+    refuse_spellings(listed, f"{path}: the names", "remove one")
     return listed
 
 

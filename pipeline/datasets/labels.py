@@ -2,7 +2,7 @@
 
 Names are stripped and NFC-normalised. Whole floats and their texts are numbers (2.0 is 2). Null and
 blank labels are missing. Anything else is refused, also as a text that stands for it, and so are
-spellings of a name that differ only in space, underscores, case or Unicode form.
+two texts of one name, which differ only in space or Unicode form.
 """
 
 from __future__ import annotations

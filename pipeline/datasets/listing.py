@@ -21,7 +21,9 @@ FOREIGN_FORMAT = "an image of a format that Pillow does not decode"
 LINKED = "a link to a folder that the dataset has already"
 """Reason for links to folders that are not followed."""
 
-UNNAMED = re.compile(r"n[0-9]{8}|[0-9]+(\.0*)?")
+WNID = re.compile(r"n[0-9]{8}")
+"""Identifier of a class in WordNet, as ImageNet names its folders."""
+UNNAMED = re.compile(rf"{WNID.pattern}|[0-9]+(\.0*)?")
 """Identifiers that are no class names: WordNet ids and whole numbers."""
 CODE = re.compile(r"[\[\]{}\"'#].*|.*,|\w+ *=.*|[0-9]+ *[:.;,].*")
 """Lines of JSON or code, and lines that begin with a number, in place of names."""
@@ -133,15 +135,14 @@ def spelling(name: str) -> str:
     return unicodedata.normalize("NFC", with_spaces(name).lower())
 
 
-def refuse_spellings(names: Iterable[str], where: str) -> None:
-    """Raise AbsError, which begins with `where`, if two different texts spell one name."""
+def refuse_spellings(names: Iterable[str], where: str, advice: str) -> None:
+    """Raise AbsError, from `where` to `advice`, if two different texts spell one name."""
     first: dict[str, str] = {}
     for name in dict.fromkeys(names):
         if (other := first.setdefault(spelling(name), name)) != name:
             raise AbsError(
                 f"{where} {other!r} and {name!r} differ only in space, underscores, case or "
-                "Unicode form; use one of them everywhere, or tell them apart by dataset.names, an "
-                "object of names"
+                f"Unicode form; {advice}"
             )
 
 

@@ -89,7 +89,7 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch", "Size"): torch.Size,
 }
-"""What may be called, by module and name: the makers of tensors and of ordered mappings."""
+"""Functions that a pickle may call, by module and name: makers of tensors and ordered mappings."""
 
 
 class Unpickler(pickle.Unpickler):

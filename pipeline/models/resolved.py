@@ -33,7 +33,7 @@ class Resolved:
     extra: tuple[Path, ...] = ()
     """Other files that decide the output, such as a tokenizer's."""
     note: str = ""
-    """What had to be assumed because no configuration says it; empty if nothing."""
+    """Assumption, in one line, where no configuration decides; empty if there is none."""
 
     def as_record(self) -> dict[str, Any]:
         """Return a record for `from_record`, as JSON types."""

@@ -68,13 +68,13 @@ class ModelSource(ABC):
 
     @property
     def local(self) -> bool:
-        """Whether the model is a folder or a weights file of this machine, and no download."""
+        """True for a folder or a weights file on this machine, which needs no download."""
         weights = self.config.weights
         return self.config.model.startswith(LOCAL) or bool(weights and is_file_name(weights))
 
     @property
     def note(self) -> str:
-        """What had to be assumed about the model; empty if nothing."""
+        """Assumption about the model, in one line; empty if there is none."""
         return self.resolved.note
 
     def identity(self) -> dict[str, Any]:

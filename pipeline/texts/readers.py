@@ -13,7 +13,7 @@ from pipeline.core.errors import AbsError, MissingInput
 from pipeline.texts.rules import SLOT, has_one_slot
 
 NAMED_SLOT = "{c}"
-"""Where CLIP_benchmark's templates take the class name."""
+"""Place of the class name in CLIP_benchmark's templates."""
 JSON_START = re.compile(r"\s*(\[|\"|\{(?!\}|c\}))")
 """Beginning of a JSON list, text or object, and of no template."""
 CODE = re.compile(r"f?['\"]|lambda\b|#|//")

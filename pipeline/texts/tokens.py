@@ -1,4 +1,4 @@
-"""What a text encoder loses of its texts: those it cuts, and those it cannot tell apart."""
+"""Texts that a text encoder cuts, and texts that it cannot tell apart."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TokenLoss:
 
     @property
     def messages(self) -> list[str]:
-        """What there is to say, with an example each; empty if nothing is lost."""
+        """Counts in words, with an example each; empty if nothing is lost."""
         found = []
         if self.cut:
             found.append(

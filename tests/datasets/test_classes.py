@@ -105,16 +105,16 @@ def test_a_list_is_joined_with_numbers_by_the_numbers(
         resolve_classes(numbered("1", "01"), names, None, unique=False)
 
 
-@pytest.mark.parametrize("keys", [["10", "2", "background"], ["n1", "n10", "n2"]])
+@pytest.mark.parametrize("keys", [["10", "2", "background"], ["n1", "n10", "n2"], ["n10", "n2"]])
 def test_a_list_in_another_order_than_the_classes_is_refused(
     written: Written, keys: list[str]
 ) -> None:
-    names = written("names", ["x", "y", "z"])
+    names = written("names", ["x", "y", "z"][: len(keys)])
     listing = Listing([Class(key, "" if key.isdecimal() else key) for key in keys], [])
     with pytest.raises(AbsError, match="give an object of names by class"):
         resolve_classes(listing, names, None, unique=False)
-    same = written("same", keys)
     if "n2" in keys:
+        same = written("same", keys)
         assert resolve_classes(listing, same, None, unique=False)[0].names == tuple(keys)
 
 
@@ -125,6 +125,12 @@ def test_spellings_are_two_classes_if_they_are_named_apart(written: Written) -> 
     names = written("names", {"A": "capital A", "a": "small a"})
     assert resolve_classes(listing, names, None, unique=False)[0].names == ("capital A", "small a")
     assert resolve_classes(of("Masse", "Ma\u00dfe"), None, None, unique=False)[1] == [0, 1]
+
+
+def test_a_class_called_none_names_no_other(written: Written) -> None:
+    names = written("names", {"None": "no defect", "deep scratch": "scratch"})
+    listing = Listing([Class("None", "None"), Class("deep_scratch", "deep scratch")], [])
+    assert resolve_classes(listing, names, None, False)[0].names == ("no defect", "scratch")
 
 
 def test_underscores_in_names_are_spaces(written: Written) -> None:

@@ -125,7 +125,7 @@ class _Member(NamedTuple):
 
     key: str
     suffix: str
-    """In lower case."""
+    """Text after the first dot of the file's name, in lower case."""
     name: str
     place: tuple[int, int] | None
     """(offset, size); None for a link that leads nowhere."""

@@ -89,7 +89,7 @@ class ClipAttention:
 
     @property
     def note(self) -> str:
-        """What had to be assumed about CLIP; empty if nothing."""
+        """Assumption about CLIP, in one line; empty if there is none."""
         return self.clip.note
 
     def identity(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class FolderConfig:
     extra: tuple[Path, ...] = ()
     """Files that decide the tokenizer; none for open_clip's own with OpenAI's merges."""
     note: str = ""
-    """What had to be assumed; empty if nothing."""
+    """Assumption, in one line; empty if there is none."""
 
 
 def read_clip(folder: Path) -> Resolved:

@@ -1,4 +1,4 @@
-"""What a CLIP's own preprocessing does to an image, read from its configuration.
+"""Preprocessing of a CLIP, read from its configuration: normalisation, filter and resize mode.
 
 Checked before torch is imported: what is not supported is refused, never replaced by a default.
 """
