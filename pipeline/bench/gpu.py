@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.bench.case import Case
 from pipeline.bench.small import IMAGES, digests
-from pipeline.bench.stages import Case, machine
+from pipeline.bench.timing import machine
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
 from pipeline.datasets.images import decode

@@ -8,7 +8,6 @@ the vectors are measured, accuracy is not.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -16,10 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,74 +27,24 @@ import pandas as pd
 import timm
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from pipeline.bench import plain
 from pipeline.bench.builds import Build
+from pipeline.bench.case import CLIP, TEXTS, VIT, Case, N
+from pipeline.bench.timing import Row, Work, compare, in_turns, machine, seconds_of
 from pipeline.core import files
-from pipeline.core.errors import AbsError
 from pipeline.core.paths import PROJECT
 from pipeline.core.progress import Reporter
-from pipeline.datasets.images import Images, decode
+from pipeline.datasets.images import decode
 from pipeline.kernels.matching import Descriptions, soft_match
 from pipeline.kernels.resize import Resizer, planes
-from pipeline.models.clip.model import build
 from pipeline.models.precision import best
-from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, row_units
-from pipeline.views.config import BOX, WINDOW
 
-CLIP, VIT = "ViT-B-16-quickgelu", "vit_base_patch16_224.dino"
-N = 60
-"""Number of crops of a branch, as in the paper."""
 CLASSES, TEXTS_PER_CLASS, DIM = 1000, 50, 512
 """Size of the text set for soft matching, as for ImageNet."""
-
-CLASS_NAMES = ("one", "other")
-TEXTS = [f"a photo with {i} things" for i in range(8)]
-"""Texts of each class: few, because a dataset's texts are encoded only once."""
-
-Work = Callable[[], object]
-Clock = Callable[[], float]
-"""Work that returns its own seconds."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """Result of one comparison."""
-
-    what: str
-    ours: float
-    """Median of this project's times, in seconds."""
-    against: float
-    """Median of the baseline's times, in seconds."""
-    ratio: float
-    """Median of against / ours over pairs of timings; above 1, this project is faster."""
-    note: str = ""
-
-
-def compare(what: str, ours: Work, against: Work, pairs: int, note: str = "") -> Row:
-    """Time both alternately; a first pair warms caches and allocators and is not counted."""
-    return in_turns(what, lambda: _seconds(ours), lambda: _seconds(against), pairs, note)
-
-
-def in_turns(what: str, ours: Clock, against: Clock, pairs: int, note: str = "") -> Row:
-    """Compare what measure their own seconds, as `compare` does."""
-    times = [(ours(), against()) for _ in range(pairs + 1)][1:]
-    ours_median, against_median = (statistics.median(side) for side in zip(*times, strict=True))
-    ratio = statistics.median(baseline / own for own, baseline in times)
-    return Row(what, ours_median, against_median, ratio, note)
-
-
-@torch.inference_mode()
-def _seconds(work: Work) -> float:
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main(
@@ -128,17 +77,6 @@ def main(
     print(text)
 
 
-def machine() -> dict[str, Any]:
-    """Describe the machine: CPU, number of threads, GPU, version of torch."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    threads = torch.get_num_threads()
-    return {"cpu": cpu, "threads": threads, "device": device, "torch": torch.__version__}
-
-
 def markdown(rows: list[Row], number: int, pairs: int) -> str:
     """Format the table, below a line about models, counts and machine."""
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
@@ -153,113 +91,6 @@ def markdown(rows: list[Row], number: int, pairs: int) -> str:
 
 def _clock(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds * 1e3:.1f} ms"
-
-
-# --- The benchmark case -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """A dataset of a few images, and the models that both implementations share."""
-
-    folder: Path
-    files: list[Path]
-
-    @classmethod
-    def of(cls, folder: Path, images: Path, number: int) -> Case:
-        """Choose images at even distances in the sorted list of a folder's images, in two classes.
-
-        Raises AbsError if the folder has fewer than `number` images.
-        """
-        paths = sorted(
-            p for p in images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")
-        )
-        if len(paths) < number:
-            raise AbsError(f"{images} has {len(paths)} images, fewer than {number}")
-        for i in range(number):
-            source = paths[i * len(paths) // number]
-            class_folder = folder / "images" / CLASS_NAMES[i % 2]
-            class_folder.mkdir(parents=True, exist_ok=True)
-            (class_folder / f"{i:03d}{source.suffix}").symlink_to(source.resolve())
-        files.write_json(folder / "texts.json", dict(zip(CLASS_NAMES, (TEXTS, TEXTS), strict=True)))
-        config = {
-            "dataset": {"name": "bench", "root": str(folder / "images")},
-            "clip": {"model": CLIP, "weights": "random:0"},
-            "attention": {"model": VIT, "weights": "random:0"},
-            "descriptions": {"cupl": {"file": str(folder / "texts.json")}},
-            "scores": {"methods": ["abs"], "n": N},
-            "layout": {"images": number, "crops": N},
-        }
-        (folder / "bench.yaml").write_text(yaml.safe_dump(config))
-        return cls(folder, sorted((folder / "images").glob("*/*")))
-
-    def run(self, store: str, *overrides: str) -> Run:
-        """Return a run on the images, with the store `store` below the folder of the case."""
-        os.environ["ABS_ARTIFACTS"] = str(self.folder / store)
-        return Run.of(
-            str(self.folder / "bench.yaml"), "official", ["windows.encode=drawn", *overrides]
-        )
-
-    @cached_property
-    def finished(self) -> Run:
-        """Run in float32, with every stage finished."""
-        run = self.run("float32", "scores.methods=[clip,cupl,abs]")
-        run.execute(run.stages, [], quiet=True)
-        return run
-
-    @cached_property
-    def workers(self) -> dict[str, Any]:
-        """Workers of the stages that run a model, by stage name."""
-        names = ("attention", "embeddings-image", "embeddings-raw", "embeddings-feature")
-        return {name: self.finished.named(name)[0].worker(self.finished.store) for name in names}
-
-    @cached_property
-    def plain(self) -> plain.Plain:
-        """Plain implementation with the same CLIP weights."""
-        stage, device = self.finished.named("embeddings-raw")[0], self.clip.device
-        model, _ = build(stage.clip)  # type: ignore[attr-defined]
-        vit = timm.create_model(VIT)
-        return plain.Plain(model.eval().to(device), vit.eval().to(device))
-
-    @property
-    def clip(self) -> Any:
-        """CLIP in float32."""
-        return self.workers["embeddings-raw"].clip
-
-    @cached_property
-    def auto_clip(self) -> Any:
-        """CLIP in the precision that suits the device best."""
-        run = self.run("half", "clip.precision=auto")
-        return run.named("embeddings-raw")[0].worker(self.finished.store).clip  # type: ignore[attr-defined]
-
-    @cached_property
-    def plain_stages(self) -> dict[str, Callable[[], Any]]:
-        """Plain implementation of each stage in `workers`, by stage name."""
-        tables = {
-            name: self.finished.store.open(self.finished.named(name)[0]).table("crops")
-            for name in ("crops-raw", "crops-feature")
-        }
-        shape = len(self.files), N, 4
-        boxes = tables["crops-raw"][BOX].to_numpy().reshape(shape)
-        windows = tables["crops-feature"][WINDOW].to_numpy().reshape(shape)
-        return {
-            "attention": lambda: self.plain.attention(self.files),
-            "embeddings-image": lambda: self.plain.images(self.files),
-            "embeddings-raw": lambda: self.plain.boxes(self.files, boxes),
-            "embeddings-feature": lambda: self.plain.windows(self.files, windows),
-        }
-
-    def work(self, name: str) -> Any:
-        """Run a stage's worker on all images, without images or tokens cached by earlier calls."""
-        worker, run = self.workers[name], self.finished
-        index = run.store.open(run.named("index")[0]).table("images")
-        fresh: dict[str, Any] = {"images": Images(worker.images._contents, index)}
-        if hasattr(worker, "_tokens"):
-            fresh["_tokens"] = {}
-        worker = replace(worker, **fresh)
-        worker.disable_reuse()  # otherwise views are copied from the store instead of embedded
-        (unit,) = run.named(name)[0].units(run.store)
-        return worker.compute(unit, worker.read(unit))
 
 
 # --- Comparisons ------------------------------------------------------------------------------
@@ -501,7 +332,7 @@ def together(case: Case, pairs: int) -> Iterator[Row]:
 
     def plain_pipeline() -> float:
         parts = [lambda: case.plain.texts(TEXTS), *case.plain_stages.values()]
-        return sum(map(_seconds, parts))
+        return sum(map(seconds_of, parts))
 
     auto = best("auto")[0]
     times = [(pipeline("float32"), pipeline(auto), plain_pipeline()) for _ in range(pairs + 1)][1:]

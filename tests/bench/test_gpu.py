@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipeline.bench import gpu
+from pipeline.bench.case import Case
 from pipeline.bench.gpu import Bench, Line
 from pipeline.bench.small import IMAGES
-from pipeline.bench.stages import Case
 from tests.helpers.runs import ROOT
 
 SMALL = "local-dir:pipeline/demo/models/clip"

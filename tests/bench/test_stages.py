@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.bench.builds import Build
+from pipeline.bench.case import Case
 from pipeline.bench.small import IMAGES
-from pipeline.bench.stages import Case, in_turns
+from pipeline.bench.timing import in_turns
 from pipeline.core.errors import AbsError
 
 
