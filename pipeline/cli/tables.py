@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.methods.registry import METHODS
+from pipeline.methods.registry import defaults
 from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.store.store import Store
@@ -61,7 +61,7 @@ def print_unscored_methods(settings: Settings) -> None:
     """Print the methods that are not in the table because their texts are missing."""
     if settings.scores.methods is not None:
         return
-    for name in METHODS:
+    for name in defaults():
         if missing := settings.missing_texts(name):
             print(f"Not scored: {name} ({'; '.join(missing)}).")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors
+from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors, crops
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ class Abs(Method):
     """Attention-based selection."""
 
     texts: ClassVar[tuple[str, ...]] = ("cupl",)
+    weighted: ClassVar[bool] = True
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return n views of each branch that is on, or else the whole image."""
-        branches = {"feature": config.feature, "raw": config.raw}
-        return {name: config.n for name, on in branches.items() if on} or {"image": 1}
+        return crops(config) or {"image": 1}
 
     def probabilities(self, scores: Tensor, config: ScoresConfig) -> Tensor:
         """Convert scores to probabilities from the mean over views instead of the sum.
@@ -39,7 +39,7 @@ class Abs(Method):
         from pipeline.kernels.matching import mean_view, soft_match
 
         config, texts = inputs.config, inputs.texts["cupl"]
-        texts = texts if config.m is None else texts.first(config.m)
+        texts = texts.first(config.m)
         means, names = texts.means(), self.views(config)
 
         def score_view(view: ViewVectors) -> Tensor:

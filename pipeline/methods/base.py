@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.core.section import Section
 from pipeline.methods.config import ScoresConfig
@@ -62,6 +62,12 @@ class Method(Section):
 
     texts: ClassVar[tuple[str, ...]]
     """Names of the text sets that the method reads."""
+    default: ClassVar[bool] = True
+    """Whether the method is scored where `scores.methods` names none."""
+    weighted: ClassVar[bool] = False
+    """Whether views of the method may have weights, as `scores.expectation` gives them."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """Settings of its views without which the method would not be what its name says."""
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the views that the method reads, and how many of each it needs per image.
@@ -100,6 +106,32 @@ class Method(Section):
         Args:
             inputs: Texts, settings, and access to the views of all images.
         """
+
+
+def crops(config: ScoresConfig) -> dict[str, int]:
+    """Return the views of ABS: n crops of each branch that is on."""
+    branches = {"feature": config.feature, "raw": config.raw}
+    return {name: config.n for name, on in branches.items() if on}
+
+
+def image_and_crops(config: ScoresConfig) -> dict[str, int]:
+    """Return the whole image and the views of ABS."""
+    return {"image": 1, **crops(config)}
+
+
+def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
+    """Join the first views of each kind.
+
+    Args:
+        views: Embeddings of a block of images.
+        wanted: Number of views by name, as of `Method.views`; they are joined in this order.
+
+    Returns:
+        Unit vectors, (images, all views, dim).
+    """
+    import torch
+
+    return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
 
 
 VIEW_NAMES = ("image", "raw", "feature", "squares")
