@@ -1,4 +1,4 @@
-"""Settings of a run: `default.yaml` < dataset < profile < `--set` < environment for paths."""
+"""Settings of a run: `default.yaml` < profile < dataset < `--set` < environment for paths."""
 
 from __future__ import annotations
 

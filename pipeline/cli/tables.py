@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.methods.registry import METHODS
+from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.store.store import Store
@@ -34,10 +35,14 @@ def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
     return rows
 
 
-def print_results(rows: list[dict[str, Any]], store: Store) -> None:
-    """Print method, top-1 with its interval, top-5 and the number of images."""
+def print_results(rows: list[dict[str, Any]], run: Run) -> None:
+    """Print method, top-1 with its interval, top-5 and the number of images.
+
+    The title names the dataset, the profile, and the settings that depart from it.
+    """
     first = rows[0]
-    title = f"{store.dataset}: {first['images']:,} images, {first['classes']} classes"
+    counts = f"{first['images']:,} images, {first['classes']} classes"
+    title = f"{run.store.dataset}: {counts}; {run.selection}"
     table = Table("method", title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("top-1 %", "95 % interval", "top-5 %", "images"):
         table.add_column(name, justify="right")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.bench.fuzz import command_line, fault
 from pipeline.run import Run
@@ -204,6 +206,34 @@ def test_config_prints_everything_or_what_differs(tiny: Path) -> None:
     assert "index" not in differing
     assert "waffle" in differing["descriptions"]
     assert "clip" not in differing["descriptions"]
+
+
+def test_config_names_the_layer_of_every_value_and_stays_a_configuration(tiny: Path) -> None:
+    printed = said("config", "-d", tiny, "--set", "crops.k=7", "--resolved").stdout
+    layer = dict(re.findall(r"^ *([\w-]+): .*  # (.*)$", printed, re.MULTILINE))
+    assert layer["k"] == "profile official"  # of windows
+    assert "  k: 7" in printed
+    assert "# --set, profile official has 20" in printed
+    assert layer["logit_scale"] == "tiny.yaml"
+    assert layer["max_skipped"] == "default.yaml"
+    assert layer["folders_are_classes"] == "built in"
+    assert yaml.safe_load(printed) == json.loads(
+        said("config", "-d", tiny, "--set", "crops.k=7", "--resolved", "--json").stdout
+    )
+
+
+def test_a_departure_is_named_once_in_the_title_and_in_manifests(made: Run, tiny: Path) -> None:
+    content = yaml.safe_load(tiny.read_text())
+    tiny.write_text(yaml.safe_dump(content | {"scores": content["scores"] | {"temperature": 0.2}}))
+    done = said("run", "-d", tiny, *SMALL)
+    line = "tiny.yaml: scores.temperature 0.2, profile official has 0.03"
+    assert done.stderr.splitlines().count(line) == 1
+    title = "tiny: 8 images, 2 classes; profile official, scores.n=4, scores.temperature=0.2"
+    assert done.stdout.splitlines()[0].strip() == title
+    folder = said("path", "metrics", "-d", tiny, *SMALL).stdout.strip()
+    chosen = json.loads((Path(folder) / "manifest.json").read_text())["selection"]
+    assert (chosen["dataset"], chosen["profile"]) == ("tiny", "official")
+    assert [each["setting"] for each in chosen["departures"]] == ["scores.n", "scores.temperature"]
 
 
 def test_config_says_in_what_two_profiles_differ() -> None:
