@@ -54,7 +54,11 @@ class Run:
         return cls(loaded, (plan or build)(loaded), store, notes, chosen)
 
     def named(self, name: str) -> list[Stage]:
-        """Return the stages of a name (`embeddings-raw`) or kind (`embeddings`), or ConfigError."""
+        """Return the stages of a name (`embeddings-raw`, `embeddings raw`) or kind (`embeddings`).
+
+        Raises ConfigError for another name.
+        """
+        name = "-".join(name.split())
         found = [stage for stage in self.stages if name in (stage.name, stage.kind)]
         if not found:
             names = {n for stage in self.stages for n in (stage.name, stage.kind)}

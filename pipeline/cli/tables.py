@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.methods.registry import METHODS
@@ -69,6 +70,17 @@ def print_unscored_methods(settings: Settings) -> None:
     for name in METHODS:
         if missing := settings.missing_texts(name):
             print(f"Not scored: {name} ({'; '.join(missing)}).")
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table with the names of their values as its head."""
+    if not rows:
+        print("none")
+        return
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+    print_rich(table)
 
 
 def print_rich(table: Table) -> None:
