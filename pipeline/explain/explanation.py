@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ class Branch:
     @cached_property
     def contributions(self) -> np.ndarray:
         """Summands of the scores: weight times cosine, float64 (views, classes, texts)."""
-        return self.weights * self.cosines
+        return np.asarray(self.weights * self.cosines)
 
     @cached_property
     def by_class(self) -> np.ndarray:
@@ -57,22 +57,30 @@ class Explanation:
     branches: Mapping[str, Branch]
     """Views that make up the scores, by name."""
 
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Labels of the classes present, ascending, int64 (classes,)."""
+        return self.scores.index.to_numpy()
+
     @property
     def predicted(self) -> int:
         """Label of the class with the highest score; of the first one among equal scores."""
-        return int(self.scores.idxmax())
+        return int(self.labels[self.scores.to_numpy().argmax()])
 
     @property
     def rival(self) -> int | None:
         """Label of the image if it is not predicted, or else of the second class; None without."""
         if self.predicted != self.label:
             return self.label
-        others = self.scores.drop(self.predicted)
-        return int(others.idxmax()) if len(others) else None
+        others = self.labels != self.predicted
+        if not others.any():
+            return None
+        return int(self.labels[others][self.scores.to_numpy()[others].argmax()])
 
     def sums(self) -> np.ndarray:
         """Return the sum of the contributions to each class, float64 (classes,)."""
-        return np.sum([branch.by_class.sum(axis=0) for branch in self.branches.values()], axis=0)
+        parts = [branch.by_class.sum(axis=0) for branch in self.branches.values()]
+        return np.asarray(np.sum(parts, axis=0))
 
     def table(self, by: str) -> pd.DataFrame:
         """Return the table of a kind: `text`, `class` or `view`; ConfigError for another."""
@@ -115,14 +123,13 @@ class Explanation:
         """
         import pandas as pd
 
-        labels = self.scores.index.to_numpy()
-        names = [self.names[label] for label in labels]
+        names = [self.names[label] for label in self.labels]
         parts = [
             pd.DataFrame(
                 {
                     "branch": name,
-                    "view": np.repeat(np.arange(len(branch.counts)), len(labels)),
-                    "label": np.tile(labels, len(branch.counts)),
+                    "view": np.repeat(np.arange(len(branch.counts)), len(names)),
+                    "label": np.tile(self.labels, len(branch.counts)),
                     "class": names * len(branch.counts),
                     "contribution": branch.by_class.ravel(),
                 }
@@ -154,14 +161,28 @@ class Explanation:
         return pd.concat(parts, ignore_index=True)
 
     def _place(self, label: int) -> int:
-        return int(self.scores.index.get_loc(label))
+        self._check_present([label])
+        return int(np.searchsorted(self.labels, label))
+
+    def _check_present(self, labels: Iterable[int]) -> None:
+        """Raise ConfigError for a label whose class has no images, and so no score."""
+        for label in labels:
+            if label not in self.labels:
+                raise ConfigError(f"no class {label} is scored; labels: {_few(self.labels)}")
 
     def _texts(self, labels: list[int] | None) -> pd.DataFrame:
         """Return the texts of some present classes that count, with the place of their class."""
         most = next(iter(self.branches.values())).weights.shape[2]
-        places = {label: place for place, label in enumerate(self.scores.index)}
-        wanted = set(places if labels is None else labels)
+        wanted = self.labels if labels is None else labels
+        self._check_present(wanted)
         table = self.texts[(self.texts["position"] < most) & self.texts["label"].isin(wanted)]
-        return table.assign(
-            place=table["label"].map(places), **{"class": [self.names[i] for i in table["label"]]}
+        found: pd.DataFrame = table.assign(
+            place=np.searchsorted(self.labels, table["label"]),
+            **{"class": [self.names[label] for label in table["label"]]},
         )
+        return found
+
+
+def _few(labels: np.ndarray) -> str:
+    """Return labels as text, of many only the first."""
+    return ", ".join(map(str, labels[:10])) + (", ..." if len(labels) > 10 else "")

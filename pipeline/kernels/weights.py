@@ -94,5 +94,5 @@ def _renormalised(vectors: Tensor, weights: Tensor) -> Tensor:
 
     Takes vectors (groups, members, dim) and weights (groups, members); returns (groups, members).
     """
-    length = mean_view(vectors, weights).norm(dim=-1, keepdim=True)
+    length: Tensor = mean_view(vectors, weights).norm(dim=-1, keepdim=True)
     return weights / length.clamp(min=TINY)

@@ -195,6 +195,16 @@ def test_the_rival_is_the_label_of_a_wrong_image_or_else_the_second_class() -> N
         found.table("veiw")
 
 
+def test_only_classes_with_a_score_can_be_asked_for() -> None:
+    found = load.explainer("tiny", **PLAIN).explain(0)
+    assert set(found.by_text([3])["label"]) == {3}
+    other = found.by_view(rival=found.predicted)
+    assert not other["difference"].any()
+    for ask in (lambda: found.by_view(rival=2), lambda: found.by_text([1, 2])):
+        with pytest.raises(ConfigError, match="no class 2 is scored; labels: 1, 3"):
+            ask()
+
+
 # --- What cannot be explained -------------------------------------------------------------------
 
 
