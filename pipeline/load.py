@@ -5,6 +5,7 @@
     load.metrics("demo")                                  # every finished run, settings as columns
     load.scores("demo", method="abs", **{"crops.k": 20})  # a row per image
     load.embeddings("demo", "raw", **{"crops.k": 20})     # (image, view, dim)
+    load.explain("demo", image=7, by="view")              # what each crop added
 
 A filter is a setting and its value. Runs are those on record in the store, which `store` names, or
 ABS_ARTIFACTS, or else `artifacts/` of the project: a folder, or the address of a copy in any place
@@ -15,7 +16,7 @@ place that is not there, MissingInput where nothing that fits is finished.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.core.addresses import opened
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
@@ -28,6 +29,8 @@ from pipeline.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pipeline.explain.explainer import Explainer
 
 APART = ("runtime", "paths")
 """Sections of settings that results do not depend on."""
@@ -124,6 +127,41 @@ def attention(
 ) -> StoredArray:
     """Attention maps (image, layer, row, col), float32."""
     return _one("attention", dataset, store, filters).array("attention", dtype)
+
+
+def explainer(
+    dataset: str, method: str = "abs", store: str | Path | None = None, **filters: Any
+) -> Explainer:
+    """The explainer of a method's scores, which reads what it needs once for many images."""
+    from pipeline.explain.explainer import Explainer
+
+    return Explainer.of(_one("scores", dataset, store, filters), method)
+
+
+def explain(
+    dataset: str,
+    image: int | str,
+    method: str = "abs",
+    by: Literal["text", "class", "view"] = "text",
+    store: str | Path | None = None,
+    **filters: Any,
+) -> pd.DataFrame:
+    """What each view and description adds to the scores of an image.
+
+    Contributions add up to the stored score of each class, but for its rounding to float32. The
+    columns are those of `pipeline.explain.explanation.Explanation.by_text`, `by_class` or
+    `by_view`.
+
+    Args:
+        dataset: Name of the dataset.
+        image: Number of the image in the index, its path, or the end of its path.
+        method: Name of the method.
+        by: `text`, a row for every view and description; `class`, for every view and class; `view`,
+            for every view: what it adds to the predicted class and to its rival.
+        store: Folder or address of the store.
+        filters: Settings of the run by dotted name.
+    """
+    return explainer(dataset, method, store, **filters).explain(image).table(by)
 
 
 # --- By settings --------------------------------------------------------------------------------
