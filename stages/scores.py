@@ -34,6 +34,7 @@ from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.texts.vectors import text_vectors
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Scores(Stage):
 
         present = torch.tensor(self.classes.present)
         texts = {
-            name: _text_vectors(store, stage, len(present)) for name, stage in self.texts.items()
+            name: text_vectors(store.open(stage), len(present))
+            for name, stage in self.texts.items()
         }
         if self.config.classes == "present":
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
@@ -119,20 +121,6 @@ class Scores(Stage):
         if self.config.expectation:
             return ExpectedReader(name, array, self.config.n, patch_probs(draws, array.shape[0]))
         return DrawnReader(name, array, count, outcomes(draws, array.shape[0], count))
-
-
-def _text_vectors(store: Store, stage: Stage, classes: int) -> Descriptions:
-    """Load the vectors of a text set by class; texts that are equal get equal vectors."""
-    import torch
-
-    from pipeline.kernels.matching import Descriptions
-
-    artifact = store.open(stage)
-    table, vectors = artifact.table("texts"), np.asarray(artifact.array("embeddings")[:])
-    # Vectors of equal texts may differ by rounding, depending on their place in a batch.
-    vectors = vectors[table.groupby("text")["text_id"].transform("first").to_numpy()]
-    labels = torch.from_numpy(table["label"].to_numpy().copy())
-    return Descriptions.from_rows(torch.from_numpy(vectors), labels, classes)
 
 
 @dataclass

@@ -33,7 +33,8 @@ class Members:
 
     def to(self, device: torch.device | str) -> Members:
         """Copy to a device."""
-        return Members(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        parts = self.image, self.label, self.enters, self.leaves
+        return Members(*(part.to(device) for part in parts))
 
 
 def members(
@@ -71,8 +72,7 @@ def members(
             leaves[worst[1]] = time
         held.append(new)
         leaves[time] = end
-    enters = torch.tensor(sorted(leaves), dtype=torch.int64)
-    image = torch.tensor(order, dtype=torch.int64)[enters]
-    label = torch.tensor(labels, dtype=torch.int64)[image]
-    until = torch.tensor([leaves[time] for time in enters.tolist()], dtype=torch.int64)
-    return Members(image, label, enters, until)
+    entries = sorted(leaves)
+    entered = [order[time] for time in entries]
+    columns = entered, [labels[image] for image in entered], entries, map(leaves.get, entries)
+    return Members(*(torch.tensor(list(column), dtype=torch.int64) for column in columns))

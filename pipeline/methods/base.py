@@ -36,6 +36,13 @@ class ViewVectors(NamedTuple):
 
 Views = Mapping[str, ViewVectors]
 """Embeddings of a block of images, by name of the view, of `VIEW_NAMES`."""
+Weigher = Callable[[Views], "Mapping[str, Tensor]"]
+"""Function of the views of a block of images that returns the weights of their cosines.
+
+Weights are (images, views, classes, texts) by name of the view, or broadcast to that; texts are by
+their place in the class. The score of a class is the sum of weight times cosine over all views and
+the texts of the class. A view that only weighs others is left out.
+"""
 Scorer = Callable[[slice, Views], "Tensor"]
 """Function of a block of images (a slice of the index) and its views that returns their scores.
 
@@ -64,6 +71,10 @@ class Method(Section):
 
     texts: ClassVar[tuple[str, ...]]
     """Names of the text sets that the method reads."""
+    explained_by: ClassVar[str | None] = None
+    """Text set whose cosines with the views make up the score, by the weights of `weigher`; None
+    for a method whose scores are no such sum, and which therefore does not explain them.
+    """
     default: ClassVar[bool] = True
     """Whether the method is scored where `scores.methods` names none."""
     weighted: ClassVar[bool] = False
@@ -108,6 +119,14 @@ class Method(Section):
         Args:
             inputs: Texts, settings, and access to the views of all images.
         """
+
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build the function that explains scores, if `explained_by` names a text set.
+
+        Args:
+            inputs: Texts and settings.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not explain its scores")
 
 
 def crops(config: ScoresConfig) -> dict[str, int]:
