@@ -79,6 +79,11 @@ COMMANDS: dict[str, Entry] = {
         check="Compare the accuracy of ABS with the paper's, and list what can explain a gap.",
         compare="Compare two methods or settings image by image, with McNemar's test.",
     ),
+    "import-scores": Entry(
+        "pipeline.cli.commands.import_scores",
+        "Study",
+        "Import the scores or predictions of another system, as a method like the others.",
+    ),
 }
 
 
