@@ -77,7 +77,7 @@ def test_odd_names_stay_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_has_the_stored_scores(made: Run, tiny: Path) -> None:
-    done = said("explain", tiny, "black-eyed_forktail/01.png", *SMALL, "--json")
+    done = said("explain", "black-eyed_forktail/01.png", tiny, *SMALL, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     stored = load.scores("tiny", "abs").set_index("image_id").loc[found["image_id"]]
@@ -92,7 +92,7 @@ def test_json_has_the_stored_scores(made: Run, tiny: Path) -> None:
 
 
 def test_the_table_ends_with_the_stored_scores(made: Run, tiny: Path) -> None:
-    done = said("explain", tiny, "2", *SMALL, "--views", "3", "--texts", "2")
+    done = said("explain", "2", tiny, *SMALL, "--views", "3", "--texts", "2")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.split("\n")
     scores = load.explainer("tiny").explain(2)
@@ -115,6 +115,6 @@ def test_the_table_ends_with_the_stored_scores(made: Run, tiny: Path) -> None:
 def test_what_is_not_there_is_said_in_one_line(
     made: Run, tiny: Path, words: list[str], code: int, message: str
 ) -> None:
-    done = said("explain", tiny, *words, *SMALL)
+    done = said("explain", *words, *SMALL, "--dataset", tiny)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (code, 1, "")
     assert message in done.stderr

@@ -9,16 +9,21 @@ import typer
 from pipeline.cli.explain_tables import print_deciding
 from pipeline.explain.deciding import Deciding
 from pipeline.explain.explainer import Explainer
-from pipeline.options import JsonOption, ProfileOption, SetOption, WeightsOption, print_json
+from pipeline.options import (
+    DatasetOption,
+    JsonOption,
+    ProfileOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
 from pipeline.run import Run
 
 
 def command(
-    dataset: Annotated[
-        str, typer.Argument(help="Dataset: a name in cfgs/datasets, or a YAML file.")
-    ],
+    dataset: DatasetOption,
     image: Annotated[
-        str, typer.Argument(help="Number of the image in the index, its path, or the path's end.")
+        str, typer.Argument(help="Number of the image in the index, its path, or its path's end.")
     ],
     method: Annotated[
         str, typer.Option("--method", "-m", help="Method whose score it is.")
@@ -41,4 +46,9 @@ def command(
     (scores,) = run.named("scores")
     found = Explainer.of(run.store.open(scores), method).explain(image)
     deciding = Deciding.of(found, views, texts)
-    print_json(deciding.as_dict()) if as_json else print_deciding(deciding)
+    if as_json:
+        chosen = run.selection.as_dict() if run.selection else None
+        print_json({"selection": chosen, **deciding.as_dict()})
+    else:
+        print(f"{run.store.dataset}: {run.selection}")
+        print_deciding(deciding)
