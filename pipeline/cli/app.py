@@ -76,6 +76,7 @@ COMMANDS: dict[str, Entry] = {
         table="Print an experiment's results beside the paper's.",
         check="Compare the accuracy of ABS with the paper's, and list what can explain a gap.",
         compare="Compare two methods or settings image by image, with McNemar's test.",
+        report="Write the results of a run, and its crops, as pages to open in a browser.",
     ),
 }
 
