@@ -1,4 +1,4 @@
-"""Settings of a run: `default.yaml` < dataset < profile < `--set` < environment for paths."""
+"""Settings of a run: `default.yaml` < profile < dataset < `--set` < environment for paths."""
 
 from __future__ import annotations
 
@@ -138,6 +138,8 @@ def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigErro
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
         hint = did_you_mean(known[-1], fields_at(known[:-1]))
+        if len(path) == 1 and (named := settings_named(where)):
+            hint = f"did you mean {named[0]!r}?"
         return ConfigError(f"unknown setting {where!r}; {hint}")
     if first["type"].startswith("union_tag"):
         return ConfigError(f"{where}.rule: give one of {', '.join(RULES)}")
@@ -179,6 +181,14 @@ def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
     names = dict.fromkeys([*left, *right])
     pairs = {name: (left.get(name), right.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def settings_named(word: str) -> list[str]:
+    """List the settings whose last name is `word`, as dotted names; those of free names last."""
+    fixed = [name for name in Settings.model_fields if name not in OPEN]
+    found = [f"{name}.{word}" for name in fixed if word in fields_at([name])]
+    methods = [f"methods.{name}.{word}" for name in METHODS if word in fields_at(["methods", name])]
+    return found + methods
 
 
 def fields_at(path: Iterable[str]) -> list[str]:

@@ -9,7 +9,15 @@ from typing import Any
 
 from pipeline.core.addresses import opened
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
-from pipeline.core.layers import SEVERAL, layer, layered, parse_override, paths_of
+from pipeline.core.layers import (
+    SEVERAL,
+    Departure,
+    Selection,
+    layer,
+    layered,
+    parse_override,
+    paths_of,
+)
 from pipeline.core.section import flatten
 from pipeline.settings import Settings, load, validate
 from pipeline.store.artifact import Artifact
@@ -44,6 +52,15 @@ class StoredRun:
     def stages(self) -> list[str]:
         """Names of all stages of the run, each after those it reads."""
         return list(self.record.artifacts)
+
+    @property
+    def selection(self) -> str:
+        """Profile, and the settings in which the run departs from it; else its options."""
+        chosen = self.artifact("metrics").manifest.get("selection")
+        if not chosen:
+            return self.record.options
+        departures = tuple(Departure(**each) for each in chosen["departures"])
+        return str(Selection(chosen["dataset"], chosen["profile"], departures))
 
     def artifact(self, stage: str) -> Artifact:
         """Return the artifact of a stage; reading it never changes the store."""

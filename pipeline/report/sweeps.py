@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.errors import AbsError, one_line
 from pipeline.report.stored import StoredRun
+from pipeline.studies.stored import stored_sweeps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,20 +18,18 @@ KNOWN = ("grid", "row", "dataset", "method", "images", "classes")
 """Columns of every sweep that are neither settings nor results."""
 
 
-def stored_sweeps(run: StoredRun) -> tuple[list[dict[str, Any]], list[str]]:
+def sweep_lines(run: StoredRun) -> tuple[list[dict[str, Any]], list[str]]:
     """Read the sweeps of the run's dataset: their lines, and a remark for each unreadable one."""
     import pandas as pd
 
     found: list[dict[str, Any]] = []
     remarks = []
-    for path in sorted(run.store.folder.glob("sweeps/*.parquet"), key=lambda path: path.name):
-        if path.name.startswith("."):
-            continue
+    for sweep in stored_sweeps(run.store):
         try:
-            table = pd.read_parquet(io.BytesIO(path.read_bytes()))
-            found += _grids(path.name.removesuffix(".parquet"), table)
-        except (OSError, ValueError, KeyError) as error:
-            remarks.append(f"sweep {path.name}: {type(error).__name__}, not shown")
+            table = pd.read_parquet(io.BytesIO(sweep.path.read_bytes()))
+            found += [{**grid, "settings": sweep.selection} for grid in _grids(sweep.name, table)]
+        except (OSError, ValueError, KeyError, AbsError) as error:
+            remarks.append(f"sweep {sweep.name} is not shown: {one_line(error)}")
     return found, remarks
 
 

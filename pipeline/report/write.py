@@ -31,7 +31,7 @@ from pipeline.report.pictures import Pictures
 from pipeline.report.prefix import Rescored
 from pipeline.report.seen import token_grid
 from pipeline.report.stored import StoredRun
-from pipeline.report.sweeps import stored_sweeps
+from pipeline.report.sweeps import sweep_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def _results(
     """Collect the data of the page of results."""
     metrics, methods = run.artifact("metrics"), list(scores)
     names = run.artifact("scores").table("classes")["name"].tolist()
-    sweeps, unreadable = stored_sweeps(run)
+    sweeps, unreadable = sweep_lines(run)
     curves, uncurved = _curves(run, scores)
     notes = [{"text": text, "files": []} for text in (*unreadable, *uncurved)]
     return {

@@ -8,17 +8,14 @@ from typing import Annotated
 import typer
 
 from pipeline.core.paths import home
-from pipeline.options import QuietOption, SetOption
+from pipeline.options import DatasetOption, QuietOption, SetOption
 from pipeline.report.choice import Choice
 from pipeline.report.stored import find_run
 from pipeline.report.write import check_folder, check_packages, write_report
 
 
 def command(
-    dataset: Annotated[
-        str,
-        typer.Argument(help="Dataset: a name in cfgs/datasets or in the store, or a YAML file."),
-    ],
+    dataset: DatasetOption,
     profile: Annotated[
         str | None, typer.Option("--profile", "-p", help="Profile of the run. Default: official.")
     ] = None,
