@@ -65,7 +65,14 @@ class Scores(Stage):
     version: ClassVar[int] = 3
 
     def check(self) -> None:
-        """Raise ConfigError if an expectation is wanted and not all windows are embedded."""
+        """Raise ConfigError if an expectation is wanted, and windows or a method do not have it."""
+        drawing = [name for name, method in self.methods.items() if not method.weighted]
+        reading = [name for name in drawing if "feature" in self.methods[name].views(self.config)]
+        if self.config.expectation and reading:
+            raise ConfigError(
+                f"scores.expectation: {reading[0]} has none, since it counts single feature crops; "
+                "set scores.expectation=false, or leave it out of scores.methods"
+            )
         if self.config.expectation and "feature" in self.views and not self.drawn:
             raise ConfigError(
                 "scores.expectation: needs every window that can be drawn; "
@@ -116,16 +123,6 @@ class Scores(Stage):
         return DrawnReader(name, array, count, outcomes(draws, array.shape[0], count))
 
 
-def _first_equal(texts: list[Descriptions]) -> list[int]:
-    """Return, for each class, the first class with equal vectors in all of the text sets."""
-    first: dict[tuple[bytes, ...], int] = {}
-    classes = range(len(texts[0].present))
-    return [
-        first.setdefault(tuple(text_set.vectors[c].numpy().tobytes() for text_set in texts), c)
-        for c in classes
-    ]
-
-
 @dataclass
 class ScoresWorker(Worker):
     """Worker that scores blocks of images.
@@ -145,9 +142,11 @@ class ScoresWorker(Worker):
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
+        from pipeline.kernels.matching import first_equal
+
         self.present = np.array(self.classes.present)
         self._first = {
-            name: _first_equal([self.texts[texts] for texts in method.texts])
+            name: first_equal([self.texts[texts] for texts in method.texts])
             for name, method in self.methods.items()
         }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
