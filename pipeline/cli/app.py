@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
         config="Print the settings of a run: those that differ from cfgs/default.yaml, or all.",
         doctor="Check a dataset: images, classes, texts. Exit code 0 if it can be run.",
         init="Write cfgs/datasets/NAME.yaml for your own images.",
+        classify="Classify single images by every method whose texts are given.",
     ),
     "bench": Entry(
         "pipeline.bench.command",
