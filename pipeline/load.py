@@ -6,6 +6,7 @@
     load.scores("demo", method="abs", **{"crops.k": 20})  # a row per image
     load.image("demo", 7)                                 # the image of row 7
     load.embeddings("demo", "raw", **{"crops.k": 20})     # (image, view, dim)
+    load.explain("demo", image=7, by="view")              # what each crop added
 
 A filter is a setting and its value. Runs are those on record in the store, which `store` names, or
 ABS_ARTIFACTS, or else `artifacts/` of the project: a folder, or the address of a copy in any place
@@ -16,13 +17,14 @@ place that is not there, MissingInput where nothing that fits is finished.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.core.addresses import opened
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.layers import layered, merge, paths_of
 from pipeline.core.section import flatten
+from pipeline.datasets.image_ids import find_image
 from pipeline.store.arrays import StoredArray
 from pipeline.store.artifact import Artifact
 from pipeline.store.runs import Record, records
@@ -31,6 +33,8 @@ from pipeline.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
+
+    from pipeline.explain.explainer import Explainer
 
 APART = ("runtime", "paths")
 """Sections of settings that results do not depend on."""
@@ -159,7 +163,7 @@ def image(dataset: str, which: Any, store: str | Path | None = None, **filters: 
     if others:
         raise ConfigError(_ambiguous("index", dataset, [(record, artifact), *others]))
     index = artifact.table("images")
-    row = index.iloc[_row(index["image_id"], which)]
+    row = index.iloc[find_image(index["image_id"].tolist(), which)]
     contents = _contents(record, _root(store))
     return decode(read_verified(contents, row["path"], row["sha256"]))
 
@@ -208,25 +212,42 @@ def attention(
     return _one("attention", dataset, store, filters).array("attention", dtype)
 
 
+def explainer(
+    dataset: str, method: str = "abs", store: str | Path | None = None, **filters: Any
+) -> Explainer:
+    """The explainer of a method's scores, which reads what it needs once for many images."""
+    from pipeline.explain.explainer import Explainer
+
+    return Explainer.of(_one("scores", dataset, store, filters), method)
+
+
+def explain(
+    dataset: str,
+    image: int | str,
+    method: str = "abs",
+    by: Literal["text", "class", "view"] = "text",
+    store: str | Path | None = None,
+    **filters: Any,
+) -> pd.DataFrame:
+    """What each view and description adds to the scores of an image.
+
+    Contributions add up to the stored score of each class, but for its rounding to float32. The
+    columns are those of `pipeline.explain.explanation.Explanation.by_text`, `by_class` or
+    `by_view`.
+
+    Args:
+        dataset: Name of the dataset.
+        image: Number of the image in the index, its path, or the end of its path.
+        method: Name of the method.
+        by: `text`, a row for every view and description; `class`, for every view and class; `view`,
+            for every view: what it adds to the predicted class and to its rival.
+        store: Folder or address of the store.
+        filters: Settings of the run by dotted name.
+    """
+    return explainer(dataset, method, store, **filters).explain(image).table(by)
+
+
 # --- Images --------------------------------------------------------------------------------------
-
-
-def _row(image_ids: pd.Series, which: Any) -> int:
-    """Return the row that a number, a path, the end of one or a row of a table stands for."""
-    which = getattr(which, "image_id", which)
-    if not isinstance(which, str):
-        rows = len(image_ids)
-        if isinstance(which, bool) or not hasattr(which, "__index__") or not -rows <= which < rows:
-            raise ConfigError(f"image {which!r}: give one of {rows:,} rows, from 0, or a path")
-        return int(which) % rows
-    ends = image_ids.str.endswith("/" + which.removeprefix("/"))
-    for fits in ((image_ids == which), ends):
-        if fits.sum() > 1:
-            both = " and ".join(map(repr, image_ids[fits][:2]))
-            raise ConfigError(f"image {which!r}: {both} both end like that; give the whole path")
-        if fits.any():
-            return int(fits.to_numpy().argmax())
-    raise ConfigError(f"no image {which!r} among {len(image_ids):,}, such as {image_ids[0]!r}")
 
 
 _OPENED: dict[str, Any] = {}

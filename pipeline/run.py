@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.errors import AbsError, ConfigError, did_you_mean
+from pipeline.core.layers import Selection, layers, merged, selection
 from pipeline.core.progress import Reporter
 from pipeline.engine.base import Engine
 from pipeline.engine.runner import Outcome, run_stage
 from pipeline.inspect.status import drifted
 from pipeline.plan import build
-from pipeline.settings import Settings, load, resolve_precision, validate
+from pipeline.settings import Settings, resolve_precision, validate
 from pipeline.stage import Stage
 from pipeline.store.claims import living
 from pipeline.store.runs import on_record, users
@@ -29,6 +30,8 @@ class Run:
     store: Store
     notes: Sequence[str] = ()
     """Choices made for the user, with the reason of each."""
+    selection: Selection | None = None
+    """Dataset, profile and departures that the settings come from."""
 
     @classmethod
     def of(
@@ -41,15 +44,21 @@ class Run:
     ) -> Run:
         """Build a run from the common options; `plan` makes its stages, by default all of them."""
         overrides = list(overrides or ())
-        loaded, notes = resolve_precision(load(dataset, profile, overrides, weights_dir))
+        stack = layers(dataset, profile, overrides, weights_dir)
+        loaded, notes = resolve_precision(validate(merged(stack)))
         words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
         words += [word for text in overrides for word in ("--set", text)]
         words += ["--weights-dir", weights_dir] if weights_dir else []
         store = Store(loaded.paths.store, loaded.dataset.name, shlex.join(words))
-        return cls(loaded, (plan or build)(loaded), store, notes)
+        chosen = selection(dataset, profile, stack)
+        return cls(loaded, (plan or build)(loaded), store, notes, chosen)
 
     def named(self, name: str) -> list[Stage]:
-        """Return the stages of a name (`embeddings-raw`) or kind (`embeddings`), or ConfigError."""
+        """Return the stages of a name (`embeddings-raw`, `embeddings raw`) or kind (`embeddings`).
+
+        Raises ConfigError for another name.
+        """
+        name = "-".join(name.split())
         found = [stage for stage in self.stages if name in (stage.name, stage.kind)]
         if not found:
             names = {n for stage in self.stages for n in (stage.name, stage.kind)}
@@ -79,10 +88,11 @@ class Run:
             self.store.artifact(stage).remove()
         reporter = Reporter(quiet)
         assumed = [note for stage in stages for note in stage.notes]
-        for note in dict.fromkeys([*self.notes, *assumed]):
+        departures = self.selection.unasked if self.selection else []
+        for note in dict.fromkeys([*departures, *self.notes, *assumed]):
             reporter.say(note)
         with on_record(self.store, self.stages, self.settings):
-            common = self.store, reporter, self.settings, engine
+            common = self.store, reporter, self.settings, engine, self.selection
             return [run_stage(stage, *common) for stage in stages]
 
     def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:

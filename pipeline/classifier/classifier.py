@@ -25,13 +25,14 @@ from pipeline.plan import build
 from pipeline.settings import Settings, resolve_precision, validate
 from pipeline.stage import Stage
 from pipeline.store.units import ArraySpec, row_units
+from pipeline.texts.vectors import by_class
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader
 from pipeline.views.reuse import DrawnViews
 from stages.attention import Attention
 from stages.crops import Crops, FeatureCrops
 from stages.descriptions import BLOCK, DescriptionsStage, DescriptionsWorker
 from stages.embeddings import Embeddings, ViewEmbeddings
-from stages.scores import Scores, by_class
+from stages.scores import Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,7 +180,7 @@ class Classifier:
         parts = [worker.compute(unit, worker.read(unit)) for unit in units]
         table = pd.concat([part["texts"] for part in parts], ignore_index=True)
         vectors = np.concatenate([part["embeddings"] for part in parts])
-        return by_class(table, vectors, self._scores.classes)
+        return by_class(table, vectors, len(self._scores.classes.names))
 
     # --- Scoring --------------------------------------------------------------------------------
 

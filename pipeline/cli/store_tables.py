@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,21 +23,6 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
         print("Memory: per process, for units and open images, without the model and its batch.")
-
-
-def print_differences(settings: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
-    """Print the settings that differ between two profiles, with their values in both."""
-    if not settings:
-        print(f"{a} and {b} do not differ.")
-        return
-    table = Table("setting", a, b, box=None, pad_edge=False)
-    for name, values in settings.items():
-        table.add_row(name, *map(_plain, values))
-    print_rich(table)
-
-
-def _plain(value: Any) -> str:
-    return escape(value if isinstance(value, str) else json.dumps(value))
 
 
 def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

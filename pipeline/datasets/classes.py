@@ -196,7 +196,7 @@ def _named_by_number(
 ) -> tuple[list[Class], list[int]]:
     """Return one class per name; classes have the label of their number, whatever their order."""
     labels = [number for one in classes if (number := _number(one)) is not None]
-    if wrong := [label for label in labels if label >= len(names)]:
+    if wrong := [label for label in labels if not 0 <= label < len(names)]:
         raise AbsError(f"{path}: {len(names)} names, but the dataset has a class {wrong[0]}")
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         keys = [one.key for one, label in zip(classes, labels, strict=True) if label == twice[0]]

@@ -292,6 +292,8 @@ def test_empty_texts_are_kept_on_demand_but_not_empty_lists(file: Path) -> None:
         ('{"a {}.": 1}', "expected a list of templates"),
         ('"a {}."', "expected a list of templates"),
         ("[]", "expected a list of templates"),
+        ("", "is empty; fill it, or remove it from the settings"),
+        ("\ufeff\n\n", "is empty"),
         ('["a {}.", 3]', "template 2 of 2"),
         ('["a {}.", ""]', "template 2 of 2"),
         ('["a bird.", "a {}."]', "template 1 of 2"),
@@ -313,6 +315,7 @@ def test_wrong_template_files_are_refused(file: Path, content: str, message: str
     ("content", "message"),
     [
         ("crow: black", "not valid JSON"),
+        (" \n", "is empty"),
         ('["Black."]', "expected an object"),
         ("null", "expected an object"),
         ("{}", "expected an object"),

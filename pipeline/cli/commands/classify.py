@@ -51,7 +51,7 @@ def command(
     from pipeline.classifier import Classifier
 
     changes: dict[str, Any] = reduce(merge, map(parse_override, overrides or ()), {})
-    common = {
+    common: dict[str, Any] = {
         "profile": profile,
         "settings": dict(flatten(changes, "")),
         "weights_dir": weights_dir,
