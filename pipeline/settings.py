@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
@@ -15,7 +16,7 @@ from pipeline.core.section import Section, flatten
 from pipeline.datasets.config import DatasetConfig
 from pipeline.methods.base import Method
 from pipeline.methods.config import ScoresConfig
-from pipeline.methods.registry import METHODS, method_of, views_read
+from pipeline.methods.registry import METHODS, defaults, method_of, views_read
 from pipeline.models.config import ClipConfig, VitConfig
 from pipeline.models.precision import best
 from pipeline.texts.sets import RULES, TextSet
@@ -79,13 +80,24 @@ class Settings(Section):
     @property
     def chosen(self) -> dict[str, Method]:
         """Methods to score, with settings: those of scores.methods, or all that have texts."""
-        names = self.scores.methods or [name for name in METHODS if not self.missing_texts(name)]
+        names = self.scores.methods or [name for name in defaults() if not self.missing_texts(name)]
         if not names:
             raise ConfigError("scores.methods: no method has its texts; see descriptions.*.file")
         for name in names:
             if unknown := [t for t in METHODS[name].texts if t not in self.descriptions]:
                 raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
+            self._check_published(name)
         return {name: self.methods.get(name) or METHODS[name]() for name in names}
+
+    def _check_published(self, name: str) -> None:
+        """Raise ConfigError if views are not those that a method's name stands for."""
+        for setting, value in METHODS[name].published.items():
+            given = reduce(getattr, setting.split("."), self)
+            if given != value:
+                raise ConfigError(
+                    f"{setting}: {given}, where {name} is defined by {value}; "
+                    f"set {setting}={value}, or leave {name} out of scores.methods"
+                )
 
     def missing_texts(self, method: str) -> list[str]:
         """List the settings that keep a method from having its texts, each with the reason."""

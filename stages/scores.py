@@ -34,6 +34,7 @@ from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.texts.vectors import text_vectors
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ class Scores(Stage):
     version: ClassVar[int] = 3
 
     def check(self) -> None:
-        """Raise ConfigError if an expectation is wanted and not all windows are embedded."""
+        """Raise ConfigError if an expectation is wanted, and windows or a method do not have it."""
+        drawing = [name for name, method in self.methods.items() if not method.weighted]
+        reading = [name for name in drawing if "feature" in self.methods[name].views(self.config)]
+        if self.config.expectation and reading:
+            raise ConfigError(
+                f"scores.expectation: {reading[0]} has none, since it counts single feature crops; "
+                "set scores.expectation=false, or leave it out of scores.methods"
+            )
         if self.config.expectation and "feature" in self.views and not self.drawn:
             raise ConfigError(
                 "scores.expectation: needs every window that can be drawn; "
@@ -91,7 +99,8 @@ class Scores(Stage):
 
         present = torch.tensor(self.classes.present)
         texts = {
-            name: _text_vectors(store, stage, len(present)) for name, stage in self.texts.items()
+            name: text_vectors(store.open(stage), len(present))
+            for name, stage in self.texts.items()
         }
         if self.config.classes == "present":
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
@@ -114,30 +123,6 @@ class Scores(Stage):
         return DrawnReader(name, array, count, outcomes(draws, array.shape[0], count))
 
 
-def _text_vectors(store: Store, stage: Stage, classes: int) -> Descriptions:
-    """Load the vectors of a text set by class; texts that are equal get equal vectors."""
-    import torch
-
-    from pipeline.kernels.matching import Descriptions
-
-    artifact = store.open(stage)
-    table, vectors = artifact.table("texts"), np.asarray(artifact.array("embeddings")[:])
-    # Vectors of equal texts may differ by rounding, depending on their place in a batch.
-    vectors = vectors[table.groupby("text")["text_id"].transform("first").to_numpy()]
-    labels = torch.from_numpy(table["label"].to_numpy().copy())
-    return Descriptions.from_rows(torch.from_numpy(vectors), labels, classes)
-
-
-def _first_equal(texts: list[Descriptions]) -> list[int]:
-    """Return, for each class, the first class with equal vectors in all of the text sets."""
-    first: dict[tuple[bytes, ...], int] = {}
-    classes = range(len(texts[0].present))
-    return [
-        first.setdefault(tuple(text_set.vectors[c].numpy().tobytes() for text_set in texts), c)
-        for c in classes
-    ]
-
-
 @dataclass
 class ScoresWorker(Worker):
     """Worker that scores blocks of images.
@@ -157,9 +142,11 @@ class ScoresWorker(Worker):
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
+        from pipeline.kernels.matching import first_equal
+
         self.present = np.array(self.classes.present)
         self._first = {
-            name: _first_equal([self.texts[texts] for texts in method.texts])
+            name: first_equal([self.texts[texts] for texts in method.texts])
             for name, method in self.methods.items()
         }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}

@@ -169,6 +169,15 @@ def is_link_within(folder: Path, root: Path) -> bool:
     return target.is_relative_to(own) or own.is_relative_to(target)
 
 
+def own_folders(root: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Return the sub-folders of a dataset that are not links within it, and (name, reason) of
+    those that are; LayoutNotFound if `root` is not a folder."""
+    folders = subfolders(root)
+    linked = [folder for folder in folders if is_link_within(folder, root)]
+    skipped = [(require_utf8(folder.name), LINKED) for folder in linked]
+    return [folder for folder in folders if folder not in linked], skipped
+
+
 def files_below(folder: Path, root: Path) -> Iterator[Path]:
     """Yield all visible files below a folder of the dataset at `root`, at any depth, sorted.
 

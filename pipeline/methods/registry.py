@@ -6,10 +6,14 @@ from collections.abc import Iterable
 
 from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.methods.abs import Abs
+from pipeline.methods.awt import AwtCrops
 from pipeline.methods.base import VIEW_NAMES, Method
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.lazsl import Lazsl, LazslCrops
 from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
+from pipeline.methods.mta import MtaCrops
 from pipeline.methods.wca import Wca
+from pipeline.methods.zero import ZeroCrops
 
 METHODS: dict[str, type[Method]] = {
     "clip": Clip,
@@ -19,8 +23,18 @@ METHODS: dict[str, type[Method]] = {
     "cupl": Cupl,
     "wca": Wca,
     "abs": Abs,
+    "zero-crops": ZeroCrops,
+    "mta-crops": MtaCrops,
+    "awt-crops": AwtCrops,
+    "lazsl": Lazsl,
+    "lazsl-crops": LazslCrops,
 }
 """Method classes by the name that settings and results use."""
+
+
+def defaults() -> list[str]:
+    """List the methods that are scored where settings name none: those of the paper."""
+    return [name for name, method in METHODS.items() if method.default]
 
 
 def method_of(name: str) -> type[Method]:

@@ -15,8 +15,8 @@ import pytest
 from tests.helpers.runs import ROOT
 
 FLOORS = (
-    *("core", "kernels", "store", "stage", "options", "load"),
-    *("datasets", "texts", "models", "methods", "views"),
+    *("core", "kernels", "store", "stage", "options"),
+    *("datasets", "texts", "models", "methods", "views", "explain", "load"),
     *("engine", "inspect", "stages", "settings", "plan", "run"),
     *("new_dataset", "doctor", "studies", "cli", "bench", "demo", "__main__"),
 )

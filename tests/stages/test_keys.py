@@ -61,11 +61,25 @@ OTHER: dict[str, Any] = {
     "index.max_skipped": 0.02,
     "layout.crops": 7,
     "layout.images": 7,
+    "methods.awt-crops.eps": 0.2,
+    "methods.awt-crops.steps": 5,
+    "methods.awt-crops.temperature": 0.4,
+    "methods.lazsl-crops.eps": 0.2,
+    "methods.lazsl-crops.steps": 5,
+    "methods.lazsl-crops.theta": 0.7,
+    "methods.lazsl.eps": 0.2,
+    "methods.lazsl.steps": 5,
+    "methods.lazsl.theta": 0.7,
+    "methods.mta-crops.lambda_q": 3.0,
+    "methods.mta-crops.lambda_y": 0.3,
+    "methods.mta-crops.share": 0.2,
     "methods.wca.image_scale": 3.0,
     "methods.wca.n": 2,
     "methods.wca.pool": 5,
     "methods.wca.seed": 1,
     "methods.wca.text_scale": 3.0,
+    "methods.zero-crops.eps": 0.001,
+    "methods.zero-crops.share": 0.2,
     "raw.brightness": 1.4,
     "raw.prompt": "highlight",
     "raw.thickness": 0.03,
@@ -94,6 +108,17 @@ BESIDE = {
     "descriptions.clip-e.templates": "descriptions.clip-e={file: null, templates: ['a {}']}",
 }
 """What else must be set for a field to have another value."""
+
+
+def beside(name: str) -> list[str]:
+    """List what must be set for a field to count: its method is scored, on the views it is for."""
+    section, _, rest = name.partition(".")
+    if section != "methods":
+        return [BESIDE[name]] if name in BESIDE else []
+    method = rest.partition(".")[0]
+    views = [f"{setting}={value}" for setting, value in METHODS[method].published.items()]
+    return [f"scores.methods=[{method}]", *views]
+
 
 RUNTIME_FIELDS = {
     "dataset.root", "dataset.split", "dataset.image", "dataset.label", "dataset.single_class",
@@ -150,8 +175,7 @@ ALL = "scores.methods=null"
 
 @pytest.mark.parametrize("name", sorted(OTHER))
 def test_every_field_changes_the_key_of_the_metrics(run_of: Runner, name: str) -> None:
-    beside = [BESIDE[name]] if name in BESIDE else []
-    base = run_of(ALL, *beside).settings.model_dump(mode="json")
+    base = run_of(ALL, *beside(name)).settings.model_dump(mode="json")
     change = OTHER[name]
     for part in reversed(name.split(".")):
         change = {part: change}

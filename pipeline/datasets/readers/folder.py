@@ -6,17 +6,15 @@ from pathlib import Path
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.listing import (
-    LINKED,
     UNNAMED,
     Class,
     LayoutNotFound,
     Listing,
     files_beside,
     images_below,
-    is_link_within,
     normal_form,
+    own_folders,
     require_utf8,
-    subfolders,
     with_spaces,
 )
 from pipeline.datasets.readers.coop import split_files_at
@@ -34,9 +32,7 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
     AbsError for a table of labels beside the folders, an empty class, or a file name that is not
     UTF-8; unless `folders_are_classes`, for parts of a dataset in place of classes.
     """
-    found = subfolders(root)
-    linked = [folder for folder in found if is_link_within(folder, root)]
-    folders = [folder for folder in found if folder not in linked]
+    folders, linked = own_folders(root)
     _refuse_tables(root, folders)
     if not folders:
         raise LayoutNotFound(f"no class folders in {root}; expected <class>/<image>.jpg")
@@ -44,8 +40,7 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
         refuse_parts(root, folders)
     classes = [_class(folder) for folder in folders]
     samples: list[tuple[str, int]] = []
-    skipped = files_beside(root, "not in a class folder")
-    skipped += [(require_utf8(folder.name), LINKED) for folder in linked]
+    skipped = files_beside(root, "not in a class folder") + linked
     for label, folder in enumerate(folders):
         images, others = images_below(folder, root)
         if not images:
