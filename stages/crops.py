@@ -25,10 +25,11 @@ in no other's key, so that another rule for windows leaves the raw crops valid.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, together
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.store.store import Store
+
+NO_LAYER = "crops.layer: {layer} is not one of the {layers} layers of the maps"
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,10 @@ class RawCrops(_Drawn):
     variant = "raw"
     common = ("crop_block", "config.seed")
 
+    def check(self) -> None:
+        """Raise ConfigError if the maps will not have the layer, or as many patches."""
+        _check_maps(self.attention, self.config.layer, {"crops.k": self.config.k})
+
     def drawer(self, images: pd.DataFrame, maps: Any) -> RawWorker:
         """Return what draws boxes."""
         return RawWorker(images, _LayerMaps.of(maps, self.config.layer), self.config)
@@ -130,6 +137,12 @@ class FeatureCrops(_Drawn):
     version: ClassVar[int] = 4
     variant = "feature"
     common = ("crop_block",)
+
+    def check(self) -> None:
+        """Raise ConfigError if the maps will not have the layer, or as many patches."""
+        k = self.windows.top(self.config)
+        setting = "windows.k" if k == self.windows.k else "crops.k"
+        _check_maps(self.attention, self.config.layer, {setting: k})
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> FeatureWorker:
         """Return what draws windows."""
@@ -177,6 +190,33 @@ class SquareCrops(_Drawn):
         return SquaresWorker(images, self.config)
 
 
+@runtime_checkable
+class _Shaped(Protocol):
+    """A stage of maps whose shape is known before they are computed."""
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Number of layers, and of patches along a side."""
+        ...
+
+
+def _check_maps(attention: Stage, layer: int, counts: Mapping[str, int]) -> None:
+    """Raise ConfigError, with the limit, if the maps will have no such layer or too few patches."""
+    if not isinstance(attention, _Shaped) or attention.shape is None:
+        return
+    layers, side = attention.shape
+    errors = []
+    if not -layers <= layer < layers:
+        errors.append(ConfigError(NO_LAYER.format(layer=layer, layers=layers)))
+    errors += [
+        ConfigError(f"{name}: {k} is more than the {side**2} patches of a map ({side} x {side})")
+        for name, k in counts.items()
+        if k > side**2
+    ]
+    if errors:
+        raise together(errors)
+
+
 @dataclass(frozen=True)
 class _LayerMaps:
     """One layer of attention maps."""
@@ -189,7 +229,7 @@ class _LayerMaps:
         """Choose a layer of maps (image, layer, row, col); ConfigError if there is no such one."""
         layers = array.shape[1]
         if not -layers <= layer < layers:
-            raise ConfigError(f"crops.layer: {layer} is not one of the {layers} layers of the maps")
+            raise ConfigError(NO_LAYER.format(layer=layer, layers=layers))
         return cls(array, layer)
 
     @property

@@ -207,7 +207,9 @@ class WindowEmbeddings(ViewEmbeddings):
         """Raise ConfigError if CLIP has no such block."""
         layers = self.clip.layers
         if not -layers <= self.config.layer < layers:
-            raise ConfigError(f"feature.layer: {self.config.layer} is not one of {layers} blocks")
+            raise ConfigError(
+                f"feature.layer: {self.config.layer} is not one of {layers} blocks of CLIP"
+            )
 
     def encoder(
         self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
