@@ -21,6 +21,7 @@ from pipeline.models.config import ClipConfig, VitConfig
 from pipeline.models.precision import best
 from pipeline.texts.sets import RULES, TextSet
 from pipeline.views.config import (
+    AugmentedConfig,
     CropsConfig,
     FeatureConfig,
     RawConfig,
@@ -62,6 +63,7 @@ class Settings(Section):
     windows: WindowsConfig = WindowsConfig()
     feature: FeatureConfig = FeatureConfig()
     squares: SquaresConfig = SquaresConfig()
+    augmented: AugmentedConfig = AugmentedConfig()
     scores: ScoresConfig = ScoresConfig()
     methods: Annotated[dict[str, SerializeAsAny[Method]], BeforeValidator(_of_methods)] = Field(
         default_factory=dict
