@@ -101,7 +101,7 @@ def _seal(value: dict[str, Any]) -> str:
     return _digest(rendered(value))
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
@@ -126,7 +126,7 @@ def checksum(path: Path) -> str:
     return sha256_of(path)[:32]
 
 
-def checksum_of(content: bytes) -> str:
+def checksum_of(content: bytes | memoryview) -> str:
     """Digest of bytes, equal to `checksum` of a file that holds them."""
     return _digest(content)
 
