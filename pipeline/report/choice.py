@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.core.errors import ConfigError, did_you_mean
-from pipeline.explain.explainer import find_image
+from pipeline.datasets.image_ids import find_image
 
 if TYPE_CHECKING:
     import pandas as pd
