@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 STEPS = (1, 2, 5)
 """Numbers of crops, times powers of ten."""
-PRODUCTS = 1_000_000_000
+PRODUCTS = 300_000_000
 """Cosines of a crop and a text that are computed at most, for all N together."""
-FEWEST = 32
+FEWEST = 64
 """Images that are scored at least."""
 BLOCK = 32
 """Images that are read or scored at once, at most."""
@@ -124,7 +124,7 @@ class Rescored:
         return ViewVectors(view.vectors[:, :n])
 
     def _views(self, method: Method, chosen: np.ndarray, images: int) -> dict[str, ViewVectors]:
-        """Read the views of some images, in float32."""
+        """Read the views of some images, as stored."""
         found = {}
         for name, count in method.views(self.config).items():
             reader = self._reader(name, count, images)
@@ -184,10 +184,12 @@ def _slices(places: np.ndarray) -> list[slice]:
 
 
 def _rows(view: ViewVectors, rows: slice) -> ViewVectors:
-    return ViewVectors(view.vectors[rows], None if view.weights is None else view.weights[rows])
+    """Return the views of some images, in float32."""
+    weights = None if view.weights is None else view.weights[rows].float()
+    return ViewVectors(view.vectors[rows].float(), weights)
 
 
 def _tensor(parts: list[np.ndarray]) -> Tensor:
     import torch
 
-    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+    return torch.from_numpy(np.concatenate(parts))

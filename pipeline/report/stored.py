@@ -133,9 +133,11 @@ def _values(record: Record) -> Values:
 
 
 def _unlike(asked: Values, stored: Values) -> dict[str, tuple[Any, Any]]:
-    """Return settings that differ; a precision chosen for the device is as asked."""
-    names = dict.fromkeys([*asked, *stored])
-    pairs = {name: (asked.get(name), stored.get(name)) for name in names}
+    """Return settings that both have and that differ; a precision chosen for the device is as asked.
+
+    Those that only one has are of another version, or of texts and methods that the other lacks.
+    """
+    pairs = {name: (asked[name], stored[name]) for name in asked if name in stored}
     return {n: pair for n, pair in pairs.items() if pair[0] != pair[1] and pair[0] != "auto"}
 
 
