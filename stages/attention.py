@@ -43,6 +43,11 @@ class Attention(Stage):
     kind: ClassVar[str] = "attention"
     version: ClassVar[int] = 2
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Number of layers, and of patches along a side; None if only the loaded model knows."""
+        return self.model.shape
+
     def units(self, store: Store) -> list[Unit]:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)

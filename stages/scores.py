@@ -38,6 +38,7 @@ from pipeline.texts.vectors import text_vectors
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from torch import Tensor
 
@@ -65,7 +66,14 @@ class Scores(Stage):
     version: ClassVar[int] = 3
 
     def check(self) -> None:
-        """Raise ConfigError if an expectation is wanted and not all windows are embedded."""
+        """Raise ConfigError if an expectation is wanted, and windows or a method do not have it."""
+        drawing = [name for name, method in self.methods.items() if not method.weighted]
+        reading = [name for name in drawing if "feature" in self.methods[name].views(self.config)]
+        if self.config.expectation and reading:
+            raise ConfigError(
+                f"scores.expectation: {reading[0]} has none, since it counts single feature crops; "
+                "set scores.expectation=false, or leave it out of scores.methods"
+            )
         if self.config.expectation and "feature" in self.views and not self.drawn:
             raise ConfigError(
                 "scores.expectation: needs every window that can be drawn; "
@@ -86,20 +94,31 @@ class Scores(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Load the text vectors and open the embeddings."""
+        classes = len(self.classes.names)
+        texts = {
+            name: text_vectors(store.open(stage), classes) for name, stage in self.texts.items()
+        }
+        counts = views_read(self.methods.values(), self.config)
+        views = {name: self._reader(store, name, count) for name, count in counts.items()}
+        return self.scorer(store.open(self.index).table("images"), texts, views)
+
+    def scorer(
+        self, images: pd.DataFrame, texts: dict[str, Descriptions], views: dict[str, ViewReader]
+    ) -> ScoresWorker:
+        """Return what scores images.
+
+        Args:
+            images: Table of the images, with `image_id` and `label`.
+            texts: Text vectors of all classes by text set.
+            views: Readers of the views of images by view set.
+        """
         import torch
 
         from pipeline.models.device import device_of
 
-        present = torch.tensor(self.classes.present)
-        texts = {
-            name: text_vectors(store.open(stage), len(present))
-            for name, stage in self.texts.items()
-        }
         if self.config.classes == "present":
+            present = torch.tensor(self.classes.present)
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
-        counts = views_read(self.methods.values(), self.config)
-        views = {name: self._reader(store, name, count) for name, count in counts.items()}
-        images = store.open(self.index).table("images")
         device = device_of(self.runtime)
         return ScoresWorker(
             self.config, self.methods, self.image_block, images, self.classes, texts, views, device
@@ -114,16 +133,6 @@ class Scores(Stage):
         if self.config.expectation:
             return ExpectedReader(name, array, self.config.n, patch_probs(draws, array.shape[0]))
         return DrawnReader(name, array, count, outcomes(draws, array.shape[0], count))
-
-
-def _first_equal(texts: list[Descriptions]) -> list[int]:
-    """Return, for each class, the first class with equal vectors in all of the text sets."""
-    first: dict[tuple[bytes, ...], int] = {}
-    classes = range(len(texts[0].present))
-    return [
-        first.setdefault(tuple(text_set.vectors[c].numpy().tobytes() for text_set in texts), c)
-        for c in classes
-    ]
 
 
 @dataclass
@@ -145,9 +154,11 @@ class ScoresWorker(Worker):
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
+        from pipeline.kernels.matching import first_equal
+
         self.present = np.array(self.classes.present)
         self._first = {
-            name: _first_equal([self.texts[texts] for texts in method.texts])
+            name: first_equal([self.texts[texts] for texts in method.texts])
             for name, method in self.methods.items()
         }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
@@ -160,7 +171,8 @@ class ScoresWorker(Worker):
             return self._views({reader.name: reader.read(rows) for reader in readers})
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
-        inputs = MethodInputs(on_device, self.config, len(self.images), block)
+        shas = self.images["sha256"].tolist()
+        inputs = MethodInputs(on_device, self.config, len(self.images), block, shas)
         return method.scorer(inputs)
 
     def environment(self) -> dict[str, Any]:
@@ -185,13 +197,8 @@ class ScoresWorker(Worker):
     def compute(self, unit: Unit, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return logits and per-image results; with the first unit, also the classes."""
         import pandas as pd
-        import torch
 
-        views = self._views(inputs)
-        with torch.inference_mode():
-            scores = [scorer(unit.rows, views).float() for scorer in self._scorers.values()]
-            by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
-        logits = {name: self._of_present(name, scores) for name, scores in by_method.items()}
+        logits = self.logits(unit.rows, inputs)
         images = self.images.iloc[unit.rows]
         tables = [self._results(name, scores, images) for name, scores in logits.items()]
         outputs = {
@@ -199,6 +206,25 @@ class ScoresWorker(Worker):
             "logits": np.stack([scores.numpy() for scores in logits.values()], axis=1),
         }
         return outputs | ({"classes": self._class_table()} if unit.rows.start == 0 else {})
+
+    def logits(
+        self, rows: slice, inputs: dict[str, tuple[np.ndarray, np.ndarray | None]]
+    ) -> dict[str, Tensor]:
+        """Score images by every method: float32 (images, present classes), on the CPU.
+
+        rows: The images in the index; inputs: their views as of `read`.
+        """
+        import torch
+
+        views = self._views(inputs)
+        with torch.inference_mode():
+            scores = [scorer(rows, views).float() for scorer in self._scorers.values()]
+            by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
+        return {name: self._of_present(name, scores) for name, scores in by_method.items()}
+
+    def probabilities(self, method: str, logits: Tensor) -> Tensor:
+        """Convert logits of a method to probabilities: float64 (images, present classes)."""
+        return self.methods[method].probabilities(logits.double(), self.config)
 
     def _views(self, stored: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> Views:
         """Move vectors and weights to the device, in float32."""
@@ -215,7 +241,7 @@ class ScoresWorker(Worker):
         }
 
     def _results(self, name: str, logits: Tensor, images: Any) -> Any:
-        probabilities = self.methods[name].probabilities(logits.double(), self.config)
+        probabilities = self.probabilities(name, logits)
         return per_image_results(
             name, logits.numpy(), probabilities.numpy(), images, np.flatnonzero(self.present)
         )

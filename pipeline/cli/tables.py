@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.methods.registry import METHODS
+from pipeline.methods.registry import defaults
 from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.stage import Stage
@@ -67,7 +67,7 @@ def print_unscored_methods(settings: Settings) -> None:
     """Print the methods that are not in the table because their texts are missing."""
     if settings.scores.methods is not None:
         return
-    for name in METHODS:
+    for name in defaults():
         if missing := settings.missing_texts(name):
             print(f"Not scored: {name} ({'; '.join(missing)}).")
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.core.errors import AbsError, ConfigError, did_you_mean
+from pipeline.datasets.image_ids import find_image
 from pipeline.explain.explanation import Branch, Explanation
 from pipeline.explain.views import ImageViews, StoredBranch, beside, identity_of
 from pipeline.methods.base import Method, MethodInputs, ViewVectors, Weigher
@@ -195,42 +195,6 @@ class Explainer:
                 f"contributions (apart by {apart:.2g}); was the method changed since? "
                 "see abs verify --recompute"
             )
-
-
-def find_image(image_ids: list[str], image: int | str) -> int:
-    """Return the number of an image, given by its number, its path or the end of its path.
-
-    Raises:
-        ConfigError: If no image, or more than one, is meant.
-    """
-    if isinstance(image, str):
-        wanted = PurePosixPath(image).parts
-        exact = [i for i, each in enumerate(image_ids) if each == image]
-        ends = exact or [
-            i
-            for i, each in enumerate(image_ids)
-            if wanted and PurePosixPath(each).parts[-len(wanted) :] == wanted
-        ]
-        if len(ends) > 1:
-            raise ConfigError(
-                f"image {image!r} is the end of {len(ends)} paths, such as "
-                f"{image_ids[ends[0]]} and {image_ids[ends[1]]}; give more of the path"
-            )
-        if ends:
-            return ends[0]
-        if not image.isdecimal():
-            raise ConfigError(f"no image {image!r}; {_nearest(image, image_ids)}")
-    number = int(image)
-    if not 0 <= number < len(image_ids):
-        raise ConfigError(f"no image {number}; images are numbered from 0 to {len(image_ids) - 1}")
-    return number
-
-
-def _nearest(image: str, image_ids: list[str]) -> str:
-    """Return a hint: the nearest path, by the whole path or its last part."""
-    few = image_ids[:100_000]
-    hint = did_you_mean(image, few)
-    return hint if hint.startswith("did") else "give a number, a path of the index, or its end"
 
 
 def _float64(values: np.ndarray) -> Any:

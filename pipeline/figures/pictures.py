@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core.errors import AbsError
+from pipeline.datasets.image_ids import find_image
 from pipeline.datasets.images import decode, read_verified
-from pipeline.explain.explainer import find_image
 from pipeline.figures.style import COLOURS, DASHES, GREY, clear, clipped
 from pipeline.run import Run
 

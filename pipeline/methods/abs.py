@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors, Weigher
+from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors, Weigher, crops
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ class Abs(Method):
 
     texts: ClassVar[tuple[str, ...]] = ("cupl",)
     explained_by = "cupl"
+    weighted: ClassVar[bool] = True
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return n views of each branch that is on, or else the whole image."""
-        branches = {"feature": config.feature, "raw": config.raw}
-        return {name: config.n for name, on in branches.items() if on} or {"image": 1}
+        return crops(config) or {"image": 1}
 
     def probabilities(self, scores: Tensor, config: ScoresConfig) -> Tensor:
         """Convert scores to probabilities from the mean over views instead of the sum.

@@ -8,9 +8,9 @@ any blocks before it scores the first one.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.core.section import Section
 from pipeline.methods.config import ScoresConfig
@@ -35,7 +35,7 @@ class ViewVectors(NamedTuple):
 
 
 Views = Mapping[str, ViewVectors]
-"""Embeddings of a block of images, by name of the view: `image`, `raw`, `feature`, `squares`."""
+"""Embeddings of a block of images, by name of the view, of `VIEW_NAMES`."""
 Weigher = Callable[[Views], "Mapping[str, Tensor]"]
 """Function of the views of a block of images that returns the weights of their cosines.
 
@@ -62,6 +62,8 @@ class MethodInputs:
     """Number of images in the index."""
     block: Callable[[slice], Views] | None = None
     """Function that reads the views of any slice of images, in the order of the index."""
+    sha256: Sequence[str] = ()
+    """sha256 of each image's file, which keys its random numbers."""
 
 
 class Method(Section):
@@ -73,13 +75,19 @@ class Method(Section):
     """Text set whose cosines with the views make up the score, by the weights of `weigher`; None
     for a method whose scores are no such sum, and which therefore does not explain them.
     """
+    default: ClassVar[bool] = True
+    """Whether the method is scored where `scores.methods` names none."""
+    weighted: ClassVar[bool] = False
+    """Whether views of the method may have weights, as `scores.expectation` gives them."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """Settings of its views without which the method would not be what its name says."""
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the views that the method reads, and how many of each it needs per image.
 
-        `image` is the whole image; `raw` and `feature` are attention-guided crops; `squares` are
-        random crops. The scorer may receive more views of a kind than this if another method reads
-        more.
+        `image` is the whole image; `raw` and `feature` are attention-guided crops; `squares` and
+        `augmented` are random crops. The scorer may receive more views of a kind than this if
+        another method reads more.
 
         Args:
             config: Settings of the section `scores`.
@@ -121,5 +129,31 @@ class Method(Section):
         raise NotImplementedError(f"{type(self).__name__} does not explain its scores")
 
 
-VIEW_NAMES = ("image", "raw", "feature", "squares")
+def crops(config: ScoresConfig) -> dict[str, int]:
+    """Return the views of ABS: n crops of each branch that is on."""
+    branches = {"feature": config.feature, "raw": config.raw}
+    return {name: config.n for name, on in branches.items() if on}
+
+
+def image_and_crops(config: ScoresConfig) -> dict[str, int]:
+    """Return the whole image and the views of ABS."""
+    return {"image": 1, **crops(config)}
+
+
+def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
+    """Join the first views of each kind.
+
+    Args:
+        views: Embeddings of a block of images.
+        wanted: Number of views by name, as of `Method.views`; they are joined in this order.
+
+    Returns:
+        Unit vectors, (images, all views, dim).
+    """
+    import torch
+
+    return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
+
+
+VIEW_NAMES = ("image", "raw", "feature", "squares", "augmented")
 """Views that methods may read: the whole image, and the crops of each view set."""

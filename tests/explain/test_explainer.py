@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from pipeline import load
 from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.files import write_json
-from pipeline.explain.explainer import Explainer, find_image
+from pipeline.explain.explainer import Explainer
 from pipeline.methods.abs import Abs
 from pipeline.methods.base import MethodInputs, Weigher
 from pipeline.methods.config import ScoresConfig
@@ -228,38 +227,6 @@ def test_contributions_that_do_not_add_up_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Abs, "weigher", doubled)
     with pytest.raises(AbsError, match=r"00\.png: the stored scores of abs are not the sum"):
         load.explain("tiny", 0, **PLAIN)
-
-
-# --- Which image --------------------------------------------------------------------------------
-
-PATHS = ["a/1.png", "a/b/1.png", "c/2.png", "7", "<b>\u202e/'\".jpg"]
-
-
-@pytest.mark.parametrize(
-    ("image", "row"),
-    [
-        *[("a/1.png", 0), ("b/1.png", 1), ("2.png", 2), ("7", 3), ("'\".jpg", 4)],
-        *[(2, 2), ("2", 2), (np.int64(4), 4)],
-    ],
-)
-def test_an_image_is_found_by_number_path_or_its_end(image: int | str, row: int) -> None:
-    assert find_image(PATHS, image) == row
-
-
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        ("1.png", "'1.png' is the end of 2 paths, such as a/1.png and a/b/1.png"),
-        ("c/2.pgn", "no image 'c/2.pgn'; did you mean 'c/2.png'"),
-        (".png", "no image '.png'; "),
-        ("", "no image ''; give a number"),
-        (5, "no image 5; images are numbered from 0 to 4"),
-        (-1, "no image -1; images are numbered from 0 to 4"),
-    ],
-)
-def test_an_image_that_is_not_one_is_said(image: int | str, message: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        find_image(PATHS, image)
 
 
 # --- Reading only -------------------------------------------------------------------------------

@@ -131,6 +131,19 @@ def check_name(name: str) -> None:
             return
 
 
+def shape_of(name: str) -> tuple[int, int] | None:
+    """Return the number of blocks of an architecture, and of patches along a side.
+
+    No values are computed. None for an architecture that cannot be built without values.
+    """
+    with torch.device("meta"), quiet():
+        try:
+            model: Any = timm.create_model(name, pretrained=False)
+            return len(model.blocks), int(model.patch_embed.grid_size[0])
+        except Exception:  # of many types
+            return None
+
+
 def _build(model: Resolved) -> Any:
     """Build a model with its weights, or with seeded random ones."""
     tensors = vit_weights.read(model.file, model) if model.file else None
