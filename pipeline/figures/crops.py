@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -153,6 +153,6 @@ def _draw_grid(panel: Axes, one: Subject) -> None:
     ):
         rectangle(panel, box, **veil)
     ends = [one.on_image((n, n, n, n)) for n in range(one.tokens + 1)]
-    style = {"colors": INK, "alpha": 0.4, "linewidth": 0.4}
+    style: dict[str, Any] = {"colors": INK, "alpha": 0.4, "linewidth": 0.4}
     panel.vlines([end[0] for end in ends], top, bottom, **style)
     panel.hlines([end[1] for end in ends], left, right, **style)

@@ -131,7 +131,7 @@ def outline(
     rectangle(axes, box, fill=False, edgecolor=colour, linestyle=dashes, linewidth=width)
     if label and at:
         disc = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour}
-        text = {"fontsize": 6, "ha": "center", "va": "center", "zorder": 5}
+        text: dict[str, Any] = {"fontsize": 6, "ha": "center", "va": "center", "zorder": 5}
         axes.text(*at, label, bbox=disc, fontweight="bold", **text)
 
 
