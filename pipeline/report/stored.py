@@ -37,7 +37,7 @@ class StoredRun:
     store: Store
     record: Record
     settings: Settings
-    """Settings on record, with the folders of this machine."""
+    """Settings on record, with folders and execution of this machine."""
     differences: dict[str, tuple[Any, Any]]
     """Settings that are not as asked for: asked and stored, by dotted name."""
     others: int
@@ -97,8 +97,8 @@ def find_run(
     if not fitting:
         raise MissingInput(_nothing(store, dataset, finished, named, asked))
     record = min(fitting, key=lambda r: len(_unlike(asked, _values(r))))
-    given = {"paths": layered(None).get("paths") or {}}
-    settings = validate({**record.settings, **given})
+    here = {name: layered(None).get(name) or {} for name in ("paths", "runtime")}
+    settings = validate({**record.settings, **here})
     return StoredRun(store, record, settings, _unlike(asked, _values(record)), len(finished) - 1)
 
 
