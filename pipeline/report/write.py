@@ -167,7 +167,7 @@ def _crops(
 ) -> dict[str, Any]:
     """Collect the data of the page of crops, and write thumbnails."""
     names = run.artifact("scores").table("classes")["name"].tolist()
-    chosen = choose(choice, scores[method], scores[against], names)
+    chosen = choose(choice, images["image_id"].tolist(), scores[method], scores[against], names)
     pictures = Pictures(folder / "thumbnails", *_contents(run))
     _make_folder(pictures.folder, folder, run)
     grid = token_grid(run.settings)
