@@ -44,6 +44,7 @@ COMMANDS: dict[str, Entry] = {
         list="List datasets, methods, profiles, experiments, models, runs or sweeps.",
         doctor="Check a dataset: images, classes, texts. Exit code 0 if it can be run.",
         init="Write cfgs/datasets/NAME.yaml for your own images.",
+        describe="Let a language model describe the classes of a dataset.",
         classify="Classify single images by every method whose texts are given.",
     ),
     "bench": Entry(
