@@ -18,7 +18,7 @@ and `methods.NAME` for a method with settings of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -35,6 +35,7 @@ from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.texts.vectors import text_vectors
+from pipeline.views.config import BOX
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
 
 if TYPE_CHECKING:
@@ -120,9 +121,19 @@ class Scores(Stage):
             present = torch.tensor(self.classes.present)
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
         device = device_of(self.runtime)
-        return ScoresWorker(
-            self.config, self.methods, self.image_block, images, self.classes, texts, views, device
-        )
+        read = {name for method in self.methods.values() for name in method.boxes}
+        boxes = {name: self._boxes(store, name, counts[name]) for name in read}
+        inputs = images, self.classes, texts, views, device, boxes
+        return ScoresWorker(self.config, self.methods, self.image_block, *inputs)
+
+    def _boxes(self, store: Store, name: str, count: int) -> Tensor:
+        """Read the boxes of the first `count` views of a view set: int64 (images, count, 4)."""
+        import torch
+
+        drawn = store.open(next(up for up in self.views[name].upstream if up.kind == "crops"))
+        table = drawn.table("crops", columns=["image", "crop", *BOX])
+        table = table[table["crop"] < count].sort_values(["image", "crop"])
+        return torch.tensor(table[BOX].to_numpy()).reshape(-1, count, 4)
 
     def _reader(self, store: Store, name: str, count: int) -> ViewReader:
         """Open the embeddings of a view set, of which methods read the first `count` views."""
@@ -140,7 +151,7 @@ class ScoresWorker(Worker):
     """Worker that scores blocks of images.
 
     Holds the methods and their scorers, the index, the classes, text vectors by text set, readers
-    of embeddings by view set, and the device for products.
+    of embeddings by view set, the device for products, and boxes by view set.
     """
 
     config: ScoresConfig
@@ -151,6 +162,7 @@ class ScoresWorker(Worker):
     texts: dict[str, Descriptions]
     views: dict[str, ViewReader]
     device: torch.device
+    boxes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
@@ -172,7 +184,8 @@ class ScoresWorker(Worker):
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
         shas = self.images["sha256"].tolist()
-        inputs = MethodInputs(on_device, self.config, len(self.images), block, shas)
+        boxes = {name: self.boxes[name] for name in method.boxes}
+        inputs = MethodInputs(on_device, self.config, len(self.images), block, shas, boxes)
         return method.scorer(inputs)
 
     def environment(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.methods.abs import Abs
 from pipeline.methods.awt import Awt, AwtCrops
 from pipeline.methods.base import VIEW_NAMES, Method
+from pipeline.methods.bifta import BiftaViews
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.dmn import DmnZs
 from pipeline.methods.lazsl import Lazsl, LazslCrops
@@ -27,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
     "abs": Abs,
     "tda": Tda,
     "dmn-zs": DmnZs,
+    "bifta-views": BiftaViews,
     "zero": Zero,
     "mta": Mta,
     "awt": Awt,
