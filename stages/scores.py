@@ -101,10 +101,16 @@ class Scores(Stage):
         }
         counts = views_read(self.methods.values(), self.config)
         views = {name: self._reader(store, name, count) for name, count in counts.items()}
-        return self.scorer(store.open(self.index).table("images"), texts, views)
+        read = {name for method in self.methods.values() for name in method.boxes}
+        boxes = {name: self._boxes(store, name, counts[name]) for name in read}
+        return self.scorer(store.open(self.index).table("images"), texts, views, boxes)
 
     def scorer(
-        self, images: pd.DataFrame, texts: dict[str, Descriptions], views: dict[str, ViewReader]
+        self,
+        images: pd.DataFrame,
+        texts: dict[str, Descriptions],
+        views: dict[str, ViewReader],
+        boxes: Mapping[str, Tensor],
     ) -> ScoresWorker:
         """Return what scores images.
 
@@ -112,6 +118,7 @@ class Scores(Stage):
             images: Table of the images, with `image_id` and `label`.
             texts: Text vectors of all classes by text set.
             views: Readers of the views of images by view set.
+            boxes: Boxes of the views by view set, for the methods that read them.
         """
         import torch
 
@@ -121,8 +128,6 @@ class Scores(Stage):
             present = torch.tensor(self.classes.present)
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
         device = device_of(self.runtime)
-        read = {name for method in self.methods.values() for name in method.boxes}
-        boxes = {name: self._boxes(store, name, counts[name]) for name in read}
         inputs = images, self.classes, texts, views, device, boxes
         return ScoresWorker(self.config, self.methods, self.image_block, *inputs)
 
