@@ -29,6 +29,7 @@ from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
 from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.imported import Imported
 from pipeline.methods.per_image import per_image_results
 from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
+    from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
 
@@ -84,6 +86,11 @@ class Scores(Stage):
     def units(self, store: Store) -> list[Unit]:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
+
+    def remarks(self, artifact: Artifact) -> list[str]:
+        """Return the source of each method whose results are imported."""
+        methods = self.methods.items()
+        return [f"{name}: {m.source}" for name, m in methods if isinstance(m, Imported)]
 
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""
@@ -177,6 +184,7 @@ class ScoresWorker(Worker):
         self._first = {
             name: first_equal([self.texts[texts] for texts in method.texts])
             for name, method in self.methods.items()
+            if method.texts
         }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
 
@@ -188,9 +196,18 @@ class ScoresWorker(Worker):
             return self._views({reader.name: reader.read(rows) for reader in readers})
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
-        shas = self.images["sha256"].tolist()
-        boxes = {name: self.boxes[name] for name in method.boxes}
-        inputs = MethodInputs(on_device, self.config, len(self.images), block, shas, boxes)
+        everything = np.arange(len(self.present))
+        competing = everything[self.present] if self.config.classes == "present" else everything
+        inputs = MethodInputs(
+            on_device,
+            self.config,
+            images=len(self.images),
+            block=block,
+            sha256=self.images["sha256"].tolist(),
+            image_ids=self.images["image_id"].tolist(),
+            classes=competing.tolist(),
+            boxes={name: self.boxes[name] for name in method.boxes},
+        )
         return method.scorer(inputs)
 
     def environment(self) -> dict[str, Any]:
@@ -236,7 +253,9 @@ class ScoresWorker(Worker):
 
         views = self._views(inputs)
         with torch.inference_mode():
-            scores = [scorer(rows, views).float() for scorer in self._scorers.values()]
+            scores = [
+                scorer(rows, views).float().to(self.device) for scorer in self._scorers.values()
+            ]
             by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
         return {name: self._of_present(name, scores) for name, scores in by_method.items()}
 
@@ -272,7 +291,8 @@ class ScoresWorker(Worker):
 
     def _of_present(self, method: str, scores: Tensor) -> Tensor:
         """Return the scores of present classes; classes with equal texts have equal scores."""
-        scores = scores[:, self._first[method]]
+        if method in self._first:
+            scores = scores[:, self._first[method]]
         return scores[:, self.present] if self.config.classes == "all" else scores
 
 

@@ -64,6 +64,10 @@ class MethodInputs:
     """Function that reads the views of any slice of images, in the order of the index."""
     sha256: Sequence[str] = ()
     """sha256 of each image's file, which keys its random numbers."""
+    image_ids: Sequence[str] = ()
+    """Id of each image."""
+    classes: Sequence[int] = ()
+    """Label of each competing class, by column of the scores."""
     boxes: Mapping[str, Tensor] = field(default_factory=dict)
     """Boxes of the views that `Method.boxes` names, in pixels, int64 (images, views, 4)."""
 

@@ -11,6 +11,7 @@ from pipeline.methods.base import VIEW_NAMES, Method
 from pipeline.methods.bifta import BiftaViews
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.dmn import DmnZs
+from pipeline.methods.imported import PREFIX, Imported
 from pipeline.methods.lazsl import Lazsl, LazslCrops
 from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
 from pipeline.methods.mta import Mta, MtaCrops
@@ -48,6 +49,8 @@ def defaults() -> list[str]:
 
 def method_of(name: str) -> type[Method]:
     """Return the method class of a name; raise ConfigError with the known names for another."""
+    if name.startswith(PREFIX):
+        return Imported
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, METHODS)}")
     return METHODS[name]
