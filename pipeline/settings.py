@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
 
-from pipeline.core.errors import ConfigError, did_you_mean
+from pipeline.core.errors import ConfigError, did_you_mean, together
 from pipeline.core.layers import CFGS, NO_DATASET, layered, merge, read_yaml
 from pipeline.core.paths import Paths
 from pipeline.core.runtime import Layout, Runtime
@@ -113,7 +113,7 @@ class Settings(Section):
         """List the settings that keep a method from having its texts, each with the reason."""
         sets = {name: self.descriptions.get(name) for name in method_of(method).texts}
         why = {
-            name: "rule is not given" if found is None else found.missing_input(self.paths)
+            name: "rule is not set" if found is None else found.missing_input(self.paths)
             for name, found in sets.items()
         }
         return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
@@ -143,7 +143,7 @@ def load(
 
 
 def validate(values: Mapping[str, Any]) -> Settings:
-    """`values` as Settings; ConfigError names the first wrong one and the closest that exists."""
+    """`values` as Settings; ConfigError names all wrong ones, each with the closest that exists."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -151,8 +151,12 @@ def validate(values: Mapping[str, Any]) -> Settings:
 
 
 def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigError:
-    """Turn the first validation error into one line; `above` is the path of the values."""
-    first = error.errors()[0]
+    """Turn validation errors into one line each; `above` is the path of the values."""
+    return together([_explained(each, above) for each in error.errors()])
+
+
+def _explained(first: Any, above: tuple[str, ...]) -> ConfigError:
+    """Turn one validation error into one line."""
     path = tuple(map(str, (*above, *first["loc"])))
     known = path
     if path[0] == "descriptions" and len(path) > 2:  # the name of a set, and its rule
@@ -165,7 +169,9 @@ def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigErro
         return ConfigError(f"unknown setting {where!r}; {hint}")
     if first["type"].startswith("union_tag"):
         return ConfigError(f"{where}.rule: give one of {', '.join(RULES)}")
-    if isinstance(cause := first.get("ctx", {}).get("error"), Exception):
+    if isinstance(cause := first.get("ctx", {}).get("error"), ConfigError) and cause.problems:
+        return cause
+    if isinstance(cause, Exception):
         return ConfigError(f"{where}: {cause}")
     if first["type"] == "model_type":
         return ConfigError(f"{where}: needs fields, not {first['input']!r}")

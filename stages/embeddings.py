@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -41,7 +41,7 @@ from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
-from pipeline.views.reuse import RequestedViews, ReusableViews, sources
+from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
 from pipeline.views.sets import ViewSet
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Embeddings(Stage):
+class Embeddings(Stage):
     """Base of all embeddings: CLIP over the images of an index."""
 
     clip: ClipSource
@@ -81,11 +81,34 @@ class _Embeddings(Stage):
         """Return the bytes of CLIP's inputs for `rows` images."""
         return 3 * self.clip.image_size**2 * rows
 
-    def _load(self, store: Store) -> tuple[ClipModel, Images]:
+    def worker(self, store: Store) -> Worker:
+        """Load CLIP and open the images and any views."""
         from pipeline.models.clip.model import ClipModel
 
         images = Images(self.dataset.contents, store.open(self.index).table("images"))
-        return ClipModel(self.clip, self.runtime), images
+        views = self._reusable(store)
+        return self.encoder(ClipModel(self.clip, self.runtime), self._spec(store), images, views)
+
+    @abstractmethod
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> Worker:
+        """Return what encodes images or their views.
+
+        Args:
+            clip: Loaded CLIP.
+            array: Array of the vectors.
+            images: Access to the images.
+            views: Source of the views of a unit; None for whole images.
+        """
+
+    @abstractmethod
+    def _spec(self, store: Store) -> ArraySpec:
+        """Return the array of the vectors."""
+
+    def _reusable(self, store: Store) -> ReusableViews | None:
+        """Open the views; None for whole images."""
+        return None
 
     def _array(self, store: Store, count: int, block: int) -> ArraySpec:
         shape = (store.rows(self.index), count, self.clip.dim)
@@ -94,7 +117,7 @@ class _Embeddings(Stage):
 
 
 @dataclass(frozen=True)
-class ImageEmbeddings(_Embeddings):
+class ImageEmbeddings(Embeddings):
     """Embeddings of whole images, through CLIP's own preprocessing."""
 
     version: ClassVar[int] = 2
@@ -104,14 +127,18 @@ class ImageEmbeddings(_Embeddings):
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP."""
-        clip, images = self._load(store)
-        return ImageWorker(clip, self._array(store, 1, 1), images)
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> ImageWorker:
+        """Return what encodes whole images."""
+        return ImageWorker(clip, array, images)
+
+    def _spec(self, store: Store) -> ArraySpec:
+        return self._array(store, 1, 1)
 
 
 @dataclass(frozen=True)
-class ViewEmbeddings(_Embeddings):
+class ViewEmbeddings(Embeddings):
     """Embeddings of one view set, with the units of the view set."""
 
     views: ViewSet
@@ -130,6 +157,9 @@ class ViewEmbeddings(_Embeddings):
 
     def _views_in_unit(self, store: Store) -> int:
         return self.views.shape(store)[1]
+
+    def _spec(self, store: Store) -> ArraySpec:
+        return self._array(store, *self.views.shape(store))
 
     def _reusable(self, store: Store) -> ReusableViews:
         """Open the views, and the artifacts whose vectors may be reused for equal views."""
@@ -154,11 +184,12 @@ class BoxEmbeddings(ViewEmbeddings):
     def _input_bytes(self, rows: int, store: Store) -> int:
         return super()._input_bytes(rows, store) * self._views_in_unit(store)
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the boxes."""
-        clip, images = self._load(store)
-        array = self._array(store, *self.views.shape(store))
-        return BoxWorker(clip, array, images, self._reusable(store), self.config)
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> BoxWorker:
+        """Return what encodes boxes."""
+        assert views is not None
+        return BoxWorker(clip, array, images, views, self.config)
 
 
 @dataclass(frozen=True)
@@ -172,14 +203,15 @@ class AugmentedEmbeddings(ViewEmbeddings):
     def _input_bytes(self, rows: int, store: Store) -> int:
         return super()._input_bytes(rows, store) * self._views_in_unit(store)
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the boxes."""
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> AugmentedWorker:
+        """Return what encodes boxes that may be flipped."""
         from pipeline.models.preprocessing import squashed
 
-        clip, images = self._load(store)
-        array = self._array(store, *self.views.shape(store))
+        assert views is not None
         squash = squashed(self.clip.image_size, "bilinear", clip.device)
-        return AugmentedWorker(clip, array, images, self._reusable(store), squash)
+        return AugmentedWorker(clip, array, images, views, squash)
 
 
 @dataclass(frozen=True)
@@ -200,14 +232,17 @@ class WindowEmbeddings(ViewEmbeddings):
         """Raise ConfigError if CLIP has no such block."""
         layers = self.clip.layers
         if not -layers <= self.config.layer < layers:
-            raise ConfigError(f"feature.layer: {self.config.layer} is not one of {layers} blocks")
+            raise ConfigError(
+                f"feature.layer: {self.config.layer} is not one of {layers} blocks of CLIP"
+            )
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the windows."""
-        clip, images = self._load(store)
-        array = self._array(store, *self.views.shape(store))
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> WindowWorker:
+        """Return what encodes windows."""
+        assert views is not None
         layer = self.config.layer % self.clip.layers
-        return WindowWorker(clip, array, images, self._reusable(store), self.config, layer)
+        return WindowWorker(clip, array, images, views, self.config, layer)
 
 
 @dataclass
@@ -248,18 +283,18 @@ class ImageWorker(_ClipWorker):
 class _ViewWorker(_ClipWorker):
     """Base of the workers for views, which embed each distinct view of an image once.
 
-    Holds the views, and the artifacts whose vectors are reused for equal views.
+    Holds the source of views, which may know vectors of equal views already.
     """
 
-    reusable: ReusableViews
+    views: ViewSource
 
     def disable_reuse(self) -> None:
         """Embed every view, also those that are stored under other settings."""
-        self.reusable = replace(self.reusable, sources=())
+        self.views = self.views.without_reuse()
 
     def _views(self, unit: Unit) -> RequestedViews:
         """Return the unit's views, with the vectors that can be reused."""
-        return self.reusable.request(unit, self.array.shape[-1], self.environment())
+        return self.views.request(unit, self.array.shape[-1], self.environment())
 
 
 @dataclass

@@ -40,6 +40,7 @@ from pipeline.views.config import BOX
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from torch import Tensor
 
@@ -101,23 +102,39 @@ class Scores(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Load the text vectors and open the embeddings."""
+        classes = len(self.classes.names)
+        texts = {
+            name: text_vectors(store.open(stage), classes) for name, stage in self.texts.items()
+        }
+        counts = views_read(self.methods.values(), self.config)
+        views = {name: self._reader(store, name, count) for name, count in counts.items()}
+        read = {name for method in self.methods.values() for name in method.boxes}
+        boxes = {name: self._boxes(store, name, counts[name]) for name in read}
+        return self.scorer(store.open(self.index).table("images"), texts, views, boxes)
+
+    def scorer(
+        self,
+        images: pd.DataFrame,
+        texts: dict[str, Descriptions],
+        views: dict[str, ViewReader],
+        boxes: Mapping[str, Tensor],
+    ) -> ScoresWorker:
+        """Return what scores images.
+
+        Args:
+            images: Table of the images, with `image_id` and `label`.
+            texts: Text vectors of all classes by text set.
+            views: Readers of the views of images by view set.
+            boxes: Boxes of the views by view set, for the methods that read them.
+        """
         import torch
 
         from pipeline.models.device import device_of
 
-        present = torch.tensor(self.classes.present)
-        texts = {
-            name: text_vectors(store.open(stage), len(present))
-            for name, stage in self.texts.items()
-        }
         if self.config.classes == "present":
+            present = torch.tensor(self.classes.present)
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
-        counts = views_read(self.methods.values(), self.config)
-        views = {name: self._reader(store, name, count) for name, count in counts.items()}
-        images = store.open(self.index).table("images")
         device = device_of(self.runtime)
-        read = {name for method in self.methods.values() for name in method.boxes}
-        boxes = {name: self._boxes(store, name, counts[name]) for name in read}
         inputs = images, self.classes, texts, views, device, boxes
         return ScoresWorker(self.config, self.methods, self.image_block, *inputs)
 
@@ -215,16 +232,8 @@ class ScoresWorker(Worker):
     def compute(self, unit: Unit, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return logits and per-image results; with the first unit, also the classes."""
         import pandas as pd
-        import torch
 
-        views = self._views(inputs)
-        with torch.inference_mode():
-            scores = [
-                scorer(unit.rows, views).float().to(self.device)
-                for scorer in self._scorers.values()
-            ]
-            by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
-        logits = {name: self._of_present(name, scores) for name, scores in by_method.items()}
+        logits = self.logits(unit.rows, inputs)
         images = self.images.iloc[unit.rows]
         tables = [self._results(name, scores, images) for name, scores in logits.items()]
         outputs = {
@@ -232,6 +241,27 @@ class ScoresWorker(Worker):
             "logits": np.stack([scores.numpy() for scores in logits.values()], axis=1),
         }
         return outputs | ({"classes": self._class_table()} if unit.rows.start == 0 else {})
+
+    def logits(
+        self, rows: slice, inputs: dict[str, tuple[np.ndarray, np.ndarray | None]]
+    ) -> dict[str, Tensor]:
+        """Score images by every method: float32 (images, present classes), on the CPU.
+
+        rows: The images in the index; inputs: their views as of `read`.
+        """
+        import torch
+
+        views = self._views(inputs)
+        with torch.inference_mode():
+            scores = [
+                scorer(rows, views).float().to(self.device) for scorer in self._scorers.values()
+            ]
+            by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
+        return {name: self._of_present(name, scores) for name, scores in by_method.items()}
+
+    def probabilities(self, method: str, logits: Tensor) -> Tensor:
+        """Convert logits of a method to probabilities: float64 (images, present classes)."""
+        return self.methods[method].probabilities(logits.double(), self.config)
 
     def _views(self, stored: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> Views:
         """Move vectors and weights to the device, in float32."""
@@ -248,7 +278,7 @@ class ScoresWorker(Worker):
         }
 
     def _results(self, name: str, logits: Tensor, images: Any) -> Any:
-        probabilities = self.methods[name].probabilities(logits.double(), self.config)
+        probabilities = self.probabilities(name, logits)
         return per_image_results(
             name, logits.numpy(), probabilities.numpy(), images, np.flatnonzero(self.present)
         )

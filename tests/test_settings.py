@@ -168,7 +168,7 @@ def test_methods_whose_texts_are_not_given_are_left_out_unless_asked_for() -> No
     assert list(load("demo").chosen) == everything
     without = load("demo", overrides=["descriptions.cupl.file=null"])
     assert list(without.chosen) == ["clip", "clip-e", "clip-d", "waffle"]
-    assert without.missing_texts("abs") == ["descriptions.cupl.file is not given"]
+    assert without.missing_texts("abs") == ["descriptions.cupl.file is not set"]
     asked = load("demo", overrides=["descriptions.cupl.file=null", "scores.methods=[abs, clip]"])
     assert list(asked.chosen) == ["abs", "clip"]
 

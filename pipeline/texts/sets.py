@@ -25,7 +25,7 @@ class _TextSet(Section):
     def _missing_file(self, paths: Paths, field: str) -> str | None:
         value = getattr(self, field)
         if value is None:
-            return f"{field} is not given"
+            return f"{field} is not set"
         path = value.removeprefix(OPTIONAL)
         if path == value or paths.there(path):
             return None

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -127,6 +127,37 @@ class StoredViews:
             requested.take(rows, stored[:images].reshape(-1, dim))
 
 
+class ViewSource(Protocol):
+    """Source of the views that a stage is to embed."""
+
+    def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
+        """Return the views of a unit, with the embeddings that are known already filled in."""
+        ...
+
+    def without_reuse(self) -> ViewSource:
+        """Return the same views, of which no embedding is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class DrawnViews:
+    """Views that were drawn in memory; no embedding is known."""
+
+    places: np.ndarray
+    """Place of each view, int64 (images, views, 4)."""
+
+    def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
+        """Return the views of a unit."""
+        places = self.places[unit.rows, unit.crops]
+        image = np.indices(places.shape[:2])[0][..., None]
+        rows = np.concatenate([image, places], axis=2).reshape(-1, 5)
+        return RequestedViews.of(rows, len(places), dim)
+
+    def without_reuse(self) -> DrawnViews:
+        """Return these views."""
+        return self
+
+
 @dataclass(frozen=True)
 class ReusableViews:
     """Views of an embeddings stage, and the artifacts whose embeddings it may reuse."""
@@ -139,6 +170,10 @@ class ReusableViews:
     """Artifacts to search for identical views."""
     code: str
     """Code digest of the stage; embeddings made by other code are not reused."""
+
+    def without_reuse(self) -> ReusableViews:
+        """Return the same views without artifacts to search."""
+        return replace(self, sources=())
 
     def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
         """Return the views of a unit, with the embeddings that are stored elsewhere filled in.
