@@ -110,8 +110,8 @@ function drawDetail(entry) {
     verdict(entry),
     make("div", { class: "columns" },
       make("figure", {}, stage(entry, crops, crop), choices(entry), legend(), caption(entry)),
-      make("div", {}, ...panels(entry, crops, crop))),
-    scores(entry));
+      make("div", { class: "beside" }, ...panels(entry, crops, crop)),
+      scores(entry)));
   document.title = `${nameOf(entry.label)}: crops`;
 }
 
