@@ -159,6 +159,11 @@ class Classifier:
             warnings.warn(note, stacklevel=3)
         for stage in stages:
             stage.check()
+        if boxed := [name for name, method in settings.chosen.items() if method.boxes]:
+            raise ConfigError(
+                f"method {boxed[0]!r} reads boxes of a dataset's crops; score it by abs run, or "
+                "leave it out of the methods"
+            )
         self.settings = settings
         self._scores = next(stage for stage in stages if isinstance(stage, Scores))
         self._counts = views_read(self._scores.methods.values(), self._scores.config)
@@ -170,7 +175,7 @@ class Classifier:
         others: dict[str, ViewReader] = {
             name: OtherImages(name, None, count) for name, count in self._counts.items()
         }
-        self._scorer = self._scores.scorer(pd.DataFrame(index=[0]), texts, others)
+        self._scorer = self._scores.scorer(pd.DataFrame(index=[0]), texts, others, {})
 
     def _text_vectors(self, stage: Stage) -> Descriptions:
         """Encode a text set as its stage does."""

@@ -37,7 +37,7 @@ class StoredRun:
     store: Store
     record: Record
     settings: Settings
-    """Settings on record, with folders and execution of this machine."""
+    """Settings on record, with the folders of this machine."""
     differences: dict[str, tuple[Any, Any]]
     """Settings that are not as asked for: asked and stored, by dotted name."""
     others: int
@@ -97,8 +97,8 @@ def find_run(
     if not fitting:
         raise MissingInput(_nothing(store, dataset, finished, named, asked))
     record = min(fitting, key=lambda r: len(_unlike(asked, _values(r))))
-    here = {name: layered(None).get(name) or {} for name in ("paths", "runtime")}
-    settings = validate({**record.settings, **here})
+    given = {"paths": layered(None).get("paths") or {}}
+    settings = validate({**record.settings, **given})
     return StoredRun(store, record, settings, _unlike(asked, _values(record)), len(finished) - 1)
 
 
@@ -133,9 +133,11 @@ def _values(record: Record) -> Values:
 
 
 def _unlike(asked: Values, stored: Values) -> dict[str, tuple[Any, Any]]:
-    """Return settings that differ; a precision chosen for the device is as asked."""
-    names = dict.fromkeys([*asked, *stored])
-    pairs = {name: (asked.get(name), stored.get(name)) for name in names}
+    """Return settings that both have and that differ; a precision fit for the device is as asked.
+
+    Those that only one has are of another version, or of texts and methods that the other lacks.
+    """
+    pairs = {name: (asked[name], stored[name]) for name in asked if name in stored}
     return {n: pair for n, pair in pairs.items() if pair[0] != pair[1] and pair[0] != "auto"}
 
 

@@ -16,7 +16,7 @@ from tests.helpers.runs import ROOT
 
 FLOORS = (
     *("core", "kernels", "store", "stage", "options"),
-    *("datasets", "texts", "models", "methods", "views", "explain", "load"),
+    *("datasets", "texts", "describe", "models", "methods", "views", "explain", "load"),
     *("engine", "inspect", "stages", "settings", "plan", "run", "classifier"),
     *("new_dataset", "doctor", "studies", "figures", "report", "cli", "bench", "demo", "__main__"),
 )
