@@ -231,4 +231,4 @@ def test_the_command_prints_the_first_page(finished: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(out / "index.html")
     assert [entry["row"] for entry in data_of(out, "crops.html")["entries"]] == [0, 5]
-    assert re.search(r"nearest of 1 finished runs has \w+\.", done.stdout)
+    assert re.search(r"nearest of 1 finished runs has \w+", done.stderr)
