@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
 
-from pipeline.core.errors import ConfigError, did_you_mean
+from pipeline.core.errors import ConfigError, did_you_mean, together
 from pipeline.core.layers import CFGS, NO_DATASET, layered, merge, read_yaml
 from pipeline.core.paths import Paths
 from pipeline.core.runtime import Layout, Runtime
@@ -21,6 +21,7 @@ from pipeline.models.config import ClipConfig, VitConfig
 from pipeline.models.precision import best
 from pipeline.texts.sets import RULES, TextSet
 from pipeline.views.config import (
+    AugmentedConfig,
     CropsConfig,
     FeatureConfig,
     RawConfig,
@@ -62,6 +63,7 @@ class Settings(Section):
     windows: WindowsConfig = WindowsConfig()
     feature: FeatureConfig = FeatureConfig()
     squares: SquaresConfig = SquaresConfig()
+    augmented: AugmentedConfig = AugmentedConfig()
     scores: ScoresConfig = ScoresConfig()
     methods: Annotated[dict[str, SerializeAsAny[Method]], BeforeValidator(_of_methods)] = Field(
         default_factory=dict
@@ -103,7 +105,7 @@ class Settings(Section):
         """List the settings that keep a method from having its texts, each with the reason."""
         sets = {name: self.descriptions.get(name) for name in METHODS[method].texts}
         why = {
-            name: "rule is not given" if found is None else found.missing_input(self.paths)
+            name: "rule is not set" if found is None else found.missing_input(self.paths)
             for name, found in sets.items()
         }
         return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
@@ -133,7 +135,7 @@ def load(
 
 
 def validate(values: Mapping[str, Any]) -> Settings:
-    """`values` as Settings; ConfigError names the first wrong one and the closest that exists."""
+    """`values` as Settings; ConfigError names all wrong ones, each with the closest that exists."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -141,8 +143,12 @@ def validate(values: Mapping[str, Any]) -> Settings:
 
 
 def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigError:
-    """Turn the first validation error into one line; `above` is the path of the values."""
-    first = error.errors()[0]
+    """Turn validation errors into one line each; `above` is the path of the values."""
+    return together([_explained(each, above) for each in error.errors()])
+
+
+def _explained(first: Any, above: tuple[str, ...]) -> ConfigError:
+    """Turn one validation error into one line."""
     path = tuple(map(str, (*above, *first["loc"])))
     known = path
     if path[0] == "descriptions" and len(path) > 2:  # the name of a set, and its rule
@@ -155,7 +161,9 @@ def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigErro
         return ConfigError(f"unknown setting {where!r}; {hint}")
     if first["type"].startswith("union_tag"):
         return ConfigError(f"{where}.rule: give one of {', '.join(RULES)}")
-    if isinstance(cause := first.get("ctx", {}).get("error"), Exception):
+    if isinstance(cause := first.get("ctx", {}).get("error"), ConfigError) and cause.problems:
+        return cause
+    if isinstance(cause, Exception):
         return ConfigError(f"{where}: {cause}")
     if first["type"] == "model_type":
         return ConfigError(f"{where}: needs fields, not {first['input']!r}")

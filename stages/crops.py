@@ -1,8 +1,8 @@
 """crops: draw the crops of each image, as boxes in pixels or windows on CLIP's token grid.
 
-Reads the image sizes and, except for `squares`, the attention maps. There is one artifact per view
-set. A unit is a block of `layout.images` images; for all but `windows`, times a block of
-`layout.crops` crops.
+Reads the image sizes and, except for `squares` and `augmented`, the attention maps. There is one
+artifact per view set. A unit is a block of `layout.images` images; for all but `windows`, times a
+block of `layout.crops` crops.
 
 Each writes `crops.parquet` with the same number of rows for every image, by image, then crop. It
 has the columns image, crop (int64) and image_id (str), then, all int64:
@@ -12,30 +12,34 @@ has the columns image, crop (int64) and image_id (str), then, all int64:
                     each feature crop; outcome is the crop's row in crops-windows, or -1
     crops-windows   patch, token, window_*: every window that a feature crop can have
     crops-squares   box_*: random squares (WCA)
+    crops-augmented box_*, flip: random boxes, half of them flipped left to right (1, else 0)
 
 Boxes are in pixels and windows in tokens; left and top are inside, right and bottom are not.
 crops-feature also writes `patch_probs.parquet` with the patches that can be drawn: image, rank,
 patch (int64), probability (float64).
 
-Settings: sections `crops` (raw, feature, windows), `windows` (feature, windows) and `squares`. The
-number of crops N is in no key: crop i of an image is always the same. A setting of one view set is
-in no other's key, so that another rule for windows leaves the raw crops valid.
+Settings: sections `crops` (raw, feature, windows), `windows` (feature, windows), `squares` and
+`augmented`. The number of crops N is in no key: crop i of an image is always the same. A setting of
+one view set is in no other's key, so that another rule for windows leaves the raw crops valid.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, together
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import Unit, crop_units, row_units
 from pipeline.views.config import (
     BOX,
+    FLIPPED_BOX,
     WINDOW,
+    AugmentedConfig,
     CropsConfig,
     SquaresConfig,
     TokenGrid,
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.store.store import Store
+
+NO_LAYER = "crops.layer: {layer} is not one of the {layers} layers of the maps"
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,10 @@ class RawCrops(_Drawn):
     variant = "raw"
     common = ("crop_block", "config.seed")
 
+    def check(self) -> None:
+        """Raise ConfigError if the maps will not have the layer, or as many patches."""
+        _check_maps(self.attention, self.config.layer, {"crops.k": self.config.k})
+
     def drawer(self, images: pd.DataFrame, maps: Any) -> RawWorker:
         """Return what draws boxes."""
         return RawWorker(images, _LayerMaps.of(maps, self.config.layer), self.config)
@@ -130,6 +140,12 @@ class FeatureCrops(_Drawn):
     version: ClassVar[int] = 4
     variant = "feature"
     common = ("crop_block",)
+
+    def check(self) -> None:
+        """Raise ConfigError if the maps will not have the layer, or as many patches."""
+        k = self.windows.top(self.config)
+        setting = "windows.k" if k == self.windows.k else "crops.k"
+        _check_maps(self.attention, self.config.layer, {setting: k})
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> FeatureWorker:
         """Return what draws windows."""
@@ -177,6 +193,48 @@ class SquareCrops(_Drawn):
         return SquaresWorker(images, self.config)
 
 
+@runtime_checkable
+class _Shaped(Protocol):
+    """A stage of maps whose shape is known before they are computed."""
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Number of layers, and of patches along a side."""
+        ...
+
+
+def _check_maps(attention: Stage, layer: int, counts: Mapping[str, int]) -> None:
+    """Raise ConfigError, with the limit, if the maps will have no such layer or too few patches."""
+    if not isinstance(attention, _Shaped) or attention.shape is None:
+        return
+    layers, side = attention.shape
+    errors = []
+    if not -layers <= layer < layers:
+        errors.append(ConfigError(NO_LAYER.format(layer=layer, layers=layers)))
+    errors += [
+        ConfigError(f"{name}: {k} is more than the {side**2} patches of a map ({side} x {side})")
+        for name, k in counts.items()
+        if k > side**2
+    ]
+    if errors:
+        raise together(errors)
+
+
+@dataclass(frozen=True)
+class AugmentedCrops(_Drawn):
+    """Random boxes with flips, which are squashed to a square."""
+
+    config: AugmentedConfig
+
+    version: ClassVar[int] = 1
+    variant = "augmented"
+    common = ("crop_block", "config.seed")
+
+    def drawer(self, images: pd.DataFrame, maps: Any) -> AugmentedWorker:
+        """Return what draws boxes and flips."""
+        return AugmentedWorker(images, self.config)
+
+
 @dataclass(frozen=True)
 class _LayerMaps:
     """One layer of attention maps."""
@@ -189,7 +247,7 @@ class _LayerMaps:
         """Choose a layer of maps (image, layer, row, col); ConfigError if there is no such one."""
         layers = array.shape[1]
         if not -layers <= layer < layers:
-            raise ConfigError(f"crops.layer: {layer} is not one of the {layers} layers of the maps")
+            raise ConfigError(NO_LAYER.format(layer=layer, layers=layers))
         return cls(array, layer)
 
     @property
@@ -344,16 +402,21 @@ class WindowsWorker(_AttendedWorker):
 
 
 @dataclass
-class SquaresWorker(CropsWorker):
+class _UnattendedWorker(CropsWorker):
+    """Base of the workers whose crops need only the index."""
+
+    def read(self, unit: Unit) -> list[None]:
+        """Return None per image."""
+        return [None] * (unit.rows.stop - unit.rows.start)
+
+
+@dataclass
+class SquaresWorker(_UnattendedWorker):
     """Worker that draws random squares; holds the section `squares`."""
 
     config: SquaresConfig
 
     columns: ClassVar[list[str]] = [*BOX]
-
-    def read(self, unit: Unit) -> list[None]:
-        """Return None per image; squares need only the index."""
-        return [None] * (unit.rows.stop - unit.rows.start)
 
     def draw(self, image: Any, inputs: None, unit: Unit) -> Tensor:
         """Return the box of each square: int64 (n, 4)."""
@@ -362,6 +425,23 @@ class SquaresWorker(CropsWorker):
 
         u = uniforms(self.config.seed, "squares", *self._stream(image, unit))[:, :3]
         return square_crops(u, image.width, image.height, self.config.alpha, self.config.beta)
+
+
+@dataclass
+class AugmentedWorker(_UnattendedWorker):
+    """Worker that draws random boxes with flips; holds the section `augmented`."""
+
+    config: AugmentedConfig
+
+    columns: ClassVar[list[str]] = [*FLIPPED_BOX]
+
+    def draw(self, image: Any, inputs: None, unit: Unit) -> Tensor:
+        """Return the box and the flip of each crop: int64 (n, 5)."""
+        from pipeline.kernels.draws import augmented_crops
+        from pipeline.kernels.sampling import layers
+
+        u = layers(self.config.seed, "augmented", *self._stream(image, unit))
+        return augmented_crops(u, image.width, image.height)
 
 
 command = variants_command("crops", "Draw the crops of each image and of its token grid.", __doc__)

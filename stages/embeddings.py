@@ -11,6 +11,8 @@ Each writes one array of unit vectors:
     embeddings-image      one view: the whole image
     embeddings-raw        boxes of the image (Eq. 6), view i is crop i
     embeddings-squares    random squares of the image (WCA), view i is crop i
+    embeddings-augmented  random boxes of the image, squashed to CLIP's square by Pillow's bilinear
+                          filter and flipped where their draw says so, view i is crop i
     embeddings-feature    windows of the tokens that enter a block of CLIP (Eq. 7), view i is row i
                           of crops-feature, or of crops-windows if all windows are embedded
 
@@ -38,7 +40,7 @@ from pipeline.models.clip.source import ClipSource
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
-from pipeline.views.config import BOX, WINDOW, FeatureConfig, RawConfig
+from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
 from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
 from pipeline.views.sets import ViewSet
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.models.clip.model import ClipModel
+    from pipeline.models.preprocessing import Preprocessing
     from pipeline.store.store import Store
 
 
@@ -190,6 +193,28 @@ class BoxEmbeddings(ViewEmbeddings):
 
 
 @dataclass(frozen=True)
+class AugmentedEmbeddings(ViewEmbeddings):
+    """Embeddings of boxes that are squashed to a square and may be flipped."""
+
+    version: ClassVar[int] = 1
+    columns = FLIPPED_BOX
+    variant = "augmented"
+
+    def _input_bytes(self, rows: int, store: Store) -> int:
+        return super()._input_bytes(rows, store) * self._views_in_unit(store)
+
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> AugmentedWorker:
+        """Return what encodes boxes that may be flipped."""
+        from pipeline.models.preprocessing import squashed
+
+        assert views is not None
+        squash = squashed(self.clip.image_size, "bilinear", clip.device)
+        return AugmentedWorker(clip, array, images, views, squash)
+
+
+@dataclass(frozen=True)
 class WindowEmbeddings(ViewEmbeddings):
     """Embeddings of windows of the tokens that enter a block of CLIP (Eq. 7)."""
 
@@ -207,7 +232,9 @@ class WindowEmbeddings(ViewEmbeddings):
         """Raise ConfigError if CLIP has no such block."""
         layers = self.clip.layers
         if not -layers <= self.config.layer < layers:
-            raise ConfigError(f"feature.layer: {self.config.layer} is not one of {layers} blocks")
+            raise ConfigError(
+                f"feature.layer: {self.config.layer} is not one of {layers} blocks of CLIP"
+            )
 
     def encoder(
         self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
@@ -271,10 +298,8 @@ class _ViewWorker(_ClipWorker):
 
 
 @dataclass
-class BoxWorker(_ViewWorker):
-    """Worker that embeds boxes of images; holds the section `raw`."""
-
-    config: RawConfig
+class _CropWorker(_ViewWorker):
+    """Base of the workers that embed boxes of images."""
 
     def read(self, unit: Unit) -> tuple[RequestedViews, Tensor | None]:
         """Return the views, and the crops of those without a vector, if any.
@@ -285,9 +310,38 @@ class BoxWorker(_ViewWorker):
         if not views.missing.any():
             return views, None
         rows, images = views.missing_rows, enumerate(self.images.block(unit.rows))
-        pairs = ((image, rows[rows[:, 0] == i, 1:]) for i, image in images)
+        pairs = ((image, rows[rows[:, 0] == i, 1:5]) for i, image in images)
         boxed = ((image, boxes) for image, boxes in pairs if len(boxes))
-        return views, self.clip.preprocess.block(self._prompted(boxed))
+        return views, self._crops(boxed, rows)
+
+    @abstractmethod
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        """Crop and preprocess boxes.
+
+        Args:
+            boxed: Images with half-open boxes in pixels, (n, 4).
+            rows: Image within the block, then place, of all boxes, in the same order.
+
+        Returns:
+            uint8 (n, 3, side, side).
+        """
+
+    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
+        """Return the vectors of all views, encoded in full batches: float16 (n, views, dim)."""
+        views, crops = inputs
+        if crops is not None:
+            views.fill(half(self.clip.encode_images(crops, full=True)))
+        return {"embeddings": views.all()}
+
+
+@dataclass
+class BoxWorker(_CropWorker):
+    """Worker that embeds boxes of images; holds the section `raw`."""
+
+    config: RawConfig
+
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        return self.clip.preprocess.block(self._prompted(boxed))
 
     def _prompted(self, boxed: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, Any]]:
         """Yield images with boxes (n, 4) as pictures under the prompt of the settings."""
@@ -300,12 +354,18 @@ class BoxWorker(_ViewWorker):
             for box in boxes.tolist():
                 yield prompt_box(image, tuple(box), *more), None
 
-    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
-        """Return the vectors of all views, encoded in full batches: float16 (n, views, dim)."""
-        views, crops = inputs
-        if crops is not None:
-            views.fill(half(self.clip.encode_images(crops, full=True)))
-        return {"embeddings": views.all()}
+
+@dataclass
+class AugmentedWorker(_CropWorker):
+    """Worker that embeds squashed boxes, some of them flipped; holds their preprocessing."""
+
+    squash: Preprocessing
+
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        crops = self.squash.block(boxed)
+        flipped = np.flatnonzero(rows[:, 5])
+        crops[flipped] = crops[flipped].flip(3)
+        return crops
 
 
 @dataclass

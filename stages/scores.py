@@ -171,7 +171,8 @@ class ScoresWorker(Worker):
             return self._views({reader.name: reader.read(rows) for reader in readers})
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
-        inputs = MethodInputs(on_device, self.config, len(self.images), block)
+        shas = self.images["sha256"].tolist()
+        inputs = MethodInputs(on_device, self.config, len(self.images), block, shas)
         return method.scorer(inputs)
 
     def environment(self) -> dict[str, Any]:

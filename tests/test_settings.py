@@ -87,8 +87,8 @@ def test_shipped_datasets_depart_from_no_profile() -> None:
         (["crop.k=3"], r"unknown setting 'crop'; did you mean 'crops'\?"),
         (["descriptions.cupl.flie=x"], r"'descriptions.cupl.flie'; did you mean 'file'\?"),
         (["descriptions.cupl.templates=[a]"], "unknown setting 'descriptions.cupl.templates'"),
-        (["descriptions.mine.file=x"], "descriptions.mine.rule: .*templates, sentences, desc.*"),
-        (["descriptions.mine.rule=poem"], "descriptions.mine.rule: .*sentences, descriptors"),
+        (["descriptions.mine.file=x"], "descriptions.mine.rule: .*templates, sentences, temp.*"),
+        (["descriptions.mine.rule=poem"], "descriptions.mine.rule: .*sentences, templated, d"),
         (["descriptions.clip.templates=[bird]"], "descriptions.clip: .*{} once"),
         (["descriptions.clip.templates='{} {}'"], "descriptions.clip: .*{} once"),
         (["descriptions.clip.file=x.json"], "descriptions.clip: give one of templates"),
@@ -110,7 +110,7 @@ def test_shipped_datasets_depart_from_no_profile() -> None:
         (["scores.methods=[clip, clip]"], "without repetition"),
         (
             ["scores.methods=[nope]"],
-            "unknown method 'nope'; known: abs, awt-crops, clip, clip-d, clip-e",
+            "unknown method 'nope'; known: abs, awt, awt-crops, clip",
         ),
         (["dataset.name=../x"], "dataset.name"),
         (["crops=3"], "crops: needs fields"),
@@ -168,7 +168,7 @@ def test_methods_whose_texts_are_not_given_are_left_out_unless_asked_for() -> No
     assert list(load("demo").chosen) == everything
     without = load("demo", overrides=["descriptions.cupl.file=null"])
     assert list(without.chosen) == ["clip", "clip-e", "clip-d", "waffle"]
-    assert without.missing_texts("abs") == ["descriptions.cupl.file is not given"]
+    assert without.missing_texts("abs") == ["descriptions.cupl.file is not set"]
     asked = load("demo", overrides=["descriptions.cupl.file=null", "scores.methods=[abs, clip]"])
     assert list(asked.chosen) == ["abs", "clip"]
 

@@ -80,6 +80,9 @@ COMMANDS: dict[str, Entry] = {
         table="Print an experiment's results beside the paper's, or the table of a stored sweep.",
         check="Compare the accuracy of ABS with the paper's, and list what can explain a gap.",
         compare="Compare two methods or settings image by image, with McNemar's test.",
+        figure="Draw a figure for print from what is stored: PDF, SVG and PNG.",
+        report="Write the results of a run, and its crops, as pages to open in a browser.",
+        explain="Explain a prediction: which crops decided, and which descriptions they matched.",
     ),
 }
 

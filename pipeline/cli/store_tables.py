@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.tables import age, cell, print_rich, size
+from pipeline.core.errors import first_of
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
@@ -65,7 +66,10 @@ def print_doctor_report(report: Mapping[str, Any]) -> None:
         print(f"WARNING: {warning}")
     for problem in report["problems"]:
         print(f"PROBLEM: {problem}")
-    print("usable" if report["usable"] else "not usable")
+    verdict = "usable" if report["usable"] else "not usable"
+    if unseen := report["weights not looked at"]:
+        verdict += f"; weights not looked at: {', '.join(unseen)} (a run finds or downloads them)"
+    print(verdict)
 
 
 def print_reasons(answers: list[dict[str, Any]]) -> None:
@@ -125,8 +129,7 @@ def _formatted(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{name} {_formatted(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list):
-        shown = ", ".join(map(_formatted, value[:5])) or "none"
-        return f"{shown} and {len(value) - 5} more" if len(value) > 5 else shown
+        return ", ".join(first_of(list(map(_formatted, value)))) or "none"
     if isinstance(value, float):
         return f"{value:.2%}"
     return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

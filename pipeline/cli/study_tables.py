@@ -69,7 +69,8 @@ def print_beside_paper(results: Any, style: str, title: str) -> None:
     if style == "csv":
         print(results.to_csv(index=False), end="")
         return
-    shown = [name for name in results if not results[name].isna().all() or name == "ours"]
+    results = results.rename(columns={"ours": "measured"})
+    shown = [name for name in results if not results[name].isna().all() or name == "measured"]
     rows = [[_text(row[name]) for name in shown] for _, row in results.iterrows()]
     _print_styled(shown, rows, style, title)
 

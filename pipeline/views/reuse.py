@@ -32,7 +32,7 @@ class RequestedViews:
     shape: tuple[int, int]
     """Number of images, and of views per image."""
     distinct: np.ndarray
-    """Distinct views, int64 (m, 5): image within the block, then place; sorted."""
+    """Distinct views, int64 (m, 1 + columns): image within the block, then place; sorted."""
     back: np.ndarray
     """Row of `distinct` of each view, int64 (images * views,)."""
     vectors: np.ndarray
@@ -45,8 +45,8 @@ class RequestedViews:
         """Group views by place.
 
         Args:
-            rows: Image within the block, then place, of each view, int64 (images * views, 5); by
-                image, then view.
+            rows: Image within the block, then place, of each view, int64 (images * views, 1 +
+                columns); by image, then view.
             images: Number of images in the block.
             dim: Length of an embedding.
         """
@@ -64,7 +64,8 @@ class RequestedViews:
         """Take the vectors of stored views that are missing here.
 
         Args:
-            rows: Image within the block, then place, of stored views, int64 (n, 5).
+            rows: Image within the block, then place, of stored views, int64 (n, 1 +
+                columns).
             vectors: Their embeddings, (n, dim).
         """
         _, ids = np.unique(np.concatenate([rows, self.distinct]), axis=0, return_inverse=True)
@@ -197,7 +198,7 @@ def places(views: Artifact, unit: Unit, columns: Sequence[str]) -> np.ndarray | 
     """Read image within the block and place of each view of a unit, by image, then view.
 
     Returns:
-        int64 (n, 5), or None if the unit is unfinished or damaged.
+        int64 (n, 1 + columns), or None if the unit is unfinished or damaged.
     """
     import pyarrow.parquet as pq
 
@@ -232,5 +233,6 @@ def family(identity: dict[str, Any]) -> dict[str, Any]:
 
 def _rows(table: np.ndarray, unit: Unit) -> np.ndarray:
     """Count images from the start of the unit's block."""
-    first = np.array([unit.rows.start, 0, 0, 0, 0])
-    return np.asarray(table.astype(np.int64) - first)
+    rows = table.astype(np.int64)
+    rows[:, 0] -= unit.rows.start
+    return np.asarray(rows)

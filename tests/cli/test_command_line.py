@@ -49,7 +49,7 @@ SMALL = ("--set", "scores.n=4")
         (["run", "-d", "demo", "--set", "crops.k=2020-13-45"], 2, "not valid YAML"),
         (["run", "-d", "demo", "--set", "dataset.root=~nobody1/x"], 2, "home directory"),
         (["run", "-d", "demo", "--set", "scores.n=99999999999"], 2, "less than or equal to 10000"),
-        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99 clip.weights=x"], 1, "'ViT-B-32'?"),
+        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99 clip.weights=x"], 1, "'ViT-B-16'?"),
         (["run", "-d", "demo", "--set", "descriptions.cupl.file=/nowhere"], 1, "set descriptions"),
         (["run", "-d", "demo", "--set", "scores.methods=[nope]"], 2, "'nope'; known: abs, awt-"),
         (["run", "-d", "demo", "--set", "scores.methods=[asb]"], 2, "'asb'; did you mean 'abs'?"),
@@ -215,6 +215,50 @@ def test_config_prints_everything_or_what_differs(tiny: Path) -> None:
     assert "index" not in differing
     assert "waffle" in differing["descriptions"]
     assert "clip" not in differing["descriptions"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "lines"),
+    [
+        (["crops.kk=3", "runtime.batch_size=0", "scores.n=0"], 2, ["crops.kk", "n: ", "batch_"]),
+        (
+            ["dataset.root=/nowhere", "descriptions.cupl.file=/x", "clip.model=local-dir:/y"],
+            1,
+            ["looked for /nowhere", "looked for /y", "looked for /x"],
+        ),
+        (
+            ["crops.k=101", "feature.layer=9", "descriptions.cupl.file=/x"],
+            2,
+            ["looked for /x", "101 is more than the 100 patches of a map (10 x 10)", "of 4 blocks"],
+        ),
+        (["crops.layer=-5", "windows.k=200"], 2, ["-5 is not one of the 4", "windows.k: 200 is"]),
+    ],
+)  # fmt: skip
+def test_all_problems_are_named_at_once_before_the_first_stage(
+    changes: list[str], code: int, lines: list[str], tmp_path: Path
+) -> None:
+    words = [word for change in changes for word in ("-s", change)]
+    done = said("run", "demo", *words, ABS_ARTIFACTS=str(tmp_path / "store"))
+    assert (done.returncode, done.stdout) == (code, "")
+    head, *found = done.stderr.splitlines()
+    assert head == f"abs: {len(lines)} problems:"
+    assert all(part in line for part, line in zip(lines, found, strict=True))
+    assert not list(tmp_path.rglob("ledger"))
+
+
+@pytest.mark.parametrize("device", ["gpu:0", "meta", "cuda:99"])
+def test_a_device_that_is_none_is_refused_with_those_there_are(device: str, tiny: Path) -> None:
+    done = said("run", tiny, "--set", f"runtime.device={device}")
+    assert done.returncode == 1
+    assert f"runtime.device: cannot use {device!r}" in done.stderr
+    assert "this machine has auto, cpu" in done.stderr
+
+
+def test_every_class_without_texts_is_named(tmp_path: Path, tiny: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('{"fantail of another kind": ["A bird."]}')
+    done = said("run", "-d", tiny, "--set", f"descriptions.cupl.file={prompts}")
+    assert "no texts for 2 of 2 classes: 'black-eyed fantail' (did you mean 'fantail" in done.stderr
 
 
 def test_config_names_the_layer_of_every_value_and_stays_a_configuration(tiny: Path) -> None:

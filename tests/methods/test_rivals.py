@@ -49,7 +49,7 @@ class Case:
                 crops[:] = crops[:, rng.integers(0, crops.shape[1], crops.shape[1])]
 
     def _counts(self) -> dict[str, int]:
-        return {"image": 1, "raw": self.n, "feature": self.n}
+        return {"image": 1, "raw": self.n, "feature": self.n, "augmented": 2 * self.n}
 
     def _drawn(self, rng: np.random.Generator, count: int) -> np.ndarray:
         return np.stack([_units(rng, count) for _ in range(self.images)])
@@ -67,7 +67,14 @@ class Case:
 
     def each(self) -> list[list[np.ndarray]]:
         """All views of each image: the whole image, feature crops, raw crops."""
-        parts = [self.views[name] for name in ("image", "feature", "raw")]
+        return self._joined("image", "feature", "raw")
+
+    def augmented(self) -> list[list[np.ndarray]]:
+        """The whole image and its random resized crops."""
+        return self._joined("image", "augmented")
+
+    def _joined(self, *names: str) -> list[list[np.ndarray]]:
+        parts = [self.views[name] for name in names]
         return [list(views) for views in np.concatenate(parts, axis=1)]
 
     def cosines(self, views: Sequence[np.ndarray]) -> list[list[float]]:
@@ -235,8 +242,23 @@ def test_first_equal_needs_all_sets_to_be_equal() -> None:
     assert first_equal([a, b]).tolist() == [0, 1, 0, 3]
 
 
+@cases
+@few
+def test_a_method_on_its_own_views_is_the_same_rule(draw: st.DataObject) -> None:
+    case = Case(draw)
+    n, scale = 2 * case.n, case.scale
+    found = [case.scores(name, n=n) for name in ("zero", "mta", "awt")]
+    for zero, mta, awt, views in zip(*found, case.augmented(), strict=True):
+        cosines = np.round(case.cosines(views), 13).tolist()
+        assert zero.tolist() == ref.zero(cosines, scale, 0.3)
+        _, _, mode = ref.mta(views, (scale * np.array(cosines)).tolist(), 0.2, 4.0, 0.3)
+        assert mta == CLOSE([ref.dot(mode, mean) for mean in ref.mean_texts(case.texts)], abs=1e-10)
+        assert awt == CLOSE(ref.awt(views, case.texts, scale, 0.5, 0.1), abs=1e-10)
+
+
 # --- In a run ---------------------------------------------------------------------------------
 
+AUGMENTED = ["zero", "mta", "awt"]
 CROPS = ["zero-crops", "mta-crops", "awt-crops", "lazsl-crops"]
 
 
@@ -259,11 +281,12 @@ def test_methods_that_count_single_crops_have_no_expectation(run_of: Runner) -> 
 
 
 def test_rivals_score_what_is_stored(made: Run, run_of: Runner) -> None:
-    run = run_of(f"scores.methods=[{', '.join(CROPS)}]")
+    few = [f"methods.{name}.n=3" for name in AUGMENTED]
+    run = run_of(f"scores.methods=[{', '.join(CROPS + AUGMENTED)}]", *few)
     assert make_all(run)
-    scores = array(run, "scores", "logits")
-    votes = scores[:, 0]
-    assert (np.floor(votes).sum(axis=1) == int(0.3 * (1 + 2 * 4))).all()
+    scores = array(run, "scores", "logits").swapaxes(0, 1)
+    for votes, views in ((scores[0], 1 + 2 * 4), (scores[4], 1 + 3)):
+        assert (np.floor(votes).sum(axis=1) == int(0.3 * views)).all()
     assert np.isfinite(scores).all()
-    assert np.abs(scores[:, 1:]).max() <= 1.01
-    assert len({each.tobytes() for each in scores.swapaxes(0, 1)}) == len(CROPS)
+    assert np.abs(scores[[1, 2, 3, 5, 6]]).max() <= 1.01
+    assert len({each.tobytes() for each in scores}) == len(scores)

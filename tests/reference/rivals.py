@@ -158,3 +158,70 @@ def lazsl(views: Sequence[Vector], texts: Texts, theta: float, eps: float) -> li
         u, v = [1 / len(kept)] * len(kept), [1 / len(each)] * len(each)
         scores.append(transport(likeness, u, v, eps)[1])
     return scores
+
+
+def cached(held: list[list], new: list, room: int) -> None:
+    """Put [entropy, ...] into a class's cache if there is room or it is surer."""
+    if len(held) == room:
+        if new[0] >= held[-1][0]:
+            return
+        held.pop()
+    held.append(new)
+    held.sort(key=lambda each: each[0])
+
+
+def tda(
+    images: Sequence[Vector],
+    means: Sequence[Vector],
+    order: Sequence[int],
+    scale: float,
+    alpha: float,
+    beta: float,
+) -> dict[int, list[float]]:
+    """Logits of each image, over a stream with caches."""
+    classes = range(len(means))
+    positive: list[list[list]] = [[] for _ in classes]
+    negative: list[list[list]] = [[] for _ in classes]
+    found = {}
+    for image in order:
+        f = images[image]
+        z = [round(scale * dot(f, mean), 11) for mean in means]
+        doubt, k = entropy(z), z.index(max(z))
+        cached(positive[k], [doubt, f], 3)
+        if len(means) > 1 and 0.2 < doubt / math.log2(len(means)) < 0.5:
+            cached(negative[k], [doubt, f, softmax(z)], 2)
+        for c in classes:
+            for _, member in positive[c]:
+                z[c] += alpha * math.exp(-beta * (1 - dot(f, member)))
+        for held in negative:
+            for _, member, p in held:
+                for c in classes:
+                    if 0.03 < p[c] < 1:
+                        z[c] -= 0.117 * math.exp(-(1 - dot(f, member)))
+        found[image] = z
+    return found
+
+
+def dmn(
+    images: Sequence[Vector],
+    means: Sequence[Vector],
+    order: Sequence[int],
+    scale: float,
+    room: int,
+    beta: float,
+) -> dict[int, tuple[list[float], list[float]]]:
+    """Sum of both probabilities of each image, and the memory's logits, over a stream."""
+    memory: list[list[list]] = [[] for _ in means]
+    found = {}
+    for image in order:
+        f = images[image]
+        z = [round(scale * dot(f, mean), 11) for mean in means]
+        cached(memory[z.index(max(z))], [entropy(z), f], room)
+        logits = []
+        for held, mean in zip(memory, means, strict=True):
+            members = [mean, *(member for _, member in held)]
+            mixed = sum((math.exp(-beta * (1 - dot(f, m))) * m for m in members), start=0 * f)
+            logits.append(scale * dot(f, unit(mixed)))
+        both = zip(softmax(z), softmax(logits), strict=True)
+        found[image] = [a + b for a, b in both], logits
+    return found
