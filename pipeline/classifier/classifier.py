@@ -175,7 +175,7 @@ class Classifier:
         others: dict[str, ViewReader] = {
             name: OtherImages(name, None, count) for name, count in self._counts.items()
         }
-        self._scorer = self._scores.scorer(pd.DataFrame(index=[0]), texts, others, {})
+        self._scorer = self._scores.scorer(pd.DataFrame({"sha256": [""]}), texts, others, {})
 
     def _text_vectors(self, stage: Stage) -> Descriptions:
         """Encode a text set as its stage does."""
