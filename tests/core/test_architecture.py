@@ -18,7 +18,7 @@ FLOORS = (
     *("core", "kernels", "store", "stage", "options"),
     *("datasets", "texts", "models", "methods", "views", "explain", "load"),
     *("engine", "inspect", "stages", "settings", "plan", "run"),
-    *("new_dataset", "doctor", "studies", "cli", "bench", "demo", "__main__"),
+    *("new_dataset", "doctor", "trial", "studies", "cli", "bench", "demo", "__main__"),
 )
 """Rooms from the ground up: a folder, or a file that lies flat. One may import those before it."""
 
