@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.core.errors import AbsError, ConfigError, did_you_mean, together
+from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean, together
 from pipeline.core.layers import Selection, layers, merged, selection
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
@@ -104,11 +104,21 @@ class Run:
         departures = self.selection.unasked if self.selection else []
         for note in dict.fromkeys([*departures, *self.notes, *assumed]):
             reporter.say(note)
-        if not quiet:
+        if not quiet and self._can_start(stages):
             self._foretell(stages, reporter, engine)
         with on_record(self.store, self.stages, self.settings):
             common = self.store, reporter, self.settings, engine, self.selection
             return [run_stage(stage, *common) for stage in stages]
+
+    def _can_start(self, stages: list[Stage]) -> bool:
+        """Return whether all that `stages` read is finished or among them."""
+        try:
+            for stage in stages:
+                for up in stage.upstream:
+                    _ = up in stages or self.store.open(up)
+        except MissingInput:
+            return False
+        return True
 
     def _foretell(self, stages: list[Stage], reporter: Reporter, engine: Engine | None) -> None:
         """Say what is left to do and how long it takes here; other machines are not measured."""
