@@ -39,7 +39,7 @@ def test_every_command_about_a_dataset_takes_the_folder_of_weights() -> None:
     options = {name: {each.name for each in import_command(name).params} for name in COMMANDS}
     about = {name for name, names in options.items() if "dataset" in names} - STORED
     assert {"run", "status", "path", "config", "attention", "embeddings"} <= about
-    images = {"classify"}  # which need no dataset
+    images = {"classify", "try"}  # which need no dataset
     assert about | images == {name for name, names in options.items() if "weights_dir" in names}
 
 
