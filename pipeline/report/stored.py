@@ -100,8 +100,9 @@ def find_run(
     if not fitting:
         raise MissingInput(_nothing(store, dataset, finished, named, asked))
     record = min(fitting, key=lambda r: len(_unlike(asked, _values(r))))
-    given = {"paths": layered(None).get("paths") or {}}
-    settings = validate({**record.settings, **given})
+    kept = {name: values for name, values in record.settings.items() if name != "runtime"}
+    paths = {**(layered(None).get("paths") or {}), "artifacts": str(root)}
+    settings = validate({**kept, "paths": paths})
     return StoredRun(store, record, settings, _unlike(asked, _values(record)), len(finished) - 1)
 
 
