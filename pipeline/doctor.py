@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
-from pipeline.methods.registry import METHODS
+from pipeline.methods.registry import defaults
 from pipeline.models.attention.sources import attention_source
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.tokenizer import Tokenizer, find_tokenizer
@@ -107,7 +107,7 @@ def _prompts(run: Run, dataset: Dataset) -> dict[str, ClassTexts]:
 
 
 def _methods(settings: Settings) -> dict[str, Any]:
-    reasons = {name: settings.missing_texts(name) for name in METHODS}
+    reasons = {name: settings.missing_texts(name) for name in defaults()}
     return {
         "can be scored": [name for name, missing in reasons.items() if not missing],
         "lack texts": {name: "; ".join(missing) for name, missing in reasons.items() if missing},

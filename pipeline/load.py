@@ -169,7 +169,7 @@ def image(dataset: str, which: Any, store: str | Path | None = None, **filters: 
 
 
 def crops(dataset: str, view: str = "raw", store: str | Path | None = None, **filters: Any) -> Any:
-    """A row per image and crop of a view set (`raw`, `feature`, `windows`, `squares`)."""
+    """A row per image and crop of a view set, such as `raw`, `feature` or `squares`."""
     return _one(f"crops-{view}", dataset, store, filters).table("crops")
 
 

@@ -153,6 +153,13 @@ class Stage(ABC):
         """Return what users must know of the finished units, one line each, for its manifest."""
         return []
 
+    @staticmethod
+    def weights_taken(artifact: Artifact) -> list[str]:
+        """Return a line if the weights file of the stage's model holds several models."""
+        makers = (receipt.maker for receipt in artifact.ledger.receipts().values())
+        taken = {str(maker["weights"]) for maker in makers if "weights" in maker}
+        return [f"of several models in the weights file, taken: {each}" for each in sorted(taken)]
+
     def check(self) -> None:
         """Raise AbsError for settings or files that cannot work, before any work is done."""
         return

@@ -11,6 +11,8 @@ Each writes one array of unit vectors:
     embeddings-image      one view: the whole image
     embeddings-raw        boxes of the image (Eq. 6), view i is crop i
     embeddings-squares    random squares of the image (WCA), view i is crop i
+    embeddings-augmented  random boxes of the image, squashed to CLIP's square by Pillow's bilinear
+                          filter and flipped where their draw says so, view i is crop i
     embeddings-feature    windows of the tokens that enter a block of CLIP (Eq. 7), view i is row i
                           of crops-feature, or of crops-windows if all windows are embedded
 
@@ -20,8 +22,9 @@ equal views that are stored under other settings are reused.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -37,14 +40,15 @@ from pipeline.models.clip.source import ClipSource
 from pipeline.options import variants_command
 from pipeline.stage import Cost, Stage, Worker, timed
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
-from pipeline.views.config import BOX, WINDOW, FeatureConfig, RawConfig
-from pipeline.views.reuse import RequestedViews, ReusableViews, sources
+from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
+from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
 from pipeline.views.sets import ViewSet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.models.clip.model import ClipModel
+    from pipeline.models.preprocessing import Preprocessing
     from pipeline.store.store import Store
 
 IMAGES, WINDOWS = 4, 40
@@ -52,7 +56,7 @@ IMAGES, WINDOWS = 4, 40
 
 
 @dataclass(frozen=True)
-class _Embeddings(Stage):
+class Embeddings(Stage):
     """Base of all embeddings: CLIP over the images of an index."""
 
     clip: ClipSource
@@ -100,9 +104,32 @@ class _Embeddings(Stage):
         """Return the bytes of CLIP's inputs for `rows` images."""
         return 3 * self.clip.image_size**2 * rows
 
-    def _load(self, store: Store) -> tuple[ClipModel, Images]:
+    def worker(self, store: Store) -> Worker:
+        """Load CLIP and open the images and any views."""
         images = Images(self.dataset.contents, store.open(self.index).table("images"))
-        return self._clip(), images
+        views = self._reusable(store)
+        return self.encoder(self._clip(), self._spec(store), images, views)
+
+    @abstractmethod
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> Worker:
+        """Return what encodes images or their views.
+
+        Args:
+            clip: Loaded CLIP.
+            array: Array of the vectors.
+            images: Access to the images.
+            views: Source of the views of a unit; None for whole images.
+        """
+
+    @abstractmethod
+    def _spec(self, store: Store) -> ArraySpec:
+        """Return the array of the vectors."""
+
+    def _reusable(self, store: Store) -> ReusableViews | None:
+        """Open the views; None for whole images."""
+        return None
 
     def _array(self, store: Store, count: int, block: int) -> ArraySpec:
         shape = (store.rows(self.index), count, self.clip.dim)
@@ -111,7 +138,7 @@ class _Embeddings(Stage):
 
 
 @dataclass(frozen=True)
-class ImageEmbeddings(_Embeddings):
+class ImageEmbeddings(Embeddings):
     """Embeddings of whole images, through CLIP's own preprocessing."""
 
     version: ClassVar[int] = 2
@@ -121,14 +148,18 @@ class ImageEmbeddings(_Embeddings):
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP."""
-        clip, images = self._load(store)
-        return ImageWorker(clip, self._array(store, 1, 1), images)
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> ImageWorker:
+        """Return what encodes whole images."""
+        return ImageWorker(clip, array, images)
+
+    def _spec(self, store: Store) -> ArraySpec:
+        return self._array(store, 1, 1)
 
 
 @dataclass(frozen=True)
-class ViewEmbeddings(_Embeddings):
+class ViewEmbeddings(Embeddings):
     """Embeddings of one view set, with the units of the view set."""
 
     views: ViewSet
@@ -151,6 +182,9 @@ class ViewEmbeddings(_Embeddings):
     def items(self, store: Store, unit: Unit) -> int:
         """Count the views of a unit."""
         return unit.size if unit.crops else unit.size * self._views_in_unit(store)
+
+    def _spec(self, store: Store) -> ArraySpec:
+        return self._array(store, *self.views.shape(store))
 
     def _reusable(self, store: Store) -> ReusableViews:
         """Open the views, and the artifacts whose vectors may be reused for equal views."""
@@ -175,11 +209,34 @@ class BoxEmbeddings(ViewEmbeddings):
     def _input_bytes(self, rows: int, store: Store) -> int:
         return super()._input_bytes(rows, store) * self._views_in_unit(store)
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the boxes."""
-        clip, images = self._load(store)
-        array = self._array(store, *self.views.shape(store))
-        return BoxWorker(clip, array, images, self._reusable(store), self.config)
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> BoxWorker:
+        """Return what encodes boxes."""
+        assert views is not None
+        return BoxWorker(clip, array, images, views, self.config)
+
+
+@dataclass(frozen=True)
+class AugmentedEmbeddings(ViewEmbeddings):
+    """Embeddings of boxes that are squashed to a square and may be flipped."""
+
+    version: ClassVar[int] = 1
+    columns = FLIPPED_BOX
+    variant = "augmented"
+
+    def _input_bytes(self, rows: int, store: Store) -> int:
+        return super()._input_bytes(rows, store) * self._views_in_unit(store)
+
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> AugmentedWorker:
+        """Return what encodes boxes that may be flipped."""
+        from pipeline.models.preprocessing import squashed
+
+        assert views is not None
+        squash = squashed(self.clip.image_size, "bilinear", clip.device)
+        return AugmentedWorker(clip, array, images, views, squash)
 
 
 @dataclass(frozen=True)
@@ -226,12 +283,13 @@ class WindowEmbeddings(ViewEmbeddings):
                 f"feature.layer: {self.config.layer} is not one of {layers} blocks of CLIP"
             )
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the windows."""
-        clip, images = self._load(store)
-        array = self._array(store, *self.views.shape(store))
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> WindowWorker:
+        """Return what encodes windows."""
+        assert views is not None
         layer = self.config.layer % self.clip.layers
-        return WindowWorker(clip, array, images, self._reusable(store), self.config, layer)
+        return WindowWorker(clip, array, images, views, self.config, layer)
 
 
 @dataclass
@@ -272,25 +330,23 @@ class ImageWorker(_ClipWorker):
 class _ViewWorker(_ClipWorker):
     """Base of the workers for views, which embed each distinct view of an image once.
 
-    Holds the views, and the artifacts whose vectors are reused for equal views.
+    Holds the source of views, which may know vectors of equal views already.
     """
 
-    reusable: ReusableViews
+    views: ViewSource
 
     def disable_reuse(self) -> None:
         """Embed every view, also those that are stored under other settings."""
-        self.reusable = replace(self.reusable, sources=())
+        self.views = self.views.without_reuse()
 
     def _views(self, unit: Unit) -> RequestedViews:
         """Return the unit's views, with the vectors that can be reused."""
-        return self.reusable.request(unit, self.array.shape[-1], self.environment())
+        return self.views.request(unit, self.array.shape[-1], self.environment())
 
 
 @dataclass
-class BoxWorker(_ViewWorker):
-    """Worker that embeds boxes of images; holds the section `raw`."""
-
-    config: RawConfig
+class _CropWorker(_ViewWorker):
+    """Base of the workers that embed boxes of images."""
 
     def read(self, unit: Unit) -> tuple[RequestedViews, Tensor | None]:
         """Return the views, and the crops of those without a vector, if any.
@@ -301,9 +357,38 @@ class BoxWorker(_ViewWorker):
         if not views.missing.any():
             return views, None
         rows, images = views.missing_rows, enumerate(self.images.block(unit.rows))
-        pairs = ((image, rows[rows[:, 0] == i, 1:]) for i, image in images)
+        pairs = ((image, rows[rows[:, 0] == i, 1:5]) for i, image in images)
         boxed = ((image, boxes) for image, boxes in pairs if len(boxes))
-        return views, self.clip.preprocess.block(self._prompted(boxed))
+        return views, self._crops(boxed, rows)
+
+    @abstractmethod
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        """Crop and preprocess boxes.
+
+        Args:
+            boxed: Images with half-open boxes in pixels, (n, 4).
+            rows: Image within the block, then place, of all boxes, in the same order.
+
+        Returns:
+            uint8 (n, 3, side, side).
+        """
+
+    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
+        """Return the vectors of all views, encoded in full batches: float16 (n, views, dim)."""
+        views, crops = inputs
+        if crops is not None:
+            views.fill(half(self.clip.encode_images(crops, full=True)))
+        return {"embeddings": views.all()}
+
+
+@dataclass
+class BoxWorker(_CropWorker):
+    """Worker that embeds boxes of images; holds the section `raw`."""
+
+    config: RawConfig
+
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        return self.clip.preprocess.block(self._prompted(boxed))
 
     def _prompted(self, boxed: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, Any]]:
         """Yield images with boxes (n, 4) as pictures under the prompt of the settings."""
@@ -316,12 +401,18 @@ class BoxWorker(_ViewWorker):
             for box in boxes.tolist():
                 yield prompt_box(image, tuple(box), *more), None
 
-    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
-        """Return the vectors of all views, encoded in full batches: float16 (n, views, dim)."""
-        views, crops = inputs
-        if crops is not None:
-            views.fill(half(self.clip.encode_images(crops, full=True)))
-        return {"embeddings": views.all()}
+
+@dataclass
+class AugmentedWorker(_CropWorker):
+    """Worker that embeds squashed boxes, some of them flipped; holds their preprocessing."""
+
+    squash: Preprocessing
+
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        crops = self.squash.block(boxed)
+        flipped = np.flatnonzero(rows[:, 5])
+        crops[flipped] = crops[flipped].flip(3)
+        return crops
 
 
 @dataclass

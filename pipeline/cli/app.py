@@ -49,6 +49,8 @@ COMMANDS: dict[str, Entry] = {
         list="List datasets, methods, profiles, experiments, models, runs or sweeps.",
         doctor="Check a dataset: images, classes, texts. Exit code 0 if it can be run.",
         init="Write cfgs/datasets/NAME.yaml for your own images.",
+        describe="Let a language model describe the classes of a dataset.",
+        classify="Classify single images by every method whose texts are given.",
     ),
     "bench": Entry(
         "pipeline.bench.command",
@@ -83,6 +85,14 @@ COMMANDS: dict[str, Entry] = {
         table="Print an experiment's results beside the paper's, or the table of a stored sweep.",
         check="Compare the accuracy of ABS with the paper's, and list what can explain a gap.",
         compare="Compare two methods or settings image by image, with McNemar's test.",
+        figure="Draw a figure for print from what is stored: PDF, SVG and PNG.",
+        report="Write the results of a run, and its crops, as pages to open in a browser.",
+        explain="Explain a prediction: which crops decided, and which descriptions they matched.",
+    ),
+    "import-scores": Entry(
+        "pipeline.cli.commands.import_scores",
+        "Study",
+        "Import the scores or predictions of another system, as a method like the others.",
     ),
 }
 

@@ -123,7 +123,8 @@ class StoredBranch:
 
 def beside(artifact: Artifact, stage: str, key: str) -> Artifact:
     """Return an artifact of another stage of the same dataset."""
-    return Artifact(artifact.path.parent.parent / stage / key, stage, artifact.options)
+    path = artifact.path.parent.parent / stage / key
+    return Artifact(path, stage, artifact.options, artifact.read_only)
 
 
 def identity_of(artifact: Artifact) -> dict[str, Any]:

@@ -85,6 +85,17 @@ class Descriptions:
         return self.vectors.sum(dim=1) / self.present.sum(dim=1).clamp(min=1)[:, None]
 
 
+def joined(texts: Sequence[Descriptions]) -> Descriptions:
+    """Join the descriptions of each class in several text sets of the same classes."""
+    rows = [text_set.vectors[text_set.present] for text_set in texts]
+    classes = torch.arange(len(texts[0].counts), device=rows[0].device)
+    labels = [
+        classes.repeat_interleave(torch.tensor(text_set.counts, device=classes.device))
+        for text_set in texts
+    ]
+    return Descriptions.from_rows(torch.cat(rows), torch.cat(labels), len(classes))
+
+
 def first_equal(texts: Sequence[Descriptions]) -> Tensor:
     """Find, for each class, the first class with equal vectors in all of the text sets.
 

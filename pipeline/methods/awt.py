@@ -18,6 +18,8 @@ from pipeline.methods.config import ScoresConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.kernels.matching import Descriptions
+
 
 class AwtCrops(Method):
     """Transport between the image with the crops that ABS reads and CuPL's sentences."""
@@ -43,7 +45,8 @@ class AwtCrops(Method):
         from pipeline.kernels.transport import similarity_blocks, transported
 
         config, wanted = inputs.config, self.views(inputs.config)
-        texts = inputs.texts["cupl"].first(config.m)
+        (given,) = inputs.texts.values()
+        texts = self.used(given, config)
         averages = texts.averages()
 
         def score(images: slice, views: Views) -> Tensor:
@@ -57,6 +60,10 @@ class AwtCrops(Method):
             return transported(cosines, a, b, self.eps, steps=self.steps)
 
         return score
+
+    def used(self, texts: Descriptions, config: ScoresConfig) -> Descriptions:
+        """Return the first `scores.m` sentences of each class."""
+        return texts.first(config.m)
 
     def view_weights(self, logits: Tensor) -> Tensor:
         """Weigh views by the entropy of their predictions.
@@ -88,3 +95,20 @@ class AwtCrops(Method):
 
         certain = (-entropy_with(mean, logits) / self.temperature).masked_fill(~present, -torch.inf)
         return certain.softmax(dim=2).nan_to_num(1 / present.shape[1])  # a class without texts
+
+
+class Awt(AwtCrops):
+    """Transport between the image with random resized crops of it and templated sentences."""
+
+    n: int = Field(default=50, ge=0, le=10_000)
+    """Random crops besides the image."""
+
+    texts: ClassVar[tuple[str, ...]] = ("awt",)
+
+    def views(self, config: ScoresConfig) -> dict[str, int]:
+        """Return the whole image and the random crops."""
+        return {"image": 1, **({"augmented": self.n} if self.n else {})}
+
+    def used(self, texts: Descriptions, config: ScoresConfig) -> Descriptions:
+        """Return the template alone and the first `scores.m` sentences."""
+        return texts.first(None if config.m is None else 1 + config.m)

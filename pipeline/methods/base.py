@@ -8,8 +8,8 @@ any blocks before it scores the first one.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.core.section import Section
@@ -35,7 +35,7 @@ class ViewVectors(NamedTuple):
 
 
 Views = Mapping[str, ViewVectors]
-"""Embeddings of a block of images, by name of the view: `image`, `raw`, `feature`, `squares`."""
+"""Embeddings of a block of images, by name of the view, of `VIEW_NAMES`."""
 Weigher = Callable[[Views], "Mapping[str, Tensor]"]
 """Function of the views of a block of images that returns the weights of their cosines.
 
@@ -62,6 +62,14 @@ class MethodInputs:
     """Number of images in the index."""
     block: Callable[[slice], Views] | None = None
     """Function that reads the views of any slice of images, in the order of the index."""
+    sha256: Sequence[str] = ()
+    """sha256 of each image's file, which keys its random numbers."""
+    image_ids: Sequence[str] = ()
+    """Id of each image."""
+    classes: Sequence[int] = ()
+    """Label of each competing class, by column of the scores."""
+    boxes: Mapping[str, Tensor] = field(default_factory=dict)
+    """Boxes of the views that `Method.boxes` names, in pixels, int64 (images, views, 4)."""
 
 
 class Method(Section):
@@ -77,6 +85,8 @@ class Method(Section):
     """Whether the method is scored where `scores.methods` names none."""
     weighted: ClassVar[bool] = False
     """Whether views of the method may have weights, as `scores.expectation` gives them."""
+    boxes: ClassVar[tuple[str, ...]] = ()
+    """Names of the views whose boxes the method reads: `raw` or `squares`."""
     published: ClassVar[Mapping[str, Any]] = {}
     """Settings of its views without which the method would not be what its name says."""
 
@@ -87,9 +97,9 @@ class Method(Section):
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the views that the method reads, and how many of each it needs per image.
 
-        `image` is the whole image; `raw` and `feature` are attention-guided crops; `squares` are
-        random crops. The scorer may receive more views of a kind than this if another method reads
-        more.
+        `image` is the whole image; `raw` and `feature` are attention-guided crops; `squares` and
+        `augmented` are random crops. The scorer may receive more views of a kind than this if
+        another method reads more.
 
         Args:
             config: Settings of the section `scores`.
@@ -157,5 +167,5 @@ def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
     return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
 
 
-VIEW_NAMES = ("image", "raw", "feature", "squares")
+VIEW_NAMES = ("image", "raw", "feature", "squares", "augmented")
 """Views that methods may read: the whole image, and the crops of each view set."""

@@ -98,6 +98,17 @@ class MtaCrops(Method):
         return ((g + self.lambda_q * affinity) / self.lambda_y).softmax(dim=1)
 
 
+class Mta(MtaCrops):
+    """Cosine of the mode of the image and random resized crops of it with the mean text."""
+
+    n: int = Field(default=63, ge=0, le=10_000)
+    """Random crops besides the image."""
+
+    def views(self, config: ScoresConfig) -> dict[str, int]:
+        """Return the whole image and the random crops."""
+        return {"image": 1, **({"augmented": self.n} if self.n else {})}
+
+
 def _density(v: Tensor, m: Tensor, h2: Tensor) -> Tensor:
     """Compute the density of each view around the mode: (images, views)."""
     return (-(v - m[:, None]).square().sum(dim=2) / (2 * h2)).exp()

@@ -6,14 +6,18 @@ from collections.abc import Iterable
 
 from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.methods.abs import Abs
-from pipeline.methods.awt import AwtCrops
+from pipeline.methods.awt import Awt, AwtCrops
 from pipeline.methods.base import VIEW_NAMES, Method
+from pipeline.methods.bifta import BiftaViews
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.dmn import DmnZs
+from pipeline.methods.imported import PREFIX, Imported
 from pipeline.methods.lazsl import Lazsl, LazslCrops
 from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
-from pipeline.methods.mta import MtaCrops
+from pipeline.methods.mta import Mta, MtaCrops
+from pipeline.methods.tda import Tda
 from pipeline.methods.wca import Wca
-from pipeline.methods.zero import ZeroCrops
+from pipeline.methods.zero import Zero, ZeroCrops
 
 METHODS: dict[str, type[Method]] = {
     "clip": Clip,
@@ -23,6 +27,12 @@ METHODS: dict[str, type[Method]] = {
     "cupl": Cupl,
     "wca": Wca,
     "abs": Abs,
+    "tda": Tda,
+    "dmn-zs": DmnZs,
+    "bifta-views": BiftaViews,
+    "zero": Zero,
+    "mta": Mta,
+    "awt": Awt,
     "zero-crops": ZeroCrops,
     "mta-crops": MtaCrops,
     "awt-crops": AwtCrops,
@@ -39,6 +49,8 @@ def defaults() -> list[str]:
 
 def method_of(name: str) -> type[Method]:
     """Return the method class of a name; raise ConfigError with the known names for another."""
+    if name.startswith(PREFIX):
+        return Imported
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, METHODS)}")
     return METHODS[name]

@@ -86,3 +86,14 @@ class ZeroCrops(Method):
         winner = others.gather(1, decides.int().argmax(dim=1, keepdim=True))
         half = torch.where(decides.any(dim=1, keepdim=True), 0.5, 0.0).to(votes.dtype)
         return votes.scatter_add(1, winner, half)
+
+
+class Zero(ZeroCrops):
+    """Votes of the surest among the image and random resized crops of it."""
+
+    n: int = Field(default=63, ge=0, le=10_000)
+    """Random crops besides the image."""
+
+    def views(self, config: ScoresConfig) -> dict[str, int]:
+        """Return the whole image and the random crops."""
+        return {"image": 1, **({"augmented": self.n} if self.n else {})}

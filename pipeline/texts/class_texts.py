@@ -24,9 +24,18 @@ from pipeline.texts.rules import (
     fill_templates,
     is_sentence,
     noise_texts,
+    templated_texts,
     waffle_noise,
 )
-from pipeline.texts.sets import OPTIONAL, Descriptors, Noise, Sentences, Templates, TextSet
+from pipeline.texts.sets import (
+    OPTIONAL,
+    Descriptors,
+    Noise,
+    Sentences,
+    TemplatedSentences,
+    Templates,
+    TextSet,
+)
 
 FEW_SENTENCES = 0.1
 """Share of sentences that a file of descriptors may have; published ones have 0.4 % at most."""
@@ -80,6 +89,8 @@ class ClassTexts:
         listed = [self._by_class[key] for key in keys]
         if isinstance(config, Sentences):
             return listed
+        if isinstance(config, TemplatedSentences):
+            return templated_texts(names, config.template, listed)
         return descriptor_texts(self._names_in_texts(keys), listed)
 
     def _names_in_texts(self, keys: list[str]) -> list[str]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class RequestedViews:
     shape: tuple[int, int]
     """Number of images, and of views per image."""
     distinct: np.ndarray
-    """Distinct views, int64 (m, 5): image within the block, then place; sorted."""
+    """Distinct views, int64 (m, 1 + columns): image within the block, then place; sorted."""
     back: np.ndarray
     """Row of `distinct` of each view, int64 (images * views,)."""
     vectors: np.ndarray
@@ -45,8 +45,8 @@ class RequestedViews:
         """Group views by place.
 
         Args:
-            rows: Image within the block, then place, of each view, int64 (images * views, 5); by
-                image, then view.
+            rows: Image within the block, then place, of each view, int64 (images * views, 1 +
+                columns); by image, then view.
             images: Number of images in the block.
             dim: Length of an embedding.
         """
@@ -64,7 +64,8 @@ class RequestedViews:
         """Take the vectors of stored views that are missing here.
 
         Args:
-            rows: Image within the block, then place, of stored views, int64 (n, 5).
+            rows: Image within the block, then place, of stored views, int64 (n, 1 +
+                columns).
             vectors: Their embeddings, (n, dim).
         """
         _, ids = np.unique(np.concatenate([rows, self.distinct]), axis=0, return_inverse=True)
@@ -126,6 +127,37 @@ class StoredViews:
             requested.take(rows, stored[:images].reshape(-1, dim))
 
 
+class ViewSource(Protocol):
+    """Source of the views that a stage is to embed."""
+
+    def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
+        """Return the views of a unit, with the embeddings that are known already filled in."""
+        ...
+
+    def without_reuse(self) -> ViewSource:
+        """Return the same views, of which no embedding is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class DrawnViews:
+    """Views that were drawn in memory; no embedding is known."""
+
+    places: np.ndarray
+    """Place of each view, int64 (images, views, 4)."""
+
+    def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
+        """Return the views of a unit."""
+        places = self.places[unit.rows, unit.crops]
+        image = np.indices(places.shape[:2])[0][..., None]
+        rows = np.concatenate([image, places], axis=2).reshape(-1, 5)
+        return RequestedViews.of(rows, len(places), dim)
+
+    def without_reuse(self) -> DrawnViews:
+        """Return these views."""
+        return self
+
+
 @dataclass(frozen=True)
 class ReusableViews:
     """Views of an embeddings stage, and the artifacts whose embeddings it may reuse."""
@@ -138,6 +170,10 @@ class ReusableViews:
     """Artifacts to search for identical views."""
     code: str
     """Code digest of the stage; embeddings made by other code are not reused."""
+
+    def without_reuse(self) -> ReusableViews:
+        """Return the same views without artifacts to search."""
+        return replace(self, sources=())
 
     def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
         """Return the views of a unit, with the embeddings that are stored elsewhere filled in.
@@ -162,7 +198,7 @@ def places(views: Artifact, unit: Unit, columns: Sequence[str]) -> np.ndarray | 
     """Read image within the block and place of each view of a unit, by image, then view.
 
     Returns:
-        int64 (n, 5), or None if the unit is unfinished or damaged.
+        int64 (n, 1 + columns), or None if the unit is unfinished or damaged.
     """
     import pyarrow.parquet as pq
 
@@ -197,5 +233,6 @@ def family(identity: dict[str, Any]) -> dict[str, Any]:
 
 def _rows(table: np.ndarray, unit: Unit) -> np.ndarray:
     """Count images from the start of the unit's block."""
-    first = np.array([unit.rows.start, 0, 0, 0, 0])
-    return np.asarray(table.astype(np.int64) - first)
+    rows = table.astype(np.int64)
+    rows[:, 0] -= unit.rows.start
+    return np.asarray(rows)

@@ -158,3 +158,104 @@ def lazsl(views: Sequence[Vector], texts: Texts, theta: float, eps: float) -> li
         u, v = [1 / len(kept)] * len(kept), [1 / len(each)] * len(each)
         scores.append(transport(likeness, u, v, eps)[1])
     return scores
+
+
+def cached(held: list[list], new: list, room: int) -> None:
+    """Put [entropy, ...] into a class's cache if there is room or it is surer."""
+    if len(held) == room:
+        if new[0] >= held[-1][0]:
+            return
+        held.pop()
+    held.append(new)
+    held.sort(key=lambda each: each[0])
+
+
+def tda(
+    images: Sequence[Vector],
+    means: Sequence[Vector],
+    order: Sequence[int],
+    scale: float,
+    alpha: float,
+    beta: float,
+) -> dict[int, list[float]]:
+    """Logits of each image, over a stream with caches."""
+    classes = range(len(means))
+    positive: list[list[list]] = [[] for _ in classes]
+    negative: list[list[list]] = [[] for _ in classes]
+    found = {}
+    for image in order:
+        f = images[image]
+        z = [round(scale * dot(f, mean), 11) for mean in means]
+        doubt, k = entropy(z), z.index(max(z))
+        cached(positive[k], [doubt, f], 3)
+        if len(means) > 1 and 0.2 < doubt / math.log2(len(means)) < 0.5:
+            cached(negative[k], [doubt, f, softmax(z)], 2)
+        for c in classes:
+            for _, member in positive[c]:
+                z[c] += alpha * math.exp(-beta * (1 - dot(f, member)))
+        for held in negative:
+            for _, member, p in held:
+                for c in classes:
+                    if 0.03 < p[c] < 1:
+                        z[c] -= 0.117 * math.exp(-(1 - dot(f, member)))
+        found[image] = z
+    return found
+
+
+def dmn(
+    images: Sequence[Vector],
+    means: Sequence[Vector],
+    order: Sequence[int],
+    scale: float,
+    room: int,
+    beta: float,
+) -> dict[int, tuple[list[float], list[float]]]:
+    """Sum of both probabilities of each image, and the memory's logits, over a stream."""
+    memory: list[list[list]] = [[] for _ in means]
+    found = {}
+    for image in order:
+        f = images[image]
+        z = [round(scale * dot(f, mean), 11) for mean in means]
+        cached(memory[z.index(max(z))], [entropy(z), f], room)
+        logits = []
+        for held, mean in zip(memory, means, strict=True):
+            members = [mean, *(member for _, member in held)]
+            mixed = sum((math.exp(-beta * (1 - dot(f, m))) * m for m in members), start=0 * f)
+            logits.append(scale * dot(f, unit(mixed)))
+        both = zip(softmax(z), softmax(logits), strict=True)
+        found[image] = [a + b for a, b in both], logits
+    return found
+
+
+def kept_boxes(boxes: Sequence[Sequence[int]], overlap: float, most: int) -> list[int]:
+    """Places of the boxes that are kept in turn."""
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        if len(kept) < most and all(shared(box, boxes[j]) <= overlap for j in kept):
+            kept.append(i)
+    return kept
+
+
+def shared(a: Sequence[int], b: Sequence[int]) -> float:
+    """Share of their union that two boxes have in common, by counting pixels."""
+
+    def pixels(box: Sequence[int]) -> set[tuple[int, int]]:
+        left, top, right, bottom = box
+        return {(x, y) for x in range(left, right) for y in range(top, bottom)}
+
+    return len(pixels(a) & pixels(b)) / len(pixels(a) | pixels(b))
+
+
+def wca(
+    image: Vector, squares: Sequence[Vector], labels: Sequence[Vector], texts: Texts, scale: float
+) -> list[float]:
+    """WCA's cosines, of weights e^4 and e^2 at a logit scale of 100."""
+    relative = scale / 100
+
+    def mean(vectors: Sequence[Vector], by: Vector, power: int) -> Vector:
+        weights = softmax([relative * math.exp(power) * dot(each, by) for each in vectors])
+        return unit(sum((w * v for w, v in zip(weights, vectors, strict=True)), start=0 * by))
+
+    view = mean(squares, image, 4)
+    pairs = zip(texts, labels, strict=True)
+    return [dot(view, mean(each, label, 2)) for each, label in pairs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core.errors import AbsError, MissingInput
+from pipeline.datasets.labels import WORD, is_value
 from pipeline.datasets.listing import (
     UNNAMED,
     Class,
@@ -26,8 +27,8 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
     """Read class folders at any depth; names are the folders', underscores replaced with spaces.
 
     Files that are no images, broken links, links within the dataset, and files beside the class
-    folders are listed as skipped. Folders named by a number or a WordNet id have no name until
-    `dataset.names` gives one.
+    folders are listed as skipped. Folders named by a WordNet id, a number or another value have no
+    name until `dataset.names` gives one.
 
     AbsError for a table of labels beside the folders, an empty class, or a file name that is not
     UTF-8; unless `folders_are_classes`, for parts of a dataset in place of classes.
@@ -53,8 +54,9 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
 
 
 def _class(folder: Path) -> Class:
-    key = require_utf8(folder.name)
-    name = "" if UNNAMED.fullmatch(normal_form(key)) else with_spaces(key)
+    key, plain = require_utf8(folder.name), normal_form(folder.name)
+    value = is_value(plain) and not WORD.fullmatch(plain)
+    name = "" if value or UNNAMED.fullmatch(plain) else with_spaces(key)
     return Class(key, name, name)
 
 
