@@ -103,8 +103,10 @@ demo-models: $(VENV)/installed ## rebuild the demo's images and models from seed
 demo-table: $(VENV)/installed ## print the demo's results: all methods and profiles, over five seeds
 	@$(BIN)/python -m pipeline.demo.table
 
-picture: $(VENV)/installed ## draw docs/images/demo.svg from the demo's artifacts
-	@$(BIN)/python -m pipeline.demo.picture
+picture: $(VENV)/developer ## draw docs/images/demo.svg from the demo's artifacts
+	@$(BIN)/abs run demo --to crops --set "scores.methods=[abs]" --quiet
+	@$(BIN)/abs figure crops demo --images white-headed_shortbill/10.png --format svg \
+	  --out docs/images/demo --set "scores.methods=[abs]"
 
 clean: ## remove the virtual environment and caches, but no artifacts
 	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,12 +18,7 @@ from pipeline.views.config import RawConfig, TokenGrid, WindowSpace
 from stages.attention import Attention
 from stages.crops import AugmentedCrops, FeatureCrops, RawCrops, SquareCrops, Windows
 from stages.descriptions import DescriptionsStage
-from stages.embeddings import (
-    AugmentedEmbeddings,
-    BoxEmbeddings,
-    ImageEmbeddings,
-    WindowEmbeddings,
-)
+from stages.embeddings import AugmentedEmbeddings, BoxEmbeddings, ImageEmbeddings, WindowEmbeddings
 from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores

@@ -84,6 +84,11 @@ COMMANDS: dict[str, Entry] = {
         report="Write the results of a run, and its crops, as pages to open in a browser.",
         explain="Explain a prediction: which crops decided, and which descriptions they matched.",
     ),
+    "import-scores": Entry(
+        "pipeline.cli.commands.import_scores",
+        "Study",
+        "Import the scores or predictions of another system, as a method like the others.",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ of the pool for all images; another seed is another run. All descriptions are us
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -54,14 +55,24 @@ class Wca(Method):
         scale = relative * math.exp(self.text_scale)
         texts = aligned_texts(labels, inputs.texts["cupl"], scale)
 
-        drawn = torch.tensor(self.drawn(), device=texts.device)
+        places = self.places(inputs)
 
         def score(images: slice, views: Views) -> Tensor:
             image = views["image"].vectors[:, 0]
-            squares = views["squares"].vectors[:, drawn]
+            squares = torch.take_along_dim(views["squares"].vectors, places(images)[..., None], 1)
             return aligned_image(image, squares, relative * math.exp(self.image_scale)) @ texts.T
 
         return score
+
+    def places(self, inputs: MethodInputs) -> Callable[[slice], Tensor]:
+        """Return the function of some images that returns the places drawn for each.
+
+        Places are positions in the pool, int64 (images, n); one row stands for all images.
+        """
+        import torch
+
+        drawn = torch.tensor([self.drawn()], device=inputs.texts["clip"].vectors.device)
+        return lambda images: drawn
 
     def weigher(self, inputs: MethodInputs) -> Weigher:
         """Build a function that multiplies the weights of squares and descriptions.

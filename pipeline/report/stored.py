@@ -133,7 +133,7 @@ def _values(record: Record) -> Values:
 
 
 def _unlike(asked: Values, stored: Values) -> dict[str, tuple[Any, Any]]:
-    """Return settings that both have and that differ; precision chosen by device is as asked.
+    """Return settings that both have and that differ; a precision fit for the device is as asked.
 
     Those that only one has are of another version, or of texts and methods that the other lacks.
     """
