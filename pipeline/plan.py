@@ -22,6 +22,7 @@ from stages.embeddings import BoxEmbeddings, ImageEmbeddings, WindowEmbeddings
 from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores
+from stages.settled import settled
 
 
 def read(s: Settings) -> tuple[HashCache, Dataset]:
@@ -56,16 +57,17 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     squares = SquareCrops(*blocks, counts["squares"], s.squares)
 
     common = clip, index, s.layout.images, dataset, s.runtime
-    embeddings = {
+    embeddings: dict[str, Stage] = {
         "image": ImageEmbeddings(*common),
         "raw": BoxEmbeddings(*common, raw, s.raw),
         "feature": WindowEmbeddings(*common, windows[0] if windows else feature, s.feature),
         "squares": BoxEmbeddings(*common, squares, RawConfig()),
     }
 
-    viewed = {name: embeddings[name] for name in views}
     drawn = {"feature": feature} if windows and "feature" in views else {}
     config = s.scores.naming(methods)
+    embeddings = settled(config, methods, embeddings, drawn, texts, dataset.classes, s.runtime)
+    viewed = {name: embeddings[name] for name in views}
     scores = Scores(
         config, methods, index, dataset.classes, viewed, drawn, texts, s.layout.images, s.runtime
     )

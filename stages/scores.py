@@ -7,7 +7,9 @@ Writes two tables and an array:
 
     scores.parquet     a row per image and method: image_id, method (str), label, pred, rank (int64;
                        rank of the label, from 1), correct (bool), top5 (list of labels), margin,
-                       confidence (float32; probability of the prediction)
+                       confidence (float32; probability of the prediction); for methods whose
+                       images stop when they have settled also crops_used and round (float64, for
+                       some methods NaN) and bound (float64)
     classes.parquet    label (int64), name (str), present (bool; false if it only competes)
     logits.zarr        (image, method, class) float32
 
@@ -17,6 +19,7 @@ and `methods.NAME` for a method with settings of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -34,7 +37,9 @@ from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
-from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
+from pipeline.texts.vectors import first_equal, text_vectors
+from pipeline.views.readers import Reader, is_settled, view_reader
+from pipeline.views.settled import SettledReader
 
 if TYPE_CHECKING:
     import torch
@@ -78,64 +83,28 @@ class Scores(Stage):
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""
         rows, present = self.image_block, sum(self.classes.present)
-        arrays = [store.open(stage).array("embeddings") for stage in self.views.values()]
-        vectors = sum(array.shape[1] * array.shape[2] for array in arrays)
+        vectors = sum(
+            math.prod(store.open(stage).array("embeddings").shape[1:])
+            for stage in self.views.values()
+            if not is_settled(stage)
+        )
         logits = 4 * rows * len(self.methods) * present
         return Footprint(6 * rows * vectors + 2 * logits, logits)
 
     def worker(self, store: Store) -> Worker:
         """Load the text vectors and open the embeddings."""
-        import torch
-
         from pipeline.models.device import device_of
 
-        present = torch.tensor(self.classes.present)
-        texts = {
-            name: _text_vectors(store, stage, len(present)) for name, stage in self.texts.items()
-        }
-        if self.config.classes == "present":
-            texts = {name: vectors.of(present) for name, vectors in texts.items()}
-        counts = views_read(self.methods.values(), self.config)
-        views = {name: self._reader(store, name, count) for name, count in counts.items()}
+        texts = text_vectors(store, self.texts, self.classes, self.config.classes)
         images = store.open(self.index).table("images")
+        views = {
+            name: view_reader(store, name, self.views[name], self.drawn, self.config, count)
+            for name, count in views_read(self.methods.values(), self.config).items()
+        }
         device = device_of(self.runtime)
         return ScoresWorker(
             self.config, self.methods, self.image_block, images, self.classes, texts, views, device
         )
-
-    def _reader(self, store: Store, name: str, count: int) -> ViewReader:
-        """Open the embeddings of a view set, of which methods read the first `count` views."""
-        array = store.open(self.views[name]).array("embeddings")
-        if name not in self.drawn:
-            return ViewReader(name, array, count)
-        draws = store.open(self.drawn[name])
-        if self.config.expectation:
-            return ExpectedReader(name, array, self.config.n, patch_probs(draws, array.shape[0]))
-        return DrawnReader(name, array, count, outcomes(draws, array.shape[0], count))
-
-
-def _text_vectors(store: Store, stage: Stage, classes: int) -> Descriptions:
-    """Load the vectors of a text set by class; texts that are equal get equal vectors."""
-    import torch
-
-    from pipeline.kernels.matching import Descriptions
-
-    artifact = store.open(stage)
-    table, vectors = artifact.table("texts"), np.asarray(artifact.array("embeddings")[:])
-    # Vectors of equal texts may differ by rounding, depending on their place in a batch.
-    vectors = vectors[table.groupby("text")["text_id"].transform("first").to_numpy()]
-    labels = torch.from_numpy(table["label"].to_numpy().copy())
-    return Descriptions.from_rows(torch.from_numpy(vectors), labels, classes)
-
-
-def _first_equal(texts: list[Descriptions]) -> list[int]:
-    """Return, for each class, the first class with equal vectors in all of the text sets."""
-    first: dict[tuple[bytes, ...], int] = {}
-    classes = range(len(texts[0].present))
-    return [
-        first.setdefault(tuple(text_set.vectors[c].numpy().tobytes() for text_set in texts), c)
-        for c in classes
-    ]
 
 
 @dataclass
@@ -152,24 +121,24 @@ class ScoresWorker(Worker):
     images: Any
     classes: Classes
     texts: dict[str, Descriptions]
-    views: dict[str, ViewReader]
+    views: dict[str, Reader]
     device: torch.device
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
         self.present = np.array(self.classes.present)
         self._first = {
-            name: _first_equal([self.texts[texts] for texts in method.texts])
+            name: first_equal([self.texts[texts] for texts in method.texts])
             for name, method in self.methods.items()
         }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
 
     def _scorer(self, method: Method) -> Scorer:
         """Build the scorer of a method, with its texts on the device."""
-        readers = [self.views[name] for name in method.views(self.config)]
+        names = method.views(self.config)
 
         def block(rows: slice) -> Views:
-            return self._views({reader.name: reader.read(rows) for reader in readers})
+            return self._views({name: self.views[name].read(rows) for name in names})
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
         inputs = MethodInputs(on_device, self.config, len(self.images), block)
@@ -205,7 +174,10 @@ class ScoresWorker(Worker):
             by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
         logits = {name: self._of_present(name, scores) for name, scores in by_method.items()}
         images = self.images.iloc[unit.rows]
-        tables = [self._results(name, scores, images) for name, scores in logits.items()]
+        tables = [
+            self._results(name, scores, images).assign(**self._settled(name, unit.rows))
+            for name, scores in logits.items()
+        ]
         outputs = {
             "scores": pd.concat(tables, ignore_index=True),
             "logits": np.stack([scores.numpy() for scores in logits.values()], axis=1),
@@ -231,6 +203,14 @@ class ScoresWorker(Worker):
         return per_image_results(
             name, logits.numpy(), probabilities.numpy(), images, np.flatnonzero(self.present)
         )
+
+    def _settled(self, name: str, rows: slice) -> dict[str, Any]:
+        """Return the columns of a method whose images stopped when they had settled."""
+        reader = self.views.get(self.methods[name].settling(self.config) or "")
+        if not isinstance(reader, SettledReader):
+            return {}
+        looks = reader.looks(rows)
+        return {column: looks[column].to_numpy() for column in ("crops_used", "bound", "round")}
 
     def _class_table(self) -> Any:
         import pandas as pd

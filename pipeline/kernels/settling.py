@@ -18,26 +18,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-FIRST = 8
-"""Draws before the first look; fewer do not show how far they spread."""
-STEP = 4
-"""Draws between two looks."""
+from pipeline.kernels.rounds import FIRST, looks
 
 Tail = Callable[[Tensor, Tensor, int, float], Tensor]
 """Function of leads, spreads, n and 1 / N that bounds the probability that a lead is lost.
 
 Leads and spreads are those of a draw: the mean difference and its standard deviation.
 """
-
-
-def rounds(count: int) -> list[int]:
-    """Return the number of draws at the end of each round: 8, 12, 16 and so on up to `count`."""
-    return [*range(min(FIRST, count), count, STEP), count]
-
-
-def looks(count: int) -> list[int]:
-    """Return the numbers of draws after which a decision may be taken before all `count`."""
-    return [end for end in rounds(count) if FIRST <= end < count]
 
 
 def student(lead: Tensor, spread: Tensor, n: int, rest: float) -> Tensor:

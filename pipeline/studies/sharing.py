@@ -111,10 +111,15 @@ def _new_views(
 
     Raises MissingInput if the views of a stage are not drawn yet.
     """
-    columns, maker = stages[0].columns, {"code": code_of(stages[0])}
-    finished = [source for source in stored if source.receipt(unit.name, maker)]
-    reusable = [places(source.views, unit, columns) for source in finished]
-    embedded = [rows for rows in reusable if rows is not None]
+    columns, code = stages[0].columns, code_of(stages[0])
+    rows = range(unit.rows.start, unit.rows.stop)
+    embedded = [
+        found
+        for source in stored
+        for part in source.units([unit], rows, unit.crops)
+        if source.receipt(part.name, code, {})
+        if (found := source.places(part, columns)) is not None
+    ]
     required = [places(store.artifact(stage.views), unit, columns) for stage in stages]
     drawn = [rows for rows in required if rows is not None]
     if len(drawn) < len(required):

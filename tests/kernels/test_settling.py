@@ -10,20 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.kernels.settling import FIRST, bernstein, change_bound, looks, rounds
-
-
-def plain_bound(scores: np.ndarray, others: np.ndarray, count: int, forever: bool) -> float:
-    """One image, class by class, with scipy's distribution."""
-    n, classes = scores.shape
-    sums = [others[c] + count * scores[:, c].mean() for c in range(classes)]
-    front = int(np.argmax(sums))
-    tails = 0.0
-    for c in set(range(classes)) - {front}:
-        sd = np.std(scores[:, front] - scores[:, c], ddof=1)
-        error = count * sd * np.sqrt(1 / n - (0 if forever else 1 / count))
-        tails += float(stats.t.sf((sums[front] - sums[c]) / error, n - 1))
-    return min(1.0, len(looks(count)) * tails)
+from pipeline.kernels.rounds import FIRST, looks, round_ends
+from pipeline.kernels.settling import bernstein, change_bound
+from tests.reference import settling
 
 
 @given(
@@ -40,14 +29,15 @@ def test_bound_is_the_sum_of_tails_times_looks(
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(3, n, classes)) + 2 * rng.normal(size=(3, 1, classes))
     others = rng.normal(size=(3, classes)) * n
-    found = change_bound(torch.tensor(scores), torch.tensor(others), n + more, forever)
-    expected = [plain_bound(s, o, n + more, forever) for s, o in zip(scores, others, strict=True)]
+    count = n + more
+    found = change_bound(torch.tensor(scores), torch.tensor(others), count, forever)
+    expected = [settling.bound(s, o, count, forever) for s, o in zip(scores, others, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14)
 
 
 @given(st.integers(1, 200))
 def test_rounds_end_with_all_and_no_look_is_early(count: int) -> None:
-    ends = rounds(count)
+    ends = round_ends(count)
     assert ends == sorted(set(ends))
     assert ends[-1] == count
     assert all(FIRST <= look < count for look in looks(count))
