@@ -77,6 +77,11 @@ COMMANDS: dict[str, Entry] = {
         check="Compare the accuracy of ABS with the paper's, and list what can explain a gap.",
         compare="Compare two methods or settings image by image, with McNemar's test.",
     ),
+    "check-settle": Entry(
+        "pipeline.cli.commands.check_settle",
+        "Study",
+        "Compare decisions of images that settle early with those of all their crops.",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.cli.study_tables import print_settling
 from pipeline.core.errors import ConfigError, UnitsFailed
 from pipeline.kernels.rounds import round_ends
 from pipeline.methods.base import Method
@@ -19,6 +20,8 @@ from pipeline.methods.registry import METHODS
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
 from pipeline.store.units import by_round, overlapping, round_units
+from pipeline.studies.settling import check_settling
+from pipeline.studies.sharing import crops_at_most
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.readers import ExpectedReader, patch_probs
 from pipeline.views.settled import settling_views
@@ -118,13 +121,27 @@ def test_each_image_stops_by_the_rule_and_no_vector_differs(copied: Path) -> Non
 
 
 @pytest.mark.slow
-def test_both_kinds_lend_and_borrow(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_kinds_lend_and_borrow(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In either order only what is missing is embedded, and digests are those of stores apart."""
     known, counts = stored_digests(copied), embedded(monkeypatch)
     after = run_in(copied, "whole", *SETTLED)
     assert make_all(after) == known["settled"]
     assert counts == []
+    (check,) = check_settling(after, run_of_both(copied, "whole"))
+    tables = [
+        run.store.open(run.named("scores")[0]).table("scores").query("method == 'abs'")
+        for run in (after, run_of_both(copied, "whole"))
+    ]
+    same = int((tables[0]["pred"].to_numpy() == tables[1]["pred"].to_numpy()).sum())
+    assert (check.method, check.same, check.images, check.of) == ("abs", same, 8, N)
+    assert check.crops == tables[0]["crops_used"].mean()
+    assert check.holds == (same == 8)  # at p = 1e-5 a single one breaks it
+    print_settling([check])
+    assert f"{same} of 8 decisions" in capsys.readouterr().out
     more = run_in(copied, "settled", *SETTLED[:-1])
+    assert crops_at_most(more.store, after.named("embeddings-raw")) == 0
     assert make_all(more) == known["whole"]
     looks = after.store.open(after.named("embeddings-raw")[0]).table("looks")
     used = looks.groupby("image")["crops_used"].max().sum()
