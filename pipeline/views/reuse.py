@@ -272,8 +272,9 @@ def vector_table(
     table = stored_table(artifact, unit, "crops", [*columns, "vector"])
     if table is None:
         return None
-    vectors = stacked(table["vector"].to_numpy(), dim)
-    return _integers(table.drop_columns("vector")), vectors
+    values = table["vector"].combine_chunks()
+    flat = values.flatten().to_numpy(zero_copy_only=False) if len(values) else np.empty(0)
+    return _integers(table.drop_columns("vector")), flat.astype(np.float16).reshape(-1, dim)
 
 
 def sources(store: Store, stage: Stage, views: ViewSet) -> Iterator[StoredViews]:
@@ -302,14 +303,6 @@ def family(identity: Mapping[str, Any]) -> dict[str, Any]:
 def _integers(table: pa.Table) -> np.ndarray:
     """Return the columns of a table of whole numbers, int64 (n, columns)."""
     return np.column_stack([column.to_numpy() for column in table.columns]).astype(np.int64)
-
-
-def stacked(vectors: np.ndarray, dim: int) -> np.ndarray:
-    """Stack the vectors of a column, float32 arrays (n,), as float16 (n, dim)."""
-    found = np.empty((len(vectors), dim), np.float16)
-    for row, vector in zip(found, vectors, strict=True):
-        row[:] = vector
-    return found
 
 
 def _of_images(table: np.ndarray, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ is in no later round.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,13 +122,19 @@ class SettledReader:
     """Units of all rounds."""
     count: int
     """Views of an image that never settles; the weights of an image's views add up to it."""
+    dim: int
+    """Length of a vector."""
+    _held: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Looks and views of units of the last images read; later ones may share them."""
 
     @classmethod
     def of(
         cls, name: str, artifact: Artifact, units: Sequence[Unit], identity: Mapping[str, Any]
     ) -> SettledReader:
         """Make the reader of a finished artifact, with what its stage says of it."""
-        return cls(name, artifact, units, identity["settled"]["config"]["rule"]["count"])
+        count = identity["settled"]["config"]["rule"]["count"]
+        first = artifact.table("crops", units[0], columns=["vector"])
+        return cls(name, artifact, units, count, len(first["vector"].iloc[0]))
 
     def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """Read a slice of images, padded to the most views of one of them.
@@ -137,31 +143,40 @@ class SettledReader:
             Vectors, float16 (images, most, dim); zero where padded.
             Weights, float64 (images, most): N divided by the image's views; zero where padded.
         """
-        table = self._table("crops", rows)
         used = self.looks(rows)["crops_used"].to_numpy()
-        image = table["image"].to_numpy() - rows.start
-        stored = np.stack(table["vector"].to_list())
-        vectors = np.zeros((len(used), used.max(), stored.shape[1]), np.float16)
-        vectors[image, table["crop"].to_numpy()] = stored
+        vectors = np.zeros((len(used), used.max(), self.dim), np.float16)
+        for _, (places, found) in self._parts(rows):
+            own = (places[:, 0] >= rows.start) & (places[:, 0] < rows.stop)
+            vectors[places[own, 0] - rows.start, places[own, 1]] = found[own]
         weights = np.arange(used.max()) < used[:, None]
         return vectors, weights * (self.count / used[:, None])
 
     def looks(self, rows: slice) -> pd.DataFrame:
         """Read the last look at each image of a slice: crops_used, bound, round; by image."""
-        looks: pd.DataFrame = self._table("looks", rows).groupby("image").last()
-        if len(looks) != rows.stop - rows.start:
-            raise AbsError(f"embeddings-{self.name} lacks images of {rows.start} to {rows.stop}")
-        return looks
-
-    def _table(self, name: str, rows: slice) -> pd.DataFrame:
-        """Read the rows of a table of some images, round after round."""
         import pandas as pd
 
+        table = pd.concat([looks for looks, _ in self._parts(rows)], ignore_index=True)
+        own = table.loc[table["image"].between(rows.start, rows.stop - 1)]
+        last: pd.DataFrame = own.groupby("image").last()
+        if len(last) != rows.stop - rows.start:
+            raise AbsError(f"embeddings-{self.name} lacks images of {rows.start} to {rows.stop}")
+        return last
+
+    def _parts(self, rows: slice) -> list[tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]]:
+        """Read looks and views of all units with any of the images, round after round."""
         units = overlapping(self.units, range(rows.start, rows.stop), None)
-        table: pd.DataFrame = pd.concat(
-            [self.artifact.table(name, unit) for unit in units], ignore_index=True
-        )
-        return table.loc[table["image"].between(rows.start, rows.stop - 1)]
+        held = {unit.name: self._held.get(unit.name) or self._part(unit) for unit in units}
+        self._held.clear()
+        self._held.update(held)
+        return list(held.values())
+
+    def _part(self, unit: Unit) -> tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]:
+        looks = self.artifact.table("looks", unit)
+        views = vector_table(self.artifact, unit, ["image", "crop"], self.dim)
+        if views is None:
+            self.artifact.table("crops", unit)  # says what is damaged, and marks it
+            raise _lost(self.artifact, unit)
+        return looks, views
 
 
 def look_tables(
