@@ -29,7 +29,7 @@ WHERE := $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) \
          $(if $(PART),--part $(call quoted,$(PART)))
 
 .DEFAULT_GOAL := help
-.PHONY: help all index descriptions attention crops embeddings scores metrics status \
+.PHONY: help all report index descriptions attention crops embeddings scores metrics status \
         test quick check format docs bench gpu torture demo-models demo-table picture clean
 
 help: ## print this list
@@ -41,6 +41,11 @@ help: ## print this list
 
 all: $(VENV)/installed ## run every missing stage, then print the table of results
 	@$(RUN) run $(ARGS) $(WHERE)
+	@echo "Charts, and what each crop saw: make report DATASET="$(call quoted,$(DATASET))
+
+report: $(VENV)/reporter ## write the results and crops of a finished run as pages for a browser
+	@$(RUN) report $(call quoted,$(DATASET)) $(if $(filter-out official,$(PROFILE)),--profile $(call quoted,$(PROFILE))) \
+	  $(if $(SET),--set $(call quoted,$(SET)))
 
 index: $(VENV)/installed ## list the images of the dataset
 	@$(RUN) run --to index $(ARGS) $(WHERE)
@@ -98,8 +103,10 @@ demo-models: $(VENV)/installed ## rebuild the demo's images and models from seed
 demo-table: $(VENV)/installed ## print the demo's results: all methods and profiles, over five seeds
 	@$(BIN)/python -m pipeline.demo.table
 
-picture: $(VENV)/installed ## draw docs/images/demo.svg from the demo's artifacts
-	@$(BIN)/python -m pipeline.demo.picture
+picture: $(VENV)/developer ## draw docs/images/demo.svg from the demo's artifacts
+	@$(BIN)/abs run demo --to crops --set "scores.methods=[abs]" --quiet
+	@$(BIN)/abs figure crops demo --images white-headed_shortbill/10.png --format svg \
+	  --out docs/images/demo --set "scores.methods=[abs]"
 
 clean: ## remove the virtual environment and caches, but no artifacts
 	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -116,6 +123,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/developer: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/reporter: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[report]'
 	@touch $@
 
 $(VENV)/documenter: $(VENV)/installed

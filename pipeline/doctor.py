@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
-from pipeline.methods.registry import METHODS
+from pipeline.methods.registry import defaults
+from pipeline.models.attention.sources import attention_source
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.tokenizer import Tokenizer, find_tokenizer
-from pipeline.plan import read
-from pipeline.run import Run
+from pipeline.models.config import RANDOM
+from pipeline.models.source import ModelSource
+from pipeline.plan import build, read
+from pipeline.run import Run, missing, unusable_device
 from pipeline.settings import Settings
 from pipeline.stage import Stage
+from pipeline.stage import problems as problems_of
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import published
 from pipeline.texts.tokens import token_loss
@@ -34,6 +38,8 @@ class DoctorReport:
     facts: dict[str, dict[str, Any]]
     problems: list[str]
     warnings: list[str]
+    unseen: list[str]
+    """Models whose weights were not looked at, as a run would download them."""
 
     @property
     def usable(self) -> bool:
@@ -43,7 +49,7 @@ class DoctorReport:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for `--json`."""
         found = {"usable": self.usable, "problems": self.problems, "warnings": self.warnings}
-        return {**found, **self.facts}
+        return {**found, "weights not looked at": self.unseen, **self.facts}
 
 
 def only_index(settings: Settings) -> list[Stage]:
@@ -79,6 +85,8 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     warnings += [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
     clip = _clip(run.settings, dataset)
     problems += [clip["problem"]] if "problem" in clip else []
+    unseen, wrong = _models(run.settings, dataset)
+    problems += wrong
     methods = _methods(run.settings)
     if not methods["can be scored"]:
         problems.append("no method has its texts")
@@ -90,7 +98,7 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
         "clip": clip,
         "methods": methods,
     }
-    return DoctorReport(facts, problems, warnings)
+    return DoctorReport(facts, list(dict.fromkeys(problems)), warnings, unseen)
 
 
 def _prompts(run: Run, dataset: Dataset) -> dict[str, ClassTexts]:
@@ -99,7 +107,7 @@ def _prompts(run: Run, dataset: Dataset) -> dict[str, ClassTexts]:
 
 
 def _methods(settings: Settings) -> dict[str, Any]:
-    reasons = {name: settings.missing_texts(name) for name in METHODS}
+    reasons = {name: settings.missing_texts(name) for name in defaults()}
     return {
         "can be scored": [name for name, missing in reasons.items() if not missing],
         "lack texts": {name: "; ".join(missing) for name, missing in reasons.items() if missing},
@@ -144,6 +152,34 @@ def _classes(dataset: Dataset, images: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _models(settings: Settings, dataset: Dataset) -> tuple[list[str], list[str]]:
+    """Return the models whose weights were not looked at, and what else keeps a run from starting.
+
+    What is on this machine is looked at, and so are the settings that depend on it.
+    """
+    clip = ClipSource(settings.clip, settings.paths, dataset.digests)
+    maps = attention_source(settings.attention, clip, settings.paths, dataset.digests)
+    sources = [source for source in (clip, maps) if isinstance(source, ModelSource)]
+    unseen = [_named(source) for source in sources if not source.local and not _drawn(source)]
+    if unseen:
+        return unseen, []
+    try:
+        wrong = problems_of(build(settings, (dataset.digests, dataset)))
+    except AbsError:
+        wrong = missing(settings)
+    wrong += unusable_device(settings.runtime, None)
+    return [], [line for error in wrong for line in error.problems or (str(error),)]
+
+
+def _named(source: ModelSource) -> str:
+    return " ".join(filter(None, (source.section, source.config.model, source.config.weights)))
+
+
+def _drawn(source: ModelSource) -> bool:
+    """Return whether weights are random, and so need no file."""
+    return (source.config.weights or "").startswith(RANDOM)
+
+
 def _tokenizer(settings: Settings) -> Tokenizer | str:
     """Return the tokenizer of the run's CLIP, or why there is none without the model."""
     try:
@@ -162,8 +198,6 @@ def _clip(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     try:
         facts |= {"activation": source.activation, "preprocessing": str(source.preprocess)}
         return {**facts, "assumed": source.note} if source.note else facts
-    except MissingInput as error:  # may be on another machine, where the run will be
-        return {**facts, "missing": str(error)}
     except AbsError as error:
         return {**facts, "problem": str(error)}
 

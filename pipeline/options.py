@@ -68,8 +68,19 @@ StrictOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
+StageArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STAGE", help="Stage, such as scores, embeddings-raw or embeddings raw."
+    ),
+]
 WhichArgument = Annotated[
-    str, typer.Argument(help="One variant of the stage, such as raw or cupl. Default: all of them.")
+    str,
+    typer.Argument(
+        metavar="[VARIANT]",
+        help="One variant of the stage, such as raw or cupl. Default: all of them.",
+        show_default=False,
+    ),
 ]
 
 

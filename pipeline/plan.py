@@ -16,9 +16,9 @@ from pipeline.stage import Stage, needed
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.views.config import RawConfig, TokenGrid, WindowSpace
 from stages.attention import Attention
-from stages.crops import FeatureCrops, RawCrops, SquareCrops, Windows
+from stages.crops import AugmentedCrops, FeatureCrops, RawCrops, SquareCrops, Windows
 from stages.descriptions import DescriptionsStage
-from stages.embeddings import BoxEmbeddings, ImageEmbeddings, WindowEmbeddings
+from stages.embeddings import AugmentedEmbeddings, BoxEmbeddings, ImageEmbeddings, WindowEmbeddings
 from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores
@@ -55,6 +55,7 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
         Windows(*blocks[:2], space, attention, grid) for space in WindowSpace.of(s.crops, s.windows)
     ]
     squares = SquareCrops(*blocks, counts["squares"], s.squares)
+    augmented = AugmentedCrops(*blocks, counts["augmented"], s.augmented)
 
     common = clip, index, s.layout.images, dataset, s.runtime
     embeddings: dict[str, Stage] = {
@@ -62,6 +63,7 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
         "raw": BoxEmbeddings(*common, raw, s.raw),
         "feature": WindowEmbeddings(*common, windows[0] if windows else feature, s.feature),
         "squares": BoxEmbeddings(*common, squares, RawConfig()),
+        "augmented": AugmentedEmbeddings(*common, augmented),
     }
 
     drawn = {"feature": feature} if windows and "feature" in views else {}
@@ -73,5 +75,6 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     )
     metrics = Metrics(scores, index, s.dataset.name)
 
-    encoded = [*texts.values(), attention, raw, feature, *windows, squares, *embeddings.values()]
+    crops = [raw, feature, *windows, squares, augmented]
+    encoded = [*texts.values(), attention, *crops, *embeddings.values()]
     return needed([metrics], [index, *encoded, scores, metrics])

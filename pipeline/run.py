@@ -6,18 +6,27 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from pipeline.core.errors import AbsError, ConfigError, did_you_mean
+from pipeline.core.errors import AbsError, ConfigError, did_you_mean, together
+from pipeline.core.layers import Selection, layers, merged, selection
 from pipeline.core.progress import Reporter
+from pipeline.core.runtime import Runtime
+from pipeline.datasets.classes import Classes
 from pipeline.engine.base import Engine
+from pipeline.engine.inline import Inline
 from pipeline.engine.runner import Outcome, run_stage
 from pipeline.inspect.status import drifted
-from pipeline.plan import build
-from pipeline.settings import Settings, load, resolve_precision, validate
-from pipeline.stage import Stage
+from pipeline.models.attention.sources import attention_source
+from pipeline.models.clip.source import ClipSource
+from pipeline.models.source import ModelSource
+from pipeline.plan import build, read
+from pipeline.settings import Settings, resolve_precision, validate
+from pipeline.stage import Stage, problems
 from pipeline.store.claims import living
 from pipeline.store.runs import on_record, users
 from pipeline.store.store import Store
+from pipeline.texts.class_texts import ClassTexts
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class Run:
     store: Store
     notes: Sequence[str] = ()
     """Choices made for the user, with the reason of each."""
+    selection: Selection | None = None
+    """Dataset, profile and departures that the settings come from."""
 
     @classmethod
     def of(
@@ -41,15 +52,25 @@ class Run:
     ) -> Run:
         """Build a run from the common options; `plan` makes its stages, by default all of them."""
         overrides = list(overrides or ())
-        loaded, notes = resolve_precision(load(dataset, profile, overrides, weights_dir))
+        stack = layers(dataset, profile, overrides, weights_dir)
+        loaded, notes = resolve_precision(validate(merged(stack)))
         words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
         words += [word for text in overrides for word in ("--set", text)]
         words += ["--weights-dir", weights_dir] if weights_dir else []
         store = Store(loaded.paths.store, loaded.dataset.name, shlex.join(words))
-        return cls(loaded, (plan or build)(loaded), store, notes)
+        chosen = selection(dataset, profile, stack)
+        try:
+            stages = (plan or build)(loaded)
+        except AbsError as error:
+            raise together(missing(loaded) or [error]) from None
+        return cls(loaded, stages, store, notes, chosen)
 
     def named(self, name: str) -> list[Stage]:
-        """Return the stages of a name (`embeddings-raw`) or kind (`embeddings`), or ConfigError."""
+        """Return the stages of a name (`embeddings-raw`, `embeddings raw`) or kind (`embeddings`).
+
+        Raises ConfigError for another name.
+        """
+        name = "-".join(name.split())
         found = [stage for stage in self.stages if name in (stage.name, stage.kind)]
         if not found:
             names = {n for stage in self.stages for n in (stage.name, stage.kind)}
@@ -68,9 +89,9 @@ class Run:
 
         An engine stays open for further runs; without one units are computed in this process.
         """
-        for stage in stages:
-            _ = stage.key
-            stage.check()
+        wrong = [*problems(stages), *unusable_device(self.settings.runtime, engine)]
+        if wrong:
+            raise together(wrong)
         if strict_code:
             self._refuse_other_code([stage for stage in stages if stage not in force])
         for stage in force:
@@ -79,10 +100,11 @@ class Run:
             self.store.artifact(stage).remove()
         reporter = Reporter(quiet)
         assumed = [note for stage in stages for note in stage.notes]
-        for note in dict.fromkeys([*self.notes, *assumed]):
+        departures = self.selection.unasked if self.selection else []
+        for note in dict.fromkeys([*departures, *self.notes, *assumed]):
             reporter.say(note)
         with on_record(self.store, self.stages, self.settings):
-            common = self.store, reporter, self.settings, engine
+            common = self.store, reporter, self.settings, engine, self.selection
             return [run_stage(stage, *common) for stage in stages]
 
     def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:
@@ -111,6 +133,46 @@ class Run:
         """Compute the stages of a name alone, from finished inputs."""
         stages = self.named(name)
         return self.execute(stages, stages if force else [], quiet, strict_code, engine)
+
+
+def unusable_device(runtime: Runtime, engine: Engine | None) -> list[AbsError]:
+    """Return why models cannot run on the device that is named, if they are to run here."""
+    if runtime.device in ("auto", "cpu") or not isinstance(engine, Inline | None):
+        return []
+    from pipeline.models.device import device_of  # imports torch
+
+    try:
+        device_of(runtime)
+    except AbsError as error:
+        return [error]
+    return []
+
+
+def missing(s: Settings) -> list[AbsError]:
+    """Look at every input of settings `s`, and return what is missing or cannot be used.
+
+    Weights that would have to be downloaded are looked for only if the dataset is there.
+    """
+    digests, dataset = read(s)
+    found = list(_errors(lambda: dataset.classes))
+    classes = Classes((), (), ()) if found else dataset.classes
+    clip = ClipSource(s.clip, s.paths, digests)
+    maps = attention_source(s.attention, clip, s.paths, digests)
+    for model in (clip, maps):
+        if not found or (isinstance(model, ModelSource) and model.local):
+            found += _errors(model.identity)
+    for name in s.texts:
+        prompts = ClassTexts(name, s.descriptions[name], classes, s.paths, digests)
+        found += _errors(prompts.identity) or _errors(partial(getattr, prompts, "rows"))
+    return found
+
+
+def _errors(look: Callable[[], object]) -> list[AbsError]:
+    try:
+        look()
+    except AbsError as error:
+        return [error]
+    return []
 
 
 def rebuild(settings: str) -> tuple[Store, list[Stage]]:

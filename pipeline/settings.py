@@ -1,13 +1,14 @@
-"""Settings of a run: `default.yaml` < dataset < profile < `--set` < environment for paths."""
+"""Settings of a run: `default.yaml` < profile < dataset < `--set` < environment for paths."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
 
-from pipeline.core.errors import ConfigError, did_you_mean
+from pipeline.core.errors import ConfigError, did_you_mean, together
 from pipeline.core.layers import CFGS, NO_DATASET, layered, merge, read_yaml
 from pipeline.core.paths import Paths
 from pipeline.core.runtime import Layout, Runtime
@@ -15,11 +16,13 @@ from pipeline.core.section import Section, flatten
 from pipeline.datasets.config import DatasetConfig
 from pipeline.methods.base import Method
 from pipeline.methods.config import ScoresConfig
-from pipeline.methods.registry import METHODS, method_of, views_read
+from pipeline.methods.imported import Imported
+from pipeline.methods.registry import METHODS, defaults, method_of, views_read
 from pipeline.models.config import ClipConfig, VitConfig
 from pipeline.models.precision import best
 from pipeline.texts.sets import RULES, TextSet
 from pipeline.views.config import (
+    AugmentedConfig,
     CropsConfig,
     FeatureConfig,
     RawConfig,
@@ -61,6 +64,7 @@ class Settings(Section):
     windows: WindowsConfig = WindowsConfig()
     feature: FeatureConfig = FeatureConfig()
     squares: SquaresConfig = SquaresConfig()
+    augmented: AugmentedConfig = AugmentedConfig()
     scores: ScoresConfig = ScoresConfig()
     methods: Annotated[dict[str, SerializeAsAny[Method]], BeforeValidator(_of_methods)] = Field(
         default_factory=dict
@@ -79,19 +83,37 @@ class Settings(Section):
     @property
     def chosen(self) -> dict[str, Method]:
         """Methods to score, with settings: those of scores.methods, or all that have texts."""
-        names = self.scores.methods or [name for name in METHODS if not self.missing_texts(name)]
+        names = self.scores.methods or [name for name in defaults() if not self.missing_texts(name)]
         if not names:
             raise ConfigError("scores.methods: no method has its texts; see descriptions.*.file")
         for name in names:
-            if unknown := [t for t in METHODS[name].texts if t not in self.descriptions]:
+            if unknown := [t for t in method_of(name).texts if t not in self.descriptions]:
                 raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
-        return {name: self.methods.get(name) or METHODS[name]() for name in names}
+            self._check_published(name)
+        return {name: self._method(name) for name in names}
+
+    def _method(self, name: str) -> Method:
+        """Return a method with its settings; one that is imported is read from the store."""
+        kind = method_of(name)
+        if issubclass(kind, Imported):
+            return kind.stored(self.paths.store / self.dataset.name, name)
+        return self.methods.get(name) or kind()
+
+    def _check_published(self, name: str) -> None:
+        """Raise ConfigError if views are not those that a method's name stands for."""
+        for setting, value in method_of(name).published.items():
+            given = reduce(getattr, setting.split("."), self)
+            if given != value:
+                raise ConfigError(
+                    f"{setting}: {given}, where {name} is defined by {value}; "
+                    f"set {setting}={value}, or leave {name} out of scores.methods"
+                )
 
     def missing_texts(self, method: str) -> list[str]:
         """List the settings that keep a method from having its texts, each with the reason."""
-        sets = {name: self.descriptions.get(name) for name in METHODS[method].texts}
+        sets = {name: self.descriptions.get(name) for name in method_of(method).texts}
         why = {
-            name: "rule is not given" if found is None else found.missing_input(self.paths)
+            name: "rule is not set" if found is None else found.missing_input(self.paths)
             for name, found in sets.items()
         }
         return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
@@ -121,7 +143,7 @@ def load(
 
 
 def validate(values: Mapping[str, Any]) -> Settings:
-    """`values` as Settings; ConfigError names the first wrong one and the closest that exists."""
+    """`values` as Settings; ConfigError names all wrong ones, each with the closest that exists."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -129,8 +151,12 @@ def validate(values: Mapping[str, Any]) -> Settings:
 
 
 def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigError:
-    """Turn the first validation error into one line; `above` is the path of the values."""
-    first = error.errors()[0]
+    """Turn validation errors into one line each; `above` is the path of the values."""
+    return together([_explained(each, above) for each in error.errors()])
+
+
+def _explained(first: Any, above: tuple[str, ...]) -> ConfigError:
+    """Turn one validation error into one line."""
     path = tuple(map(str, (*above, *first["loc"])))
     known = path
     if path[0] == "descriptions" and len(path) > 2:  # the name of a set, and its rule
@@ -138,10 +164,14 @@ def explained(error: ValidationError, above: tuple[str, ...] = ()) -> ConfigErro
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
         hint = did_you_mean(known[-1], fields_at(known[:-1]))
+        if len(path) == 1 and (named := settings_named(where)):
+            hint = f"did you mean {named[0]!r}?"
         return ConfigError(f"unknown setting {where!r}; {hint}")
     if first["type"].startswith("union_tag"):
         return ConfigError(f"{where}.rule: give one of {', '.join(RULES)}")
-    if isinstance(cause := first.get("ctx", {}).get("error"), Exception):
+    if isinstance(cause := first.get("ctx", {}).get("error"), ConfigError) and cause.problems:
+        return cause
+    if isinstance(cause, Exception):
         return ConfigError(f"{where}: {cause}")
     if first["type"] == "model_type":
         return ConfigError(f"{where}: needs fields, not {first['input']!r}")
@@ -179,6 +209,14 @@ def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
     names = dict.fromkeys([*left, *right])
     pairs = {name: (left.get(name), right.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def settings_named(word: str) -> list[str]:
+    """List the settings whose last name is `word`, as dotted names; those of free names last."""
+    fixed = [name for name in Settings.model_fields if name not in OPEN]
+    found = [f"{name}.{word}" for name in fixed if word in fields_at([name])]
+    methods = [f"methods.{name}.{word}" for name in METHODS if word in fields_at(["methods", name])]
+    return found + methods
 
 
 def fields_at(path: Iterable[str]) -> list[str]:

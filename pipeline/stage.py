@@ -113,6 +113,13 @@ class Stage(ABC):
         """Return what users must know of the finished units, one line each, for its manifest."""
         return []
 
+    @staticmethod
+    def weights_taken(artifact: Artifact) -> list[str]:
+        """Return a line if the weights file of the stage's model holds several models."""
+        makers = (receipt.maker for receipt in artifact.ledger.receipts().values())
+        taken = {str(maker["weights"]) for maker in makers if "weights" in maker}
+        return [f"of several models in the weights file, taken: {each}" for each in sorted(taken)]
+
     def check(self) -> None:
         """Raise AbsError for settings or files that cannot work, before any work is done."""
         return
@@ -136,6 +143,12 @@ class Stage(ABC):
         values = (value for _, value in self._hashed_fields())
         return [value.note for value in values if isinstance(value, Noted) and value.note]
 
+    @property
+    def outside(self) -> list[ExternalInput]:
+        """The inputs from outside the store."""
+        values = (value for _, value in self._hashed_fields() if not isinstance(value, Stage))
+        return [value for value in values if isinstance(value, ExternalInput)]
+
     @cached_property
     def upstream(self) -> list[Stage]:
         """The stages this one reads, each once."""
@@ -150,6 +163,30 @@ class Stage(ABC):
         for each in fields(self):
             if NOT_IN_KEY not in getattr(hints[each.name], "__metadata__", ()):
                 yield each.name, getattr(self, each.name)
+
+
+def problems(stages: list[Stage]) -> list[AbsError]:
+    """Return what keeps stages from running: missing inputs, and settings that cannot work.
+
+    Every input is looked at once. A stage behind one with a problem is not looked at.
+    """
+    found: list[AbsError] = []
+    seen: dict[int, bool] = {}
+    for stage in stages:
+        try:
+            for value in stage.outside:
+                if id(value) not in seen:
+                    seen[id(value)] = False
+                    value.identity()
+                    seen[id(value)] = True
+            if all(seen.get(id(each), True) for each in [*stage.outside, *stage.upstream]):
+                _ = stage.key
+                stage.check()
+                seen[id(stage)] = True
+        except AbsError as error:
+            found.append(error)
+        seen.setdefault(id(stage), False)
+    return found
 
 
 def needed(targets: list[Stage], stages: list[Stage]) -> list[Stage]:

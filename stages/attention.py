@@ -27,6 +27,7 @@ from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Unit, row_units
 
 if TYPE_CHECKING:
+    from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
 
@@ -43,9 +44,18 @@ class Attention(Stage):
     kind: ClassVar[str] = "attention"
     version: ClassVar[int] = 2
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Number of layers, and of patches along a side; None if only the loaded model knows."""
+        return self.model.shape
+
     def units(self, store: Store) -> list[Unit]:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
+
+    def remarks(self, artifact: Artifact) -> list[str]:
+        """Return which of several models in the weights file was taken."""
+        return self.weights_taken(artifact)
 
     def worker(self, store: Store) -> Worker:
         """Load the model."""

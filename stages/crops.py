@@ -1,8 +1,8 @@
 """crops: draw the crops of each image, as boxes in pixels or windows on CLIP's token grid.
 
-Reads the image sizes and, except for `squares`, the attention maps. There is one artifact per view
-set. A unit is a block of `layout.images` images; for all but `windows`, times a block of
-`layout.crops` crops.
+Reads the image sizes and, except for `squares` and `augmented`, the attention maps. There is one
+artifact per view set. A unit is a block of `layout.images` images; for all but `windows`, times a
+block of `layout.crops` crops.
 
 Each writes `crops.parquet` with the same number of rows for every image, by image, then crop. It
 has the columns image, crop (int64) and image_id (str), then, all int64:
@@ -12,30 +12,34 @@ has the columns image, crop (int64) and image_id (str), then, all int64:
                     each feature crop; outcome is the crop's row in crops-windows, or -1
     crops-windows   patch, token, window_*: every window that a feature crop can have
     crops-squares   box_*: random squares (WCA)
+    crops-augmented box_*, flip: random boxes, half of them flipped left to right (1, else 0)
 
 Boxes are in pixels and windows in tokens; left and top are inside, right and bottom are not.
 crops-feature also writes `patch_probs.parquet` with the patches that can be drawn: image, rank,
 patch (int64), probability (float64).
 
-Settings: sections `crops` (raw, feature, windows), `windows` (feature, windows) and `squares`. The
-number of crops N is in no key: crop i of an image is always the same. A setting of one view set is
-in no other's key, so that another rule for windows leaves the raw crops valid.
+Settings: sections `crops` (raw, feature, windows), `windows` (feature, windows), `squares` and
+`augmented`. The number of crops N is in no key: crop i of an image is always the same. A setting of
+one view set is in no other's key, so that another rule for windows leaves the raw crops valid.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, together
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import Unit, crop_units, row_units
 from pipeline.views.config import (
     BOX,
+    FLIPPED_BOX,
     WINDOW,
+    AugmentedConfig,
     CropsConfig,
     SquaresConfig,
     TokenGrid,
@@ -50,9 +54,11 @@ if TYPE_CHECKING:
 
     from pipeline.store.store import Store
 
+NO_LAYER = "crops.layer: {layer} is not one of the {layers} layers of the maps"
+
 
 @dataclass(frozen=True)
-class _Crops(ViewSet):
+class Crops(ViewSet):
     """Base of all view sets: crops of the images of an index."""
 
     index: Stage
@@ -61,12 +67,30 @@ class _Crops(ViewSet):
     kind: ClassVar[str] = "crops"
     version: ClassVar[int] = 2
 
-    def _images(self, store: Store) -> pd.DataFrame:
-        return store.open(self.index).table("images")
+    def worker(self, store: Store) -> Worker:
+        """Open the image sizes and, where crops follow attention, the maps."""
+        return self.drawer(store.open(self.index).table("images"), self._maps(store))
+
+    def _maps(self, store: Store) -> Any:
+        """Open the attention maps; None if crops do not follow attention."""
+        attention = getattr(self, "attention", None)
+        return attention and store.open(attention).array("attention")
+
+    @abstractmethod
+    def drawer(self, images: pd.DataFrame, maps: Any) -> CropsWorker:
+        """Return what draws the crops of images.
+
+        Args:
+            images: Table of the images: width, height and sha256.
+            maps: Attention maps (image, layer, row, col); None if crops do not follow attention.
+
+        Raises:
+            ConfigError: If the maps lack the layer of the settings.
+        """
 
 
 @dataclass(frozen=True)
-class _Drawn(_Crops):
+class _Drawn(Crops):
     """N crops of each image, in blocks."""
 
     crop_block: int
@@ -95,10 +119,13 @@ class RawCrops(_Drawn):
     variant = "raw"
     common = ("crop_block", "config.seed")
 
-    def worker(self, store: Store) -> Worker:
-        """Open the image sizes and attention maps."""
-        maps = _LayerMaps.open(store, self.attention, self.config.layer)
-        return RawWorker(self._images(store), maps, self.config)
+    def check(self) -> None:
+        """Raise ConfigError if the maps will not have the layer, or as many patches."""
+        _check_maps(self.attention, self.config.layer, {"crops.k": self.config.k})
+
+    def drawer(self, images: pd.DataFrame, maps: Any) -> RawWorker:
+        """Return what draws boxes."""
+        return RawWorker(images, _LayerMaps.of(maps, self.config.layer), self.config)
 
 
 @dataclass(frozen=True)
@@ -114,14 +141,20 @@ class FeatureCrops(_Drawn):
     variant = "feature"
     common = ("crop_block",)
 
-    def worker(self, store: Store) -> Worker:
-        """Open the image sizes and attention maps."""
-        maps = _LayerMaps.open(store, self.attention, self.config.layer)
-        return FeatureWorker(self._images(store), maps, self.config, self.windows, self.grid)
+    def check(self) -> None:
+        """Raise ConfigError if the maps will not have the layer, or as many patches."""
+        k = self.windows.top(self.config)
+        setting = "windows.k" if k == self.windows.k else "crops.k"
+        _check_maps(self.attention, self.config.layer, {setting: k})
+
+    def drawer(self, images: pd.DataFrame, maps: Any) -> FeatureWorker:
+        """Return what draws windows."""
+        layer_maps = _LayerMaps.of(maps, self.config.layer)
+        return FeatureWorker(images, layer_maps, self.config, self.windows, self.grid)
 
 
 @dataclass(frozen=True)
-class Windows(_Crops):
+class Windows(Crops):
     """Every window that a feature crop of an image can have, by rank of its patch, then size."""
 
     space: WindowSpace
@@ -136,14 +169,14 @@ class Windows(_Crops):
 
     def shape(self, store: Store) -> tuple[int, int]:
         """Return windows per image (patches times sizes), twice: one unit holds all of them."""
-        maps = _LayerMaps.open(store, self.attention, self.space.layer)
+        maps = _LayerMaps.of(self._maps(store), self.space.layer)
         count = min(self.space.k, maps.patches) * self.space.sizes(self.grid.tokens)
         return count, count
 
-    def worker(self, store: Store) -> Worker:
-        """Open the image sizes and attention maps."""
-        maps = _LayerMaps.open(store, self.attention, self.space.layer)
-        return WindowsWorker(self._images(store), maps, self.space, self.grid)
+    def drawer(self, images: pd.DataFrame, maps: Any) -> WindowsWorker:
+        """Return what lists windows."""
+        layer_maps = _LayerMaps.of(maps, self.space.layer)
+        return WindowsWorker(images, layer_maps, self.space, self.grid)
 
 
 @dataclass(frozen=True)
@@ -155,25 +188,66 @@ class SquareCrops(_Drawn):
     variant = "squares"
     common = ("crop_block", "config.seed")
 
-    def worker(self, store: Store) -> Worker:
-        """Open the image sizes."""
-        return SquaresWorker(self._images(store), self.config)
+    def drawer(self, images: pd.DataFrame, maps: Any) -> SquaresWorker:
+        """Return what draws squares."""
+        return SquaresWorker(images, self.config)
+
+
+@runtime_checkable
+class _Shaped(Protocol):
+    """A stage of maps whose shape is known before they are computed."""
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Number of layers, and of patches along a side."""
+        ...
+
+
+def _check_maps(attention: Stage, layer: int, counts: Mapping[str, int]) -> None:
+    """Raise ConfigError, with the limit, if the maps will have no such layer or too few patches."""
+    if not isinstance(attention, _Shaped) or attention.shape is None:
+        return
+    layers, side = attention.shape
+    errors = []
+    if not -layers <= layer < layers:
+        errors.append(ConfigError(NO_LAYER.format(layer=layer, layers=layers)))
+    errors += [
+        ConfigError(f"{name}: {k} is more than the {side**2} patches of a map ({side} x {side})")
+        for name, k in counts.items()
+        if k > side**2
+    ]
+    if errors:
+        raise together(errors)
+
+
+@dataclass(frozen=True)
+class AugmentedCrops(_Drawn):
+    """Random boxes with flips, which are squashed to a square."""
+
+    config: AugmentedConfig
+
+    version: ClassVar[int] = 1
+    variant = "augmented"
+    common = ("crop_block", "config.seed")
+
+    def drawer(self, images: pd.DataFrame, maps: Any) -> AugmentedWorker:
+        """Return what draws boxes and flips."""
+        return AugmentedWorker(images, self.config)
 
 
 @dataclass(frozen=True)
 class _LayerMaps:
-    """One layer of the stored attention maps."""
+    """One layer of attention maps."""
 
     array: Any
     layer: int
 
     @classmethod
-    def open(cls, store: Store, attention: Stage, layer: int) -> _LayerMaps:
-        """Open the maps; ConfigError if they have no such layer."""
-        array = store.open(attention).array("attention")
+    def of(cls, array: Any, layer: int) -> _LayerMaps:
+        """Choose a layer of maps (image, layer, row, col); ConfigError if there is no such one."""
         layers = array.shape[1]
         if not -layers <= layer < layers:
-            raise ConfigError(f"crops.layer: {layer} is not one of the {layers} layers of the maps")
+            raise ConfigError(NO_LAYER.format(layer=layer, layers=layers))
         return cls(array, layer)
 
     @property
@@ -191,7 +265,7 @@ class _LayerMaps:
 
 
 @dataclass
-class _CropsWorker(Worker):
+class CropsWorker(Worker):
     """Base of the workers, which draw crops one image at a time.
 
     Holds the table of images: their sizes, and the sha256 that keys their random streams.
@@ -204,12 +278,13 @@ class _CropsWorker(Worker):
 
     def compute(self, unit: Unit, inputs: Any) -> dict[str, Any]:
         """Return a row per crop, by image, then crop."""
-        images = self.images.iloc[unit.rows]
-        drawn = [
-            self.draw(image, row, unit)
-            for image, row in zip(images.itertuples(), inputs, strict=True)
-        ]
-        return {"crops": _table(images, unit, drawn, self.columns)}
+        drawn = self.draw_all(unit, inputs)
+        return {"crops": _table(self.images.iloc[unit.rows], unit, drawn, self.columns)}
+
+    def draw_all(self, unit: Unit, inputs: Any) -> list[Tensor]:
+        """Return the crops of each image of a unit: int64 (crops of the unit, columns)."""
+        images = self.images.iloc[unit.rows].itertuples()
+        return [self.draw(image, row, unit) for image, row in zip(images, inputs, strict=True)]
 
     @abstractmethod
     def draw(self, image: Any, inputs: Any, unit: Unit) -> Tensor:
@@ -236,7 +311,7 @@ def _table(images: Any, unit: Unit, drawn: list[Tensor], columns: list[str]) -> 
 
 
 @dataclass
-class _AttendedWorker(_CropsWorker):
+class _AttendedWorker(CropsWorker):
     """Base of the workers whose crops follow attention; holds the maps of one layer."""
 
     maps: _LayerMaps
@@ -281,7 +356,7 @@ class FeatureWorker(_AttendedWorker):
         tables = super().compute(unit, inputs)
         assert unit.crops is not None
         return tables | (
-            {"patch_probs": self._patch_probs(unit, inputs)} if unit.crops.start == 0 else {}
+            {"patch_probs": self.patch_probs(unit, inputs)} if unit.crops.start == 0 else {}
         )
 
     def draw(self, image: Any, inputs: Tensor, unit: Unit) -> Tensor:
@@ -292,7 +367,7 @@ class FeatureWorker(_AttendedWorker):
         u = layers(self.config.seed, "crops", *self._stream(image, unit))
         return feature_crops(image, inputs, u, self.config, self.windows, self.grid)
 
-    def _patch_probs(self, unit: Unit, inputs: Tensor) -> pd.DataFrame:
+    def patch_probs(self, unit: Unit, inputs: Tensor) -> pd.DataFrame:
         """Return a row per image and patch that can be drawn."""
         import pandas as pd
 
@@ -327,16 +402,21 @@ class WindowsWorker(_AttendedWorker):
 
 
 @dataclass
-class SquaresWorker(_CropsWorker):
+class _UnattendedWorker(CropsWorker):
+    """Base of the workers whose crops need only the index."""
+
+    def read(self, unit: Unit) -> list[None]:
+        """Return None per image."""
+        return [None] * (unit.rows.stop - unit.rows.start)
+
+
+@dataclass
+class SquaresWorker(_UnattendedWorker):
     """Worker that draws random squares; holds the section `squares`."""
 
     config: SquaresConfig
 
     columns: ClassVar[list[str]] = [*BOX]
-
-    def read(self, unit: Unit) -> list[None]:
-        """Return None per image; squares need only the index."""
-        return [None] * (unit.rows.stop - unit.rows.start)
 
     def draw(self, image: Any, inputs: None, unit: Unit) -> Tensor:
         """Return the box of each square: int64 (n, 4)."""
@@ -345,6 +425,23 @@ class SquaresWorker(_CropsWorker):
 
         u = uniforms(self.config.seed, "squares", *self._stream(image, unit))[:, :3]
         return square_crops(u, image.width, image.height, self.config.alpha, self.config.beta)
+
+
+@dataclass
+class AugmentedWorker(_UnattendedWorker):
+    """Worker that draws random boxes with flips; holds the section `augmented`."""
+
+    config: AugmentedConfig
+
+    columns: ClassVar[list[str]] = [*FLIPPED_BOX]
+
+    def draw(self, image: Any, inputs: None, unit: Unit) -> Tensor:
+        """Return the box and the flip of each crop: int64 (n, 5)."""
+        from pipeline.kernels.draws import augmented_crops
+        from pipeline.kernels.sampling import layers
+
+        u = layers(self.config.seed, "augmented", *self._stream(image, unit))
+        return augmented_crops(u, image.width, image.height)
 
 
 command = variants_command("crops", "Draw the crops of each image and of its token grid.", __doc__)

@@ -62,12 +62,14 @@ class DescriptionsStage(Stage):
         _ = self.prompts.rows
 
     def remarks(self, artifact: Artifact) -> list[str]:
-        """Return how many texts the text encoder cuts, or cannot tell apart, with examples."""
+        """Return how many texts the text encoder cuts, or cannot tell apart, with examples; and
+        which of several models in the weights file was taken."""
         tokenizer = Tokenizer.of(self.clip.resolved)
         try:
-            return token_loss(self.prompts.texts, self.classes.names, tokenizer).messages
+            lost = token_loss(self.prompts.texts, self.classes.names, tokenizer).messages
         except AbsError as error:  # it is there where the texts were encoded, but not here
-            return [f"texts that are cut are not counted: {error}"]
+            lost = [f"texts that are cut are not counted: {error}"]
+        return [*lost, *self.weights_taken(artifact)]
 
     def units(self, store: Store) -> list[Unit]:
         """Divide the texts into blocks."""

@@ -11,6 +11,8 @@ Each writes one array of unit vectors:
     embeddings-image      one view: the whole image
     embeddings-raw        boxes of the image (Eq. 6), view i is crop i
     embeddings-squares    random squares of the image (WCA), view i is crop i
+    embeddings-augmented  random boxes of the image, squashed to CLIP's square by Pillow's bilinear
+                          filter and flipped where their draw says so, view i is crop i
     embeddings-feature    windows of the tokens that enter a block of CLIP (Eq. 7), view i is row i
                           of crops-feature, or of crops-windows if all windows are embedded
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -38,8 +40,8 @@ from pipeline.models.clip.source import ClipSource
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
-from pipeline.views.config import BOX, WINDOW, FeatureConfig, RawConfig
-from pipeline.views.reuse import RequestedViews, ReusableViews, sources
+from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
+from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
 from pipeline.views.sets import ViewSet
 from pipeline.views.workers import ViewInputs, ViewWorker
 
@@ -47,11 +49,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.models.clip.model import ClipModel
+    from pipeline.models.preprocessing import Preprocessing
     from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)
-class _Embeddings(Stage):
+class Embeddings(Stage):
     """Base of all embeddings: CLIP over the images of an index."""
 
     clip: ClipSource
@@ -79,11 +82,34 @@ class _Embeddings(Stage):
         """Return the bytes of CLIP's inputs for `rows` images."""
         return 3 * self.clip.image_size**2 * rows
 
-    def _load(self, store: Store) -> tuple[ClipModel, Images]:
+    def worker(self, store: Store) -> Worker:
+        """Load CLIP and open the images and any views."""
         from pipeline.models.clip.model import ClipModel
 
         images = Images(self.dataset.contents, store.open(self.index).table("images"))
-        return ClipModel(self.clip, self.runtime), images
+        views = self._reusable(store)
+        return self.encoder(ClipModel(self.clip, self.runtime), self._spec(store), images, views)
+
+    @abstractmethod
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> Worker:
+        """Return what encodes images or their views.
+
+        Args:
+            clip: Loaded CLIP.
+            array: Array of the vectors.
+            images: Access to the images.
+            views: Source of the views of a unit; None for whole images.
+        """
+
+    @abstractmethod
+    def _spec(self, store: Store) -> ArraySpec:
+        """Return the array of the vectors."""
+
+    def _reusable(self, store: Store) -> ReusableViews | None:
+        """Open the views; None for whole images."""
+        return None
 
     def _array(self, store: Store, count: int, block: int) -> ArraySpec:
         shape = (store.rows(self.index), count, self.clip.dim)
@@ -92,7 +118,7 @@ class _Embeddings(Stage):
 
 
 @dataclass(frozen=True)
-class ImageEmbeddings(_Embeddings):
+class ImageEmbeddings(Embeddings):
     """Embeddings of whole images, through CLIP's own preprocessing."""
 
     version: ClassVar[int] = 2
@@ -102,14 +128,18 @@ class ImageEmbeddings(_Embeddings):
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP."""
-        clip, images = self._load(store)
-        return ImageWorker(clip, self._array(store, 1, 1), images)
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> ImageWorker:
+        """Return what encodes whole images."""
+        return ImageWorker(clip, array, images)
+
+    def _spec(self, store: Store) -> ArraySpec:
+        return self._array(store, 1, 1)
 
 
 @dataclass(frozen=True)
-class ViewEmbeddings(_Embeddings):
+class ViewEmbeddings(Embeddings):
     """Embeddings of one view set, with the units of the view set."""
 
     views: ViewSet
@@ -128,6 +158,9 @@ class ViewEmbeddings(_Embeddings):
 
     def _views_in_unit(self, store: Store) -> int:
         return self.views.shape(store)[1]
+
+    def _spec(self, store: Store) -> ArraySpec:
+        return self._array(store, *self.views.shape(store))
 
     def _reusable(self, store: Store) -> ReusableViews:
         """Open the views, and the artifacts whose vectors may be reused for equal views."""
@@ -153,11 +186,34 @@ class BoxEmbeddings(ViewEmbeddings):
     def _input_bytes(self, rows: int, store: Store) -> int:
         return super()._input_bytes(rows, store) * self._views_in_unit(store)
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the boxes."""
-        clip, images = self._load(store)
-        array = self._array(store, *self.views.shape(store))
-        return BoxWorker(clip, array, images, self._reusable(store), self.config)
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> BoxWorker:
+        """Return what encodes boxes."""
+        assert views is not None
+        return BoxWorker(clip, array, images, views, self.config)
+
+
+@dataclass(frozen=True)
+class AugmentedEmbeddings(ViewEmbeddings):
+    """Embeddings of boxes that are squashed to a square and may be flipped."""
+
+    version: ClassVar[int] = 1
+    columns = FLIPPED_BOX
+    variant = "augmented"
+
+    def _input_bytes(self, rows: int, store: Store) -> int:
+        return super()._input_bytes(rows, store) * self._views_in_unit(store)
+
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> AugmentedWorker:
+        """Return what encodes boxes that may be flipped."""
+        from pipeline.models.preprocessing import squashed
+
+        assert views is not None
+        squash = squashed(self.clip.image_size, "bilinear", clip.device)
+        return AugmentedWorker(clip, array, images, views, squash)
 
 
 @dataclass(frozen=True)
@@ -178,14 +234,17 @@ class WindowEmbeddings(ViewEmbeddings):
         """Raise ConfigError if CLIP has no such block."""
         layers = self.clip.layers
         if not -layers <= self.config.layer < layers:
-            raise ConfigError(f"feature.layer: {self.config.layer} is not one of {layers} blocks")
+            raise ConfigError(
+                f"feature.layer: {self.config.layer} is not one of {layers} blocks of CLIP"
+            )
 
-    def worker(self, store: Store) -> Worker:
-        """Load CLIP and open the windows."""
-        clip, images = self._load(store)
-        array = self._array(store, *self.views.shape(store))
+    def encoder(
+        self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
+    ) -> WindowWorker:
+        """Return what encodes windows."""
+        assert views is not None
         layer = self.config.layer % self.clip.layers
-        return WindowWorker(clip, array, images, self._reusable(store), self.config, layer)
+        return WindowWorker(clip, array, images, views, self.config, layer)
 
 
 @dataclass
@@ -226,14 +285,14 @@ class ImageWorker(_ClipWorker):
 class _ViewWorker(_ClipWorker, ViewWorker):
     """Base of the workers for views, which embed each distinct view of an image once.
 
-    Holds the views, and the artifacts whose vectors are reused for equal views.
+    Holds the source of views, which may know vectors of equal views already.
     """
 
-    reusable: ReusableViews
+    views: ViewSource
 
     def disable_reuse(self) -> None:
         """Embed every view, also those that are stored under other settings."""
-        self.reusable = replace(self.reusable, sources=())
+        self.views = self.views.without_reuse()
 
     def read(self, unit: Unit) -> ViewInputs:
         """Return the unit's views, and what the model reads of those without a vector."""
@@ -245,7 +304,7 @@ class _ViewWorker(_ClipWorker, ViewWorker):
 
     def inputs(self, rows: Sequence[int], crops: slice | None) -> ViewInputs:
         """Return views, with the vectors that can be reused, and pixels for the others, if any."""
-        views = self.reusable.request(rows, crops, self.array.shape[-1], self.environment())
+        views = self.views.request(rows, crops, self.array.shape[-1], self.environment())
         pixels = self.pixels(rows, views) if views.missing.any() else None
         return ViewInputs(rows, views, pixels)
 
@@ -255,16 +314,42 @@ class _ViewWorker(_ClipWorker, ViewWorker):
 
 
 @dataclass
-class BoxWorker(_ViewWorker):
-    """Worker that embeds boxes of images; holds the section `raw`."""
-
-    config: RawConfig
+class _CropWorker(_ViewWorker):
+    """Base of the workers that embed boxes of images."""
 
     def pixels(self, rows: Sequence[int], views: RequestedViews) -> Tensor:
         """Return the missing crops, decoded and preprocessed: uint8 (n, 3, side, side)."""
         missing, images = views.missing_rows, enumerate(self.images.block(rows))
-        pairs = ((image, missing[missing[:, 0] == i, 1:]) for i, image in images)
+        pairs = ((image, missing[missing[:, 0] == i, 1:5]) for i, image in images)
         boxed = ((image, boxes) for image, boxes in pairs if len(boxes))
+        return self._crops(boxed, missing)
+
+    @abstractmethod
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        """Crop and preprocess boxes.
+
+        Args:
+            boxed: Images with half-open boxes in pixels, (n, 4).
+            rows: Image within the block, then place, of all boxes, in the same order.
+
+        Returns:
+            uint8 (n, 3, side, side).
+        """
+
+    def encode(self, inputs: ViewInputs) -> RequestedViews:
+        """Encode the missing crops in full batches; return all views."""
+        if inputs.pixels is not None:
+            inputs.views.fill(half(self.clip.encode_images(inputs.pixels, full=True)))
+        return inputs.views
+
+
+@dataclass
+class BoxWorker(_CropWorker):
+    """Worker that embeds boxes of images; holds the section `raw`."""
+
+    config: RawConfig
+
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
         return self.clip.preprocess.block(self._prompted(boxed))
 
     def _prompted(self, boxed: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple[Any, Any]]:
@@ -278,11 +363,18 @@ class BoxWorker(_ViewWorker):
             for box in boxes.tolist():
                 yield prompt_box(image, tuple(box), *more), None
 
-    def encode(self, inputs: ViewInputs) -> RequestedViews:
-        """Encode the missing crops in full batches; return all views."""
-        if inputs.pixels is not None:
-            inputs.views.fill(half(self.clip.encode_images(inputs.pixels, full=True)))
-        return inputs.views
+
+@dataclass
+class AugmentedWorker(_CropWorker):
+    """Worker that embeds squashed boxes, some of them flipped; holds their preprocessing."""
+
+    squash: Preprocessing
+
+    def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
+        crops = self.squash.block(boxed)
+        flipped = np.flatnonzero(rows[:, 5])
+        crops[flipped] = crops[flipped].flip(3)
+        return crops
 
 
 @dataclass

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -32,20 +32,24 @@ from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
 from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.imported import Imported
 from pipeline.methods.per_image import per_image_results
 from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
-from pipeline.texts.vectors import first_equal, text_vectors
+from pipeline.texts.vectors import text_vectors
+from pipeline.views.config import BOX
 from pipeline.views.readers import Reader, is_settled, view_reader
 from pipeline.views.settled import SettledReader
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
+    from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
 
@@ -69,7 +73,14 @@ class Scores(Stage):
     version: ClassVar[int] = 3
 
     def check(self) -> None:
-        """Raise ConfigError if an expectation is wanted and not all windows are embedded."""
+        """Raise ConfigError if an expectation is wanted, and windows or a method do not have it."""
+        drawing = [name for name, method in self.methods.items() if not method.weighted]
+        reading = [name for name in drawing if "feature" in self.methods[name].views(self.config)]
+        if self.config.expectation and reading:
+            raise ConfigError(
+                f"scores.expectation: {reading[0]} has none, since it counts single feature crops; "
+                "set scores.expectation=false, or leave it out of scores.methods"
+            )
         if self.config.expectation and "feature" in self.views and not self.drawn:
             raise ConfigError(
                 "scores.expectation: needs every window that can be drawn; "
@@ -79,6 +90,11 @@ class Scores(Stage):
     def units(self, store: Store) -> list[Unit]:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
+
+    def remarks(self, artifact: Artifact) -> list[str]:
+        """Return the source of each method whose results are imported."""
+        methods = self.methods.items()
+        return [f"{name}: {m.source}" for name, m in methods if isinstance(m, Imported)]
 
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""
@@ -93,18 +109,53 @@ class Scores(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Load the text vectors and open the embeddings."""
-        from pipeline.models.device import device_of
-
-        texts = text_vectors(store, self.texts, self.classes, self.config.classes)
-        images = store.open(self.index).table("images")
+        classes = len(self.classes.names)
+        texts = {
+            name: text_vectors(store.open(stage), classes) for name, stage in self.texts.items()
+        }
+        counts = views_read(self.methods.values(), self.config)
         views = {
             name: view_reader(store, name, self.views[name], self.drawn, self.config, count)
-            for name, count in views_read(self.methods.values(), self.config).items()
+            for name, count in counts.items()
         }
+        read = {name for method in self.methods.values() for name in method.boxes}
+        boxes = {name: self._boxes(store, name, counts[name]) for name in read}
+        return self.scorer(store.open(self.index).table("images"), texts, views, boxes)
+
+    def scorer(
+        self,
+        images: pd.DataFrame,
+        texts: dict[str, Descriptions],
+        views: Mapping[str, Reader],
+        boxes: Mapping[str, Tensor],
+    ) -> ScoresWorker:
+        """Return what scores images.
+
+        Args:
+            images: Table of the images, with `image_id` and `label`.
+            texts: Text vectors of all classes by text set.
+            views: Readers of the views of images by view set.
+            boxes: Boxes of the views by view set, for the methods that read them.
+        """
+        import torch
+
+        from pipeline.models.device import device_of
+
+        if self.config.classes == "present":
+            present = torch.tensor(self.classes.present)
+            texts = {name: vectors.of(present) for name, vectors in texts.items()}
         device = device_of(self.runtime)
-        return ScoresWorker(
-            self.config, self.methods, self.image_block, images, self.classes, texts, views, device
-        )
+        inputs = images, self.classes, texts, views, device, boxes
+        return ScoresWorker(self.config, self.methods, self.image_block, *inputs)
+
+    def _boxes(self, store: Store, name: str, count: int) -> Tensor:
+        """Read the boxes of the first `count` views of a view set: int64 (images, count, 4)."""
+        import torch
+
+        drawn = store.open(next(up for up in self.views[name].upstream if up.kind == "crops"))
+        table = drawn.table("crops", columns=["image", "crop", *BOX])
+        table = table[table["crop"] < count].sort_values(["image", "crop"])
+        return torch.tensor(table[BOX].to_numpy()).reshape(-1, count, 4)
 
 
 @dataclass
@@ -112,7 +163,7 @@ class ScoresWorker(Worker):
     """Worker that scores blocks of images.
 
     Holds the methods and their scorers, the index, the classes, text vectors by text set, readers
-    of embeddings by view set, and the device for products.
+    of embeddings by view set, the device for products, and boxes by view set.
     """
 
     config: ScoresConfig
@@ -121,15 +172,19 @@ class ScoresWorker(Worker):
     images: Any
     classes: Classes
     texts: dict[str, Descriptions]
-    views: dict[str, Reader]
+    views: Mapping[str, Reader]
     device: torch.device
+    boxes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
+        from pipeline.kernels.matching import first_equal
+
         self.present = np.array(self.classes.present)
         self._first = {
             name: first_equal([self.texts[texts] for texts in method.texts])
             for name, method in self.methods.items()
+            if method.texts
         }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
 
@@ -141,7 +196,18 @@ class ScoresWorker(Worker):
             return self._views({name: self.views[name].read(rows) for name in names})
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
-        inputs = MethodInputs(on_device, self.config, len(self.images), block)
+        everything = np.arange(len(self.present))
+        competing = everything[self.present] if self.config.classes == "present" else everything
+        inputs = MethodInputs(
+            on_device,
+            self.config,
+            images=len(self.images),
+            block=block,
+            sha256=self.images["sha256"].tolist(),
+            image_ids=self.images["image_id"].tolist(),
+            classes=competing.tolist(),
+            boxes={name: self.boxes[name] for name in method.boxes},
+        )
         return method.scorer(inputs)
 
     def environment(self) -> dict[str, Any]:
@@ -166,13 +232,8 @@ class ScoresWorker(Worker):
     def compute(self, unit: Unit, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return logits and per-image results; with the first unit, also the classes."""
         import pandas as pd
-        import torch
 
-        views = self._views(inputs)
-        with torch.inference_mode():
-            scores = [scorer(unit.rows, views).float() for scorer in self._scorers.values()]
-            by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
-        logits = {name: self._of_present(name, scores) for name, scores in by_method.items()}
+        logits = self.logits(unit.rows, inputs)
         images = self.images.iloc[unit.rows]
         tables = [
             self._results(name, scores, images).assign(**self._settled(name, unit.rows))
@@ -183,6 +244,27 @@ class ScoresWorker(Worker):
             "logits": np.stack([scores.numpy() for scores in logits.values()], axis=1),
         }
         return outputs | ({"classes": self._class_table()} if unit.rows.start == 0 else {})
+
+    def logits(
+        self, rows: slice, inputs: dict[str, tuple[np.ndarray, np.ndarray | None]]
+    ) -> dict[str, Tensor]:
+        """Score images by every method: float32 (images, present classes), on the CPU.
+
+        rows: The images in the index; inputs: their views as of `read`.
+        """
+        import torch
+
+        views = self._views(inputs)
+        with torch.inference_mode():
+            scores = [
+                scorer(rows, views).float().to(self.device) for scorer in self._scorers.values()
+            ]
+            by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
+        return {name: self._of_present(name, scores) for name, scores in by_method.items()}
+
+    def probabilities(self, method: str, logits: Tensor) -> Tensor:
+        """Convert logits of a method to probabilities: float64 (images, present classes)."""
+        return self.methods[method].probabilities(logits.double(), self.config)
 
     def _views(self, stored: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> Views:
         """Move vectors and weights to the device, in float32."""
@@ -199,7 +281,7 @@ class ScoresWorker(Worker):
         }
 
     def _results(self, name: str, logits: Tensor, images: Any) -> Any:
-        probabilities = self.methods[name].probabilities(logits.double(), self.config)
+        probabilities = self.probabilities(name, logits)
         return per_image_results(
             name, logits.numpy(), probabilities.numpy(), images, np.flatnonzero(self.present)
         )
@@ -220,7 +302,8 @@ class ScoresWorker(Worker):
 
     def _of_present(self, method: str, scores: Tensor) -> Tensor:
         """Return the scores of present classes; classes with equal texts have equal scores."""
-        scores = scores[:, self._first[method]]
+        if method in self._first:
+            scores = scores[:, self._first[method]]
         return scores[:, self.present] if self.config.classes == "all" else scores
 
 

@@ -36,7 +36,7 @@ from pipeline.methods.config import ScoresConfig
 from pipeline.stage import Stage, Worker
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import WIDER, Footprint, Unit, round_units
-from pipeline.texts.vectors import first_equal, text_vectors
+from pipeline.texts.vectors import text_vectors
 from pipeline.views.deciding import Decider
 from pipeline.views.readers import view_reader
 from pipeline.views.settled import (
@@ -119,9 +119,17 @@ class SettledEmbeddings(Stage):
         )
 
     def _decider(self, store: Store) -> Decider:
+        import torch
+
         from pipeline.models.device import device_of
 
-        texts = text_vectors(store, self.texts, self.classes, self.config.classes)
+        present = torch.tensor(self.classes.present)
+        texts = {
+            name: text_vectors(store.open(stage), len(present))
+            for name, stage in self.texts.items()
+        }
+        if self.config.classes == "present":
+            texts = {name: vectors.of(present) for name, vectors in texts.items()}
         deciding = {n: m for n, m in self.methods.items() if isinstance(m, SumOverViews)}
         return Decider(
             self.rule,
@@ -139,7 +147,9 @@ class SettledEmbeddings(Stage):
 
     def _predicted(self, texts: Mapping[str, Any]) -> list[int]:
         """Return the competing classes that can be predicted, one of each with equal texts."""
-        first = first_equal(list(texts.values()))
+        from pipeline.kernels.matching import first_equal
+
+        first = first_equal(list(texts.values())).tolist()
         if self.config.classes == "present":
             return sorted(set(first))
         return sorted({first[i] for i, present in enumerate(self.classes.present) if present})

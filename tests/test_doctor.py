@@ -147,8 +147,8 @@ def test_too_many_unreadable_images_are_a_problem(mine: Path) -> None:
 @pytest.mark.subprocess
 def test_no_model_is_needed(mine: Path) -> None:
     answer = abs_command("doctor", mine, "--set", "clip.weights=nowhere.pt", HF_HUB_OFFLINE="1")
-    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, "usable")
-    assert "missing: CLIP weights not found" in answer.stdout
+    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (1, "not usable")
+    assert "PROBLEM: CLIP weights not found" in answer.stdout
 
 
 def test_published_files_are_known_by_their_content() -> None:
@@ -400,4 +400,8 @@ def test_the_clip_of_a_file_is_described_and_what_is_assumed_of_it(
 
 
 def test_a_clip_that_would_be_downloaded_is_not_looked_for(mine: Path) -> None:
-    assert facts(mine)["clip"] == {"model": "ViT-B-16", "weights": "openai"}
+    found = facts(mine)
+    assert found["clip"] == {"model": "ViT-B-16", "weights": "openai"}
+    unseen = ["clip ViT-B-16 openai", "attention vit_base_patch16_224.dino pretrained"]
+    assert found["weights not looked at"] == unseen
+    assert "usable; weights not looked at: clip ViT-B-16 openai, att" in said("doctor", mine).stdout

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import datasets
 import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+import webdataset
+from PIL import Image
 
 from pipeline import load
-from pipeline.core.errors import ConfigError, Damaged, MissingInput
+from pipeline.core.errors import AbsError, ConfigError, Damaged, MissingInput
 from pipeline.inspect.status import states
 from pipeline.run import Run
 from tests.helpers import shared
-from tests.helpers.runs import Runner, digests, make_all, said, write_dataset
+from tests.helpers.runs import DEMO, Runner, digests, make_all, said, write_dataset
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +110,125 @@ def test_what_is_not_finished_is_left_out(run_of: Runner, store: Path) -> None:
     run = run_of("crops.k=7")
     (run.store.artifact(run.named("scores")[0]).path / "manifest.json").unlink()
     assert len(load.scores("tiny", "abs")) == 2 * 8
+
+
+def test_metrics_of_a_run_are_what_identifies_it_and_figures(store: Path) -> None:
+    one, every = (
+        load.metrics("tiny", all_settings=all_, **{"crops.k": 7}) for all_ in (False, True)
+    )
+    assert list(one)[:2] == ["dataset", "method"]
+    assert "top1" in one
+    assert not [name for name in one if "." in name]
+    assert len(one.columns) <= 20 < len(every.columns)
+    assert one.equals(every[list(one)])
+    assert every["crops-raw.k"].tolist() == [7, 7, 7]
+    assert list(load.metrics("tiny"))[:4] == ["dataset", "method", "crops.k", "scores.temperature"]
+
+
+def test_metrics_of_equal_settings_are_told_apart_by_the_files_behind_them(
+    tiny: Path, made: Run
+) -> None:
+    prompts = tiny.parent / "cupl.json"
+    by_class = json.loads((DEMO / "prompts" / "cupl.json").read_text())
+    for opening in ("", "Surely "):
+        changed = {name: [opening + t for t in texts] for name, texts in by_class.items()}
+        prompts.write_text(json.dumps(changed))
+        changes = ["scores.n=4", f"descriptions.cupl.file={prompts}"]
+        make_all(Run.of(str(tiny), "official", changes))
+    found = load.metrics("tiny", **{"descriptions.cupl.file": str(prompts)})
+    assert list(found)[2:3] == ["descriptions-cupl.prompts.file_sha256"]
+    assert found.iloc[:, :3].duplicated().sum() == 0
+
+
+def test_classes_and_confusion_belong_together(store: Path) -> None:
+    run = {"crops.k": 7}
+    classes, found = load.classes("tiny", **run), load.confusion("tiny", **run)
+    assert classes["label"].tolist() == list(range(len(classes)))
+    scores = load.scores("tiny", "abs", **run)
+    for label, pred in {*zip(scores["label"], scores["pred"], strict=True)}:
+        row = found[(found.method == "abs") & (found.label == label) & (found.pred == pred)]
+        assert row["images"].tolist() == [((scores.label == label) & (scores.pred == pred)).sum()]
+    assert found.groupby("method")["images"].sum().tolist() == [8, 8, 8]
+    folders = sorted(path.name for path in (store.parent / "images").iterdir())
+    assert [name.replace(" ", "_").lower() for name in classes["name"]] == [
+        name.lower() for name in folders
+    ]
+
+
+def test_an_image_is_found_by_its_row_its_path_and_its_scores(tiny: Path, store: Path) -> None:
+    index = load.images("tiny")
+    for row, path in enumerate(index["path"]):
+        with Image.open(tiny.parent / "images" / path) as file:
+            pixels = np.asarray(file.convert("RGB"))
+        assert (np.asarray(load.image("tiny", row)) == pixels).all()
+        assert (np.asarray(load.image("tiny", path)) == pixels).all()
+    scores = load.scores("tiny", "abs", **{"crops.k": 7})
+    for which in (scores.iloc[5], next(scores[5:].itertuples()), index.iloc[5]):
+        assert (np.asarray(load.image("tiny", which)) == pixels_of(tiny, index, 5)).all()
+    name = index["path"][5].partition("/")[2]
+    if index["path"].str.endswith("/" + name).sum() == 1:
+        assert (np.asarray(load.image("tiny", name)) == pixels_of(tiny, index, 5)).all()
+
+
+def pixels_of(tiny: Path, index: pd.DataFrame, row: int) -> np.ndarray:
+    with Image.open(tiny.parent / "images" / index["path"][row]) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+def test_an_image_that_is_not_there_is_one_line(store: Path) -> None:
+    with pytest.raises(ConfigError, match="no image 8; images are numbered from 0 to 7"):
+        load.image("tiny", 8)
+
+
+def test_an_image_that_changed_is_never_shown(tiny: Path, made: Run) -> None:
+    made.execute(made.named("index"), [], quiet=True)
+    path = tiny.parent / "images" / load.images("tiny")["path"][0]
+    Image.new("RGB", (9, 9)).save(path, "PNG")
+    with pytest.raises(AbsError, match="changed since it was indexed"):
+        load.image("tiny", 0)
+
+
+def test_images_of_packed_datasets_are_read(tiny: Path, tmp_path: Path) -> None:
+    colours = [(10 * n, 200 - 20 * n, 90) for n in range(4)]
+    columns: dict[str, list[Any]] = {"image": [], "label": [0, 1, 0, 1]}
+    for colour in colours:
+        Image.new("RGB", (30, 20), colour).save(file := io.BytesIO(), "PNG")
+        columns["image"].append({"bytes": file.getvalue(), "path": None})
+    names = datasets.ClassLabel(names=["wren", "crane"])
+    features = datasets.Features({"image": datasets.Image(), "label": names})
+    table = datasets.Dataset.from_dict(columns).cast(features)
+    table.to_parquet(tmp_path / "birds.parquet")
+    (tmp_path / "shards").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "shards" / "0.tar")) as shard:
+        for n, image in enumerate(columns["image"]):
+            label = columns["label"][n]
+            shard.write({"__key__": f"s{n}", "png": image["bytes"], "cls": label})
+    (tmp_path / "names.json").write_text('["wren", "crane"]')
+    for name, reader, more in (
+        ("birds.parquet", "huggingface", []),
+        ("shards", "webdataset", [f"dataset.names={tmp_path / 'names.json'}"]),
+    ):
+        place = [f"dataset.root={tmp_path / name}", f"dataset.reader={reader}", *more]
+        run = Run.of(str(tiny), "official", [*place, f"dataset.name={reader}"])
+        run.execute(run.named("index"), [], quiet=True)
+        for row, colour in enumerate(colours):
+            assert load.image(reader, row).getpixel((5, 5)) == colour
+
+
+def test_a_sweep_is_read_by_its_name(store: Path) -> None:
+    folder = store / "tiny" / "sweeps"
+    with pytest.raises(MissingInput, match="no sweep of dataset 'tiny'"):
+        load.sweep("tiny")
+    folder.mkdir()
+    for n, name in enumerate(("k", "n")):
+        pd.DataFrame({"top1": [0.5 + n / 4]}).to_parquet(folder / f"{name}.parquet")
+        if n == 0:
+            assert load.sweep("tiny")["top1"].tolist() == [0.5]
+    assert load.sweep("tiny", "n")["top1"].tolist() == [0.75]
+    with pytest.raises(ConfigError, match=r"2 sweeps of 'tiny'; choose by name: k, n"):
+        load.sweep("tiny")
+    with pytest.raises(ConfigError, match="no sweep 'm' of 'tiny'"):
+        load.sweep("tiny", "m")
 
 
 # --- Damage ---------------------------------------------------------------------------------------

@@ -106,6 +106,7 @@ NEEDED: dict[str, list[str]] = {
     "scores.methods=[clip]": IMAGE,
     "scores.methods=[waffle]": ["index", "descriptions-waffle", "embeddings-image", *LAST],
     "scores.methods=[wca]": [*IMAGE, "descriptions-cupl", "crops-squares", "embeddings-squares"],
+    "scores.methods=[zero]": [*IMAGE, "crops-augmented", "embeddings-augmented"],
     "scores.methods=[abs] scores.feature=false": RAW,
     "scores.methods=[abs]": [*RAW, *WINDOWS],
     "scores.methods=[abs] windows.encode=drawn": [*RAW, "crops-feature", "embeddings-feature"],

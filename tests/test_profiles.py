@@ -83,7 +83,7 @@ def test_profiles_differ_as_the_table_says() -> None:
 OTHERS: dict[str, list[Any]] = {
     "dataset.duplicates": ["kept", "unique"],
     "crops.layer": [0, -2],
-    "crops.k": [1, 196],
+    "crops.k": [1, 100],
     "crops.temperature": [0.001, 1.0],
     "crops.alpha": [0.1, 0.9],
     "crops.beta": [0.5, 1.0],
@@ -95,7 +95,7 @@ OTHERS: dict[str, list[Any]] = {
     "windows.shape": ["square", "ratio", "box"],
     "windows.index": ["corner", "nearest", "exact"],
     "windows.view": ["whole", "clip"],
-    "windows.k": ["null", 1, 196],
+    "windows.k": ["null", 1, 100],
     "windows.encode": ["all", "drawn"],
     "feature.layer": [0, -2],
     "feature.prompt": ["crop", "mask", "highlight-fea", "highlight-attn"],

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from pipeline import settings
 from pipeline.core.errors import ConfigError
-from pipeline.core.layers import CFGS, merge, parse_override
+from pipeline.core.layers import (
+    CFGS,
+    known,
+    layers,
+    merge,
+    origins,
+    parse_override,
+    selection,
+)
 from pipeline.methods.wca import Wca
 from pipeline.settings import Settings, load
 
@@ -20,9 +28,9 @@ def test_each_layer_overrides_the_one_below(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, profile = tmp_path / "d.yaml", tmp_path / "p.yaml"
-    below = {"dataset": {"name": "d", "root": "/d"}, "crops": {"k": 1, "alpha": 0.1, "beta": 0.2}}
+    below = {"dataset": {"name": "d", "root": "/d"}, "crops": {"k": 2, "alpha": 0.15}}
     dataset.write_text(yaml.safe_dump({**below, "scores": {"n": 7}, "paths": {"artifacts": "a"}}))
-    profile.write_text("crops: {k: 2, alpha: 0.15}")
+    profile.write_text("crops: {k: 1, alpha: 0.1, beta: 0.2}")
     monkeypatch.delenv("ABS_ARTIFACTS", raising=False)
     loaded = load(str(dataset), str(profile), ["crops.k=3", "paths.artifacts=b"])
     assert (loaded.crops.k, loaded.crops.alpha, loaded.crops.beta) == (3, 0.15, 0.2)
@@ -33,6 +41,45 @@ def test_each_layer_overrides_the_one_below(
     assert loaded.paths.artifacts == str(tmp_path)
 
 
+@pytest.fixture
+def things(tmp_path: Path) -> str:
+    """A dataset whose file departs from the profile in one setting, and equals it in another."""
+    path = tmp_path / "things.yaml"
+    content = {
+        "dataset": {"name": "things", "root": "/d"},
+        "crops": {"temperature": 0.1, "k": 20, "seed": 3},
+        "runtime": {"threads": 1},
+    }
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_departures_from_the_profile_are_those_that_decide_results(things: str) -> None:
+    overrides = ["scores.n=9 runtime.threads=2", "crops.k=5"]
+    chosen = selection(things, "official", layers(things, "official", overrides))
+    assert chosen.unasked == ["things.yaml: crops.temperature 0.1, profile official has 0.03"]
+    assert str(chosen) == "profile official, crops.k=5, crops.temperature=0.1, scores.n=9"
+    same = selection(things, "official", layers(things, "official", ["crops.temperature=0.03"]))
+    assert str(same) == "profile official"
+
+
+def test_the_layers_of_a_value_are_known_from_the_lowest_up(things: str) -> None:
+    found = origins(layers(things, "official", ["crops.temperature=0.2"], "/w"))
+    assert found["crops.temperature"] == [
+        ("profile official", 0.03),
+        ("things.yaml", 0.1),
+        ("--set", 0.2),
+    ]
+    assert found["crops.seed"] == [("default.yaml", 0), ("things.yaml", 3)]
+    assert found["paths.weights"][-1] == ("--weights-dir", "/w")
+
+
+def test_shipped_datasets_depart_from_no_profile() -> None:
+    for dataset in known("datasets"):
+        for profile in known("profiles"):
+            assert not selection(dataset, profile, layers(dataset, profile)).departures
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -40,8 +87,8 @@ def test_each_layer_overrides_the_one_below(
         (["crop.k=3"], r"unknown setting 'crop'; did you mean 'crops'\?"),
         (["descriptions.cupl.flie=x"], r"'descriptions.cupl.flie'; did you mean 'file'\?"),
         (["descriptions.cupl.templates=[a]"], "unknown setting 'descriptions.cupl.templates'"),
-        (["descriptions.mine.file=x"], "descriptions.mine.rule: .*templates, sentences, desc.*"),
-        (["descriptions.mine.rule=poem"], "descriptions.mine.rule: .*sentences, descriptors"),
+        (["descriptions.mine.file=x"], "descriptions.mine.rule: .*templates, sentences, temp.*"),
+        (["descriptions.mine.rule=poem"], "descriptions.mine.rule: .*sentences, templated, d"),
         (["descriptions.clip.templates=[bird]"], "descriptions.clip: .*{} once"),
         (["descriptions.clip.templates='{} {}'"], "descriptions.clip: .*{} once"),
         (["descriptions.clip.file=x.json"], "descriptions.clip: give one of templates"),
@@ -63,7 +110,7 @@ def test_each_layer_overrides_the_one_below(
         (["scores.methods=[clip, clip]"], "without repetition"),
         (
             ["scores.methods=[nope]"],
-            "unknown method 'nope'; known: abs, clip, clip-d, clip-e",
+            "unknown method 'nope'; known: abs, awt, awt-crops",
         ),
         (["dataset.name=../x"], "dataset.name"),
         (["crops=3"], "crops: needs fields"),
@@ -121,7 +168,7 @@ def test_methods_whose_texts_are_not_given_are_left_out_unless_asked_for() -> No
     assert list(load("demo").chosen) == everything
     without = load("demo", overrides=["descriptions.cupl.file=null"])
     assert list(without.chosen) == ["clip", "clip-e", "clip-d", "waffle"]
-    assert without.missing_texts("abs") == ["descriptions.cupl.file is not given"]
+    assert without.missing_texts("abs") == ["descriptions.cupl.file is not set"]
     asked = load("demo", overrides=["descriptions.cupl.file=null", "scores.methods=[abs, clip]"])
     assert list(asked.chosen) == ["abs", "clip"]
 

@@ -87,7 +87,7 @@ class Case:
     def plain(self) -> plain.Plain:
         """Plain implementation with the same CLIP weights."""
         stage, device = self.finished.named("embeddings-raw")[0], self.clip.device
-        model, _ = build(stage.clip)  # type: ignore[attr-defined]
+        model, *_ = build(stage.clip)  # type: ignore[attr-defined]
         vit = timm.create_model(VIT)
         return plain.Plain(model.eval().to(device), vit.eval().to(device))
 

@@ -22,6 +22,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize, ToTensor
 
+from pipeline.datasets.images import decode
+
 BATCH = 16
 
 
@@ -68,7 +70,7 @@ class Plain:
             lambda module, inputs, maps: rows.append(maps[:, :, 0, 1:].mean(1))
         )
         for file in files:
-            image = Image.open(file).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+            image = decode(file.read_bytes()).resize((side, side), Image.Resampling.BILINEAR)
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
             self.vit.forward_features(((pixels - mean) / std)[None].to(device))
         hook.remove()
@@ -81,13 +83,13 @@ class Plain:
     def images(self, files: list[Path]) -> Tensor:
         """Encode whole images as unit vectors (images, dim)."""
         transform = self.transform
-        return self.encode([transform(Image.open(file).convert("RGB")) for file in files])
+        return self.encode([transform(decode(file.read_bytes())) for file in files])
 
     def boxes(self, files: list[Path], boxes: np.ndarray) -> Tensor:
         """Encode boxes (images, n, 4) as unit vectors (images, n, dim)."""
         transform, vectors = self.transform, []
         for file, image_boxes in zip(files, boxes.tolist(), strict=True):
-            image = Image.open(file).convert("RGB")
+            image = decode(file.read_bytes())
             vectors.append(self.encode([transform(image.crop(box)) for box in image_boxes]))
         return torch.stack(vectors)
 
@@ -96,7 +98,7 @@ class Plain:
         transform, visual, vectors = self.transform, self.clip.visual, []
         *blocks, last = visual.transformer.resblocks
         for file, image_windows in zip(files, windows.tolist(), strict=True):
-            pixels = transform(Image.open(file).convert("RGB"))[None]
+            pixels = transform(decode(file.read_bytes()))[None]
             tokens = visual._embeds(pixels.to(self.device))
             for block in blocks:
                 tokens = block(tokens)

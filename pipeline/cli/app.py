@@ -2,8 +2,8 @@
 
 The module of a command is imported when the command is run, so that `abs --help` imports none of
 them. Bad input, an interrupted run and a full disk end in one line and an exit code, never in a
-traceback: 1 for a missing input or a failure, 2 for a wrong setting or option, 130 and 143 when
-interrupted or terminated.
+traceback: 1 for a missing input, a failure, or a check that finds something, 2 for a wrong setting
+or option, 130 and 143 when interrupted or terminated.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from pipeline.cli.grammar import Command, in_grammar
 from pipeline.core.errors import AbsError
 from pipeline.options import Program
 
@@ -40,8 +41,11 @@ COMMANDS: dict[str, Entry] = {
         "pipeline.cli.commands",
         run="Compute all missing stages, then print the table of results.",
         config="Print the settings of a run: those that differ from cfgs/default.yaml, or all.",
+        list="List datasets, methods, profiles, experiments, models, runs or sweeps.",
         doctor="Check a dataset: images, classes, texts. Exit code 0 if it can be run.",
         init="Write cfgs/datasets/NAME.yaml for your own images.",
+        describe="Let a language model describe the classes of a dataset.",
+        classify="Classify single images by every method whose texts are given.",
     ),
     "bench": Entry(
         "pipeline.bench.command",
@@ -73,9 +77,17 @@ COMMANDS: dict[str, Entry] = {
         "Study",
         "pipeline.cli.commands",
         sweep="Run every setting of an experiment, and print a table of the results.",
-        table="Print an experiment's results beside the paper's.",
+        table="Print an experiment's results beside the paper's, or the table of a stored sweep.",
         check="Compare the accuracy of ABS with the paper's, and list what can explain a gap.",
         compare="Compare two methods or settings image by image, with McNemar's test.",
+        figure="Draw a figure for print from what is stored: PDF, SVG and PNG.",
+        report="Write the results of a run, and its crops, as pages to open in a browser.",
+        explain="Explain a prediction: which crops decided, and which descriptions they matched.",
+    ),
+    "import-scores": Entry(
+        "pipeline.cli.commands.import_scores",
+        "Study",
+        "Import the scores or predictions of another system, as a method like the others.",
     ),
     "check-settle": Entry(
         "pipeline.cli.commands.check_settle",
@@ -100,7 +112,10 @@ class Commands(TyperGroup):
         return list(self.commands)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that `args` names, and import it."""
+        """Find the command that `args` names, and import it; `crops-raw` is `crops raw`."""
+        stage, dash, variant = args[0].partition("-") if args else ("", "", "")
+        if dash and args[0] not in self.commands and _panel(stage) == "Stages":
+            args = [stage, variant, *args[1:]]
         name, _, rest = super().resolve_command(ctx, args)
         return name, import_command(name) if name else None, rest
 
@@ -114,9 +129,15 @@ def import_command(name: str) -> TyperCommand:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    single.command(name, help=_unwrapped(module.command.__doc__))(module.command)
+    single.command(name, cls=Command, help=_unwrapped(module.command.__doc__))(
+        in_grammar(module.command)
+    )
     command: TyperCommand = typer.main.get_command(single)  # type: ignore[assignment]
     return command
+
+
+def _panel(name: str) -> str:
+    return COMMANDS[name].panel if name in COMMANDS else ""
 
 
 def _unwrapped(docstring: str) -> str:
@@ -137,9 +158,12 @@ def _engine(**options: Any) -> Any:
     return engine_of(**options)
 
 
+CODES = "Exit codes: 0 done; 1 missing, failed or damaged; 2 wrong setting or option; 130 stopped."
+
 app = typer.Typer(
     name="abs",
     cls=Commands,
+    epilog=CODES,
     help="Attention-based selection for zero-shot classification: encode once, score anything.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -181,7 +205,7 @@ def _usage(error: Any) -> int:
     """Print an error in the command line; re-raise anything else, which is a bug."""
     if not hasattr(error, "format_message"):
         raise error
-    message = error.format_message()
+    message = " ".join(error.format_message().split())
     # Without arguments the help has been printed already, and the message is empty.
     return _fail(f"{message} (see abs --help)", 2) if message else 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.tables import age, cell, print_rich, size
+from pipeline.core.errors import first_of
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
@@ -24,21 +24,6 @@ def print_plan(rows: list[dict[str, Any]]) -> None:
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
         print("Memory: per process, for units and open images, without the model and its batch.")
-
-
-def print_differences(settings: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
-    """Print the settings that differ between two profiles, with their values in both."""
-    if not settings:
-        print(f"{a} and {b} do not differ.")
-        return
-    table = Table("setting", a, b, box=None, pad_edge=False)
-    for name, values in settings.items():
-        table.add_row(name, *map(_plain, values))
-    print_rich(table)
-
-
-def _plain(value: Any) -> str:
-    return escape(value if isinstance(value, str) else json.dumps(value))
 
 
 def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
@@ -81,7 +66,10 @@ def print_doctor_report(report: Mapping[str, Any]) -> None:
         print(f"WARNING: {warning}")
     for problem in report["problems"]:
         print(f"PROBLEM: {problem}")
-    print("usable" if report["usable"] else "not usable")
+    verdict = "usable" if report["usable"] else "not usable"
+    if unseen := report["weights not looked at"]:
+        verdict += f"; weights not looked at: {', '.join(unseen)} (a run finds or downloads them)"
+    print(verdict)
 
 
 def print_reasons(answers: list[dict[str, Any]]) -> None:
@@ -141,8 +129,7 @@ def _formatted(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{name} {_formatted(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list):
-        shown = ", ".join(map(_formatted, value[:5])) or "none"
-        return f"{shown} and {len(value) - 5} more" if len(value) > 5 else shown
+        return ", ".join(first_of(list(map(_formatted, value)))) or "none"
     if isinstance(value, float):
         return f"{value:.2%}"
     return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.tables import cell, print_rich, size
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
+
+FIGURES = ("top1", "sigma", "top5", "mean_per_class_recall", "ece")
+"""Columns of a sweep's table that are shares of 1."""
+
+
+class Format(StrEnum):
+    """Output format of a table."""
+
+    plain = "plain"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="Output format of the table.")]
 
 
 def print_sweep(planned: Mapping[str, Any]) -> None:
@@ -29,42 +46,59 @@ def print_sweep(planned: Mapping[str, Any]) -> None:
     print(crop_summary(*(planned[f"crops_{name}"] for name in ("asked", "to_embed", "at_most"))))
 
 
-def print_table(table: Any, path: Any) -> None:
-    """Print the table of a sweep: settings that vary, then figures in percent; then its file."""
-    if table.empty:
+def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> None:
+    """Print the table of a sweep: settings that vary, then figures in percent.
+
+    Dataset, profile and common settings are in the title; in CSV they are columns.
+    """
+    if style == "csv":
+        print(table.assign(settings=selection).to_csv(index=False), end="")
         return
-    figures = ["top1", "sigma", "top5", "mean_per_class_recall", "ece"]
-    fixed = ["dataset", "images", "classes", "row", "grid", *figures]
+    present = [name for name in FIGURES if name in table]
+    fixed = ["dataset", "images", "classes", "row", "grid", *FIGURES]
     varied = [n for n in table if n not in fixed and (n == "method" or table[n].nunique() > 1)]
-    shown = Table(*varied, box=None, pad_edge=False)
-    for name in figures:
-        shown.add_column(name, justify="right")
-    for _, row in table.iterrows():
-        values = ["" if row[name] != row[name] else str(row[name]) for name in varied]
-        shown.add_row(*values, *(_percent(row[name]) for name in figures))
-    print_rich(shown)
-    print(path)
+    rows = [
+        [*(_text(row[name]) for name in varied), *(_percent(row[name]) for name in present)]
+        for _, row in table.iterrows()
+    ]
+    images = f"{table['images'].iloc[0]:,} images, " if len(table) else ""
+    _print_styled([*varied, *present], rows, style, f"{dataset}: {images}{selection}")
 
 
-def print_beside_paper(results: Any, style: str) -> None:
+def print_beside_paper(results: Any, style: str, title: str) -> None:
     """Print our results and the paper's in percent: plain, or as Markdown, LaTeX or CSV."""
     if style == "csv":
         print(results.to_csv(index=False), end="")
         return
-    shown = [name for name in results if not results[name].isna().all() or name == "ours"]
+    results = results.rename(columns={"ours": "measured"})
+    shown = [name for name in results if not results[name].isna().all() or name == "measured"]
     rows = [[_text(row[name]) for name in shown] for _, row in results.iterrows()]
+    _print_styled(shown, rows, style, title)
+
+
+def _print_styled(names: list[str], rows: list[list[str]], style: str, title: str) -> None:
+    """Print a title and a table: plain, as Markdown or as LaTeX."""
     if style == "plain":
-        table = Table(*shown, box=None, pad_edge=False)
+        print(title)
+        table = Table(*names, box=None, pad_edge=False)
         for row in rows:
             table.add_row(*map(escape, row))
         print_rich(table)
     elif style == "markdown":
-        rule = ["---"] * len(shown)
-        print("\n".join(f"| {' | '.join(row)} |" for row in [shown, rule, *rows]))
+        rule = ["---"] * len(names)
+        print(f"{title}\n")
+        print("\n".join(f"| {' | '.join(row)} |" for row in [names, rule, *rows]))
     else:
-        lines = [" & ".join(map(_latex, row)) + r" \\" for row in [shown, *rows]]
-        print("\\begin{tabular}{" + "l" * len(shown) + "}")
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in [names, *rows]]
+        print(f"% {title}")
+        print("\\begin{tabular}{" + "l" * len(names) + "}")
         print("\n".join([lines[0], r"\hline", *lines[1:], r"\end{tabular}"]))
+
+
+def rows_of(table: Any) -> list[dict[str, Any]]:
+    """Return the rows of a data frame as JSON types; None where a value is missing."""
+    rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return rows
 
 
 def _text(value: Any) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from pipeline.methods.registry import METHODS
+from pipeline.methods.registry import defaults
+from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.store.store import Store
@@ -34,10 +36,14 @@ def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
     return rows
 
 
-def print_results(rows: list[dict[str, Any]], store: Store) -> None:
-    """Print method, top-1 with its interval, top-5 and the number of images."""
+def print_results(rows: list[dict[str, Any]], run: Run) -> None:
+    """Print method, top-1 with its interval, top-5 and the number of images.
+
+    The title names the dataset, the profile, and the settings that depart from it.
+    """
     first = rows[0]
-    title = f"{store.dataset}: {first['images']:,} images, {first['classes']} classes"
+    counts = f"{first['images']:,} images, {first['classes']} classes"
+    title = f"{run.store.dataset}: {counts}; {run.selection}"
     table = Table("method", title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("top-1 %", "95 % interval", "top-5 %", "images"):
         table.add_column(name, justify="right")
@@ -61,9 +67,20 @@ def print_unscored_methods(settings: Settings) -> None:
     """Print the methods that are not in the table because their texts are missing."""
     if settings.scores.methods is not None:
         return
-    for name in METHODS:
+    for name in defaults():
         if missing := settings.missing_texts(name):
             print(f"Not scored: {name} ({'; '.join(missing)}).")
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table with the names of their values as its head."""
+    if not rows:
+        print("none")
+        return
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+    print_rich(table)
 
 
 def print_rich(table: Table) -> None:

@@ -40,11 +40,3 @@ def opened(place: str | Path) -> Path:
 def elsewhere(path: Path) -> Any:
     """Return the fsspec file system of a remote path; None for a local path."""
     return None if isinstance(path, Path) else path.fs
-
-
-def zarr_options(path: Path) -> dict[str, Any]:
-    """Return the arguments with which Zarr opens an array at a path."""
-    there: Any = path
-    if elsewhere(path) is None:
-        return {"store": there}
-    return {"store": str(there), "storage_options": dict(there.storage_options)}

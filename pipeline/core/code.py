@@ -19,8 +19,8 @@ from pipeline.core.paths import PROJECT
 PACKAGES = ("pipeline", "stages")
 EXCLUDED = (
     "pipeline.cli", "pipeline.core", "pipeline.datasets", "pipeline.engine", "pipeline.inspect",
-    "pipeline.models.hub", "pipeline.options", "pipeline.plan", "pipeline.run",
-    "pipeline.settings", "pipeline.stage", "pipeline.store",
+    "pipeline.models.at_hand", "pipeline.models.hub", "pipeline.options", "pipeline.plan",
+    "pipeline.run", "pipeline.settings", "pipeline.stage", "pipeline.store",
 )  # fmt: skip
 """Infrastructure that cannot change values, each with all that lies in it."""
 COUNTED = {"pipeline.datasets.images"}

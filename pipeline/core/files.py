@@ -46,7 +46,10 @@ def rendered(value: Any) -> bytes:
 def read_json(path: Path, what: str) -> Any:
     """Read JSON, with or without a byte order mark; AbsError names `what` if that fails."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
+        text = path.read_text(encoding="utf-8-sig")
+        if not text.strip():
+            raise AbsError(f"{what} {path} is empty; fill it, or remove it from the settings")
+        return json.loads(text, object_pairs_hook=_unique)
     except FileNotFoundError:
         raise MissingInput(f"{what} not found: {path}") from None
     except (ValueError, RecursionError) as error:
@@ -98,7 +101,7 @@ def _seal(value: dict[str, Any]) -> str:
     return _digest(rendered(value))
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
@@ -123,7 +126,7 @@ def checksum(path: Path) -> str:
     return sha256_of(path)[:32]
 
 
-def checksum_of(content: bytes) -> str:
+def checksum_of(content: bytes | memoryview) -> str:
     """Digest of bytes, equal to `checksum` of a file that holds them."""
     return _digest(content)
 

@@ -1,16 +1,20 @@
 """Layers of settings, one above the other: YAML files of `cfgs/`, then `section.field=value`.
 
+`default.yaml` < profile < dataset < `--set` < environment and options for paths.
+
 Files are looked for in `cfgs/` of the working folder first, then in those that ship with the
 project. Nothing here knows which sections there are.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -18,13 +22,98 @@ from pydantic import ValidationError
 from pipeline.core.addresses import LOCAL, is_address
 from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.core.paths import ENVIRONMENT, INSTALLED, PROJECT, Paths, expand
+from pipeline.core.section import flatten
 
 CFGS = PROJECT / "pipeline" / "cfgs" if INSTALLED else PROJECT / "cfgs"
 """The configurations that ship with the project."""
 NO_DATASET = {"dataset": {"name": "none", "root": "none"}}
 """Placeholder for the dataset section where no dataset is given."""
+SET = "--set"
+"""Name of the layer of overrides."""
+NO_RESULT = ("runtime.", "paths.", "layout.")
+"""Sections that change where and how work is done, never a result."""
 SEVERAL = re.compile(r"\s+(?=[a-z_]+(?:\.[A-Za-z0-9_-]+)+=)")
 """Pattern of the white space between several overrides in one text."""
+
+
+class Layer(NamedTuple):
+    """Settings of one place."""
+
+    name: str
+    """Place in messages: `profile official`, `things.yaml`, `--set`."""
+    values: dict[str, Any]
+    """Nested sections."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A setting for which a layer above the profile has another value."""
+
+    setting: str
+    """Dotted name."""
+    layer: str
+    """Name of the layer that decides."""
+    value: Any
+    """Value that holds."""
+    profile: str
+    """Name of the profile."""
+    below: Any
+    """Value of the profile, or of the default where the profile has none."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layer}: {self.setting} {plain(self.value)}, "
+            f"profile {self.profile} has {plain(self.below)}"
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a run was asked for: a dataset and a profile, and where the settings depart from it."""
+
+    dataset: str
+    profile: str
+    departures: tuple[Departure, ...] = ()
+
+    def __str__(self) -> str:
+        changed = [f"{d.setting}={plain(d.value)}" for d in self.departures]
+        return ", ".join([f"profile {self.profile}", *changed])
+
+    @property
+    def unasked(self) -> list[str]:
+        """Departures that the command line does not name, one line each."""
+        return [str(each) for each in self.departures if each.layer != SET]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types, for manifests and `--json`."""
+        return asdict(self)
+
+
+def layers(
+    dataset: str | None,
+    profile: str = "official",
+    overrides: Iterable[str] = (),
+    weights: str | None = None,
+) -> list[Layer]:
+    """The layers of a run, lowest first.
+
+    The dataset and the profile are names in `cfgs/`, or YAML files; without a dataset: what would
+    hold for any. An override is `section.field=value`, the value written as in YAML; one text may
+    hold several. `weights` is the folder of weights, whatever the environment says. Raises
+    ConfigError.
+    """
+    of_dataset = dict(NO_DATASET) if dataset is None else layer("datasets", dataset)
+    given: dict[str, Any] = {}
+    for text in overrides:
+        for override in SEVERAL.split(text.strip()):
+            given = merge(given, parse_override(override))
+    return [
+        Layer("default.yaml", read_yaml(CFGS / "default.yaml")),
+        Layer(f"profile {short(profile)}", layer("profiles", profile)),
+        Layer(f"{short(dataset or 'any dataset')}.yaml", of_dataset),
+        Layer(SET, given),
+        *_places(weights),
+    ]
 
 
 def layered(
@@ -33,33 +122,72 @@ def layered(
     overrides: Iterable[str] = (),
     weights: str | None = None,
 ) -> dict[str, Any]:
-    """Merge all layers of a run into nested mappings, without validating them.
+    """Merge `layers` into nested mappings, without validating them. Raises ConfigError."""
+    return merged(layers(dataset, profile, overrides, weights))
 
-    `default.yaml` < dataset < profile < `overrides` < environment for paths. The dataset and the
-    profile are names in `cfgs/`, or YAML files; without a dataset: what would hold for any. An
-    override is `section.field=value`, the value written as in YAML; one text may hold several.
-    `weights` is the folder of weights, whatever the environment says. Raises ConfigError.
+
+def merged(stack: Iterable[Layer]) -> dict[str, Any]:
+    """Merge layers, lowest first."""
+    values: dict[str, Any] = {}
+    for each in stack:
+        values = merge(values, each.values)
+    return values
+
+
+def origins(stack: Iterable[Layer]) -> dict[str, list[tuple[str, Any]]]:
+    """Map the dotted name of every setting to the layers that give it, with values; lowest first.
+
+    A list or a value without further sections hides those of the layers below.
     """
-    values = read_yaml(CFGS / "default.yaml")
-    of_dataset = NO_DATASET if dataset is None else layer("datasets", dataset)
-    for each in (of_dataset, layer("profiles", profile)):
-        values = merge(values, each)
-    for text in overrides:
-        for override in SEVERAL.split(text.strip()):
-            values = merge(values, parse_override(override))
-    return merge(values, {"paths": _places(weights)})
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for each in stack:
+        for name, value in flatten(each.values, ""):
+            found.setdefault(name, []).append((each.name, value))
+    return found
 
 
-def _places(weights: str | None) -> dict[str, str]:
-    """Absolute folders and addresses from the environment variables."""
-    given = {field: os.environ.get(name) for name, field in ENVIRONMENT.items()}
-    if weights:
-        given["weights"] = weights
-    return {
-        field: place if is_address(place) else str(expand(place.removeprefix(LOCAL)).absolute())
-        for field, place in given.items()
+def selection(dataset: str, profile: str, stack: list[Layer]) -> Selection:
+    """Name what was asked for, with the settings that depart from the profile.
+
+    These are all that `--set` changes, and those of the dataset's file that the profile has too.
+    Paths and execution are left out, as they change no result.
+    """
+    _, of_profile, of_dataset, _, *_ = (each.name for each in stack)
+    found = []
+    for name, given in sorted(origins(stack).items()):
+        layer_, value = given[-1]
+        fixed = [old for place, old in given if place == of_profile]
+        below = fixed or [old for place, old in given if place != SET]
+        departs = layer_ == SET or (layer_ == of_dataset and fixed)
+        if departs and not name.startswith(NO_RESULT) and [value] != below[-1:]:
+            old = below[-1] if below else None
+            found.append(Departure(name, layer_, value, short(profile), old))
+    return Selection(short(dataset), short(profile), tuple(found))
+
+
+def short(name: str) -> str:
+    """Return the name of a configuration that is given as a name or as a YAML file."""
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+def plain(value: Any) -> str:
+    """Format a value as in YAML, on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).split("\n...")[0].strip()
+
+
+def _places(weights: str | None) -> list[Layer]:
+    """Absolute folders and addresses from the environment variables and `--weights-dir`."""
+    given = [(name, field, os.environ.get(name)) for name, field in ENVIRONMENT.items()]
+    given.append(("--weights-dir", "weights", weights))
+    return [
+        Layer(name, {"paths": {field: place if is_address(place) else _absolute(place)}})
+        for name, field, place in given
         if place
-    }
+    ]
+
+
+def _absolute(place: str) -> str:
+    return str(expand(place.removeprefix(LOCAL)).absolute())
 
 
 def paths_of(values: Mapping[str, Any]) -> Paths:

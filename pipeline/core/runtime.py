@@ -12,11 +12,12 @@ from pipeline.core.section import NOT_IN_KEY, Section
 class Runtime(Section):
     """Settings of execution, never part of a key; batch size may change values by rounding."""
 
-    device: Annotated[str, NOT_IN_KEY] = "auto"
-    batch_size: Annotated[int, NOT_IN_KEY, Field(ge=0)] = 0
-    """Images in a model at once; 0 lets the device decide."""
-    threads: Annotated[int, NOT_IN_KEY, Field(ge=0)] = 0
-    """Threads of torch; 0 leaves its default."""
+    device: Annotated[str, NOT_IN_KEY, Field(pattern=r"^[a-z]+(:[0-9]+)?$")] = "auto"
+    """`auto` for a GPU if there is one, `cpu`, `cuda`, `cuda:1` or another device of torch."""
+    batch_size: Annotated[int | None, NOT_IN_KEY, Field(ge=1)] = None
+    """Images in a model at once; None lets the device decide."""
+    threads: Annotated[int | None, NOT_IN_KEY, Field(ge=1)] = None
+    """Threads of torch; None leaves its default."""
 
 
 class Layout(Section):

@@ -71,7 +71,7 @@ def resolve_classes(
     _refuse_nameless(classes)
     counts = Counter(one.name for one in classes)
     if vocabulary is not None:
-        return _within(_read_names(vocabulary), [one.name for one in classes], vocabulary)
+        return _within(read_class_names(vocabulary), [one.name for one in classes], vocabulary)
     chosen = tuple(_unique_name(one, counts) if unique else one.name for one in classes)
     _refuse_equal(chosen if unique else ())
     tied = names is not None and not unique
@@ -196,7 +196,7 @@ def _named_by_number(
 ) -> tuple[list[Class], list[int]]:
     """Return one class per name; classes have the label of their number, whatever their order."""
     labels = [number for one in classes if (number := _number(one)) is not None]
-    if wrong := [label for label in labels if label >= len(names)]:
+    if wrong := [label for label in labels if not 0 <= label < len(names)]:
         raise AbsError(f"{path}: {len(names)} names, but the dataset has a class {wrong[0]}")
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         keys = [one.key for one, label in zip(classes, labels, strict=True) if label == twice[0]]
@@ -254,7 +254,8 @@ def _read_list(path: Path, what: str) -> Any:
     return read_names(path) if path.suffix.lower() == ".txt" else files.read_json(path, what)
 
 
-def _read_names(path: Path) -> list[str]:
+def read_class_names(path: Path) -> list[str]:
+    """Return the class names of a file: a JSON list, or one name per line of a `.txt`."""
     names = _read_list(path, "vocabulary")
     if not isinstance(names, list) or not names:
         raise AbsError(f"{path}: expected a list of class names")

@@ -21,13 +21,15 @@ from pipeline.datasets.listing import (
     Class,
     normal_form,
     require_utf8,
+    told_apart,
     with_spaces,
 )
 
 Label = int | str
+WORD = re.compile(r"true|false|none|null|nan|nat|na|n/a|<na>", re.IGNORECASE)
+"""Words that programs write for booleans and missing values, and that classes may be called too."""
 NO_NAME = re.compile(
-    r"true|false|none|null|nan|nat|na|n/a|<na>"  # booleans and missing values
-    r"|[0-9]+([ ,;|/]+[0-9]+)+|[0-9]{4}-[0-9]{2}-[0-9]{2}.*"  # several numbers, dates
+    r"[0-9]+([ ,;|/]+[0-9]+)+|[0-9]{4}-[0-9]{2}-[0-9]{2}.*"  # several numbers, dates
     r"|\[.*\]|\{.*\}|\(.*\)|\".*\"|'.*'",  # lists, objects and quoted texts
     re.IGNORECASE,
 )
@@ -47,25 +49,30 @@ def parse_label(value: Any, where: str) -> Label | None:
         return None
     if isinstance(value, str):
         label = _parse_text(value)
-        if isinstance(label, int) or label is None or _is_name(value.strip(), label):
+        several_lines = any(unicodedata.category(c) == "Cc" for c in value.strip())
+        if not isinstance(label, str) or not (several_lines or is_value(label)):
             return label
     elif _is_whole(value):
         return int(value)
-    found = reprlib.repr(value)
+    found, advice = reprlib.repr(value), "change it there"
+    if isinstance(value, str) and WORD.fullmatch(value.strip()):
+        advice += (
+            "; if a class is called so, write another label and give its name by dataset.names"
+        )
     raise AbsError(
-        f"{where}: expected a label, one name or one whole number, found {found}; change it there"
+        f"{where}: expected a label, one name or one whole number, found {found}; {advice}"
     )
 
 
-def _is_name(text: str, name: str) -> bool:
-    """Return whether a text is a name, not another value in writing, nor several lines."""
-    if NO_NAME.fullmatch(name) or any(unicodedata.category(c) == "Cc" for c in text):
-        return False
+def is_value(name: str) -> bool:
+    """Return whether a text is a value in writing, such as a fraction or a list, and no name."""
+    if WORD.fullmatch(name) or NO_NAME.fullmatch(name):
+        return True
     try:
         float(name)
     except ValueError:
-        return True
-    return name.isdecimal()  # an identifier with more digits than a label
+        return False
+    return not name.isdecimal()  # an identifier with more digits than a label
 
 
 def _is_whole(value: Any) -> bool:
@@ -98,8 +105,8 @@ def _refuse_forms(texts: Iterable[str], where: str) -> None:
         label = _parse_text(text)
         if isinstance(label, str) and (other := first.setdefault(label, text)) != text:
             raise AbsError(
-                f"{where}: labels {other!r} and {text!r} differ only in space or Unicode form; use "
-                "one of them everywhere"
+                f"{where}: labels {told_apart(other, text)} differ only in space, invisible "
+                "characters or Unicode form; use one of them everywhere"
             )
 
 

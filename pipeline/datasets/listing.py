@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import regex
+
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.contents import Contents
 from pipeline.datasets.formats import holds_image, is_decoded, is_foreign
@@ -27,8 +29,13 @@ UNNAMED = re.compile(rf"{WNID.pattern}|[0-9]+(\.0*)?")
 """Identifiers that are no class names: WordNet ids and whole numbers."""
 CODE = re.compile(r"[\[\]{}\"'#].*|.*,|\w+ *=.*|[0-9]+ *[:.;,].*")
 """Lines of JSON or code, and lines that begin with a number, in place of names."""
-INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad"))
-"""Characters without width that copying leaves in names: byte order marks, breaks and hyphens."""
+DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks of the direction of writing."""
+INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060\u00ad" + DIRECTIONS))
+"""Characters without width that copying leaves in names: byte order marks, breaks, hyphens, marks
+of direction."""
+IGNORED = regex.compile(r"\p{Default_Ignorable_Code_Point}")
+"""Characters that Unicode calls invisible, joiners among them, which some scripts need."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,9 @@ def with_spaces(name: str) -> str:
 
 
 def spelling(name: str) -> str:
-    """Return what spellings of one name have in common, whatever their case, space or form."""
-    return unicodedata.normalize("NFC", with_spaces(name).lower())
+    """Return what spellings of one name have in common, whatever their case, space or form, and
+    without invisible characters."""
+    return unicodedata.normalize("NFC", with_spaces(IGNORED.sub("", name)).lower())
 
 
 def refuse_spellings(names: Iterable[str], where: str, advice: str) -> None:
@@ -141,9 +149,16 @@ def refuse_spellings(names: Iterable[str], where: str, advice: str) -> None:
     for name in dict.fromkeys(names):
         if (other := first.setdefault(spelling(name), name)) != name:
             raise AbsError(
-                f"{where} {other!r} and {name!r} differ only in space, underscores, case or "
-                f"Unicode form; {advice}"
+                f"{where} {told_apart(other, name)} differ only in space, underscores, case, "
+                f"invisible characters or Unicode form; {advice}"
             )
+
+
+def told_apart(one: str, other: str) -> str:
+    """Return `'one' and 'other'`, in ASCII with escapes if they would look the same in print."""
+    seen = {unicodedata.normalize("NFC", IGNORED.sub("", name)) for name in (one, other)}
+    shown = ascii if len(seen) == 1 else repr
+    return f"{shown(one)} and {shown(other)}"
 
 
 def is_hidden(name: str) -> bool:
@@ -167,6 +182,15 @@ def is_link_within(folder: Path, root: Path) -> bool:
         return False
     target, own = folder.resolve(), root.resolve()
     return target.is_relative_to(own) or own.is_relative_to(target)
+
+
+def own_folders(root: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Return the sub-folders of a dataset that are not links within it, and (name, reason) of
+    those that are; LayoutNotFound if `root` is not a folder."""
+    folders = subfolders(root)
+    linked = [folder for folder in folders if is_link_within(folder, root)]
+    skipped = [(require_utf8(folder.name), LINKED) for folder in linked]
+    return [folder for folder in folders if folder not in linked], skipped
 
 
 def files_below(folder: Path, root: Path) -> Iterator[Path]:

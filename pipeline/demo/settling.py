@@ -98,7 +98,8 @@ def class_scores(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     """Score every raw crop, (images, N, classes), and the feature branch, (images, classes)."""
     (stage,) = run.named("scores")
     assert isinstance(stage, Scores)
-    texts = text_vectors(run.store, stage.texts, stage.classes, "all")
+    classes = len(stage.classes.present)
+    texts = {n: text_vectors(run.store.open(t), classes) for n, t in stage.texts.items()}
     score = Abs().view_scorer(MethodInputs(texts, stage.config))
     whole = slice(0, run.store.rows(stage.index))
     read = {

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.core.errors import UnitsFailed
+from pipeline.core.layers import Selection
 from pipeline.core.progress import Advance, Reporter, clock
 from pipeline.engine.base import Engine, Job, Session
 from pipeline.engine.inline import Inline
@@ -54,10 +55,12 @@ def run_stage(
     reporter: Reporter,
     settings: Any,
     engine: Engine | None = None,
+    selection: Selection | None = None,
 ) -> Outcome:
     """Compute the missing units of `stage` and finalise its artifact.
 
-    Without an engine they are computed in this process. Raises UnitsFailed if a unit failed.
+    Without an engine they are computed in this process. The manifest records the settings and
+    the selection that they come from. Raises UnitsFailed if a unit failed.
     """
     engine = engine or Inline()
     artifact = store.artifact(stage)
@@ -83,6 +86,7 @@ def run_stage(
             refuse_changed(stage)
             seconds = {step: round(value, 3) for step, value in seconds.items()}
             record = {"last_pass": seconds, "remarks": stage.remarks(artifact)}
+            record |= {"selection": selection.as_dict()} if selection else {}
             artifact.finalise(units, {**provenance(stage, store, settings), **record})
     except OSError as error:
         raise store_error(error, artifact) from error

@@ -7,6 +7,7 @@ the same size where their ranges overlap (`pipeline.kernels.sampling.within`).
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -100,6 +101,53 @@ def square_crops(uniforms: Tensor, width: int, height: int, alpha: float, beta: 
     shares = sampling.between(alpha, beta, uniforms[:, 0])
     sides = (shares * min(width, height)).floor().long()
     return geometry.square_boxes(sides, uniforms[:, 1:], width, height)
+
+
+AREA = (0.08, 1.0)
+"""Smallest and largest share of the image's area that `augmented_crops` draws."""
+ASPECT = 4 / 3
+"""Largest ratio of the sides that it draws."""
+ATTEMPTS = 10
+"""Boxes that it tries before it takes one around the image's centre."""
+
+
+def augmented_crops(uniforms: Tensor, width: int, height: int) -> Tensor:
+    """Draw boxes and flips of resized crops, as torchvision's RandomResizedCrop does by default.
+
+    A box has a share of the image's area, uniform on `AREA`, and a ratio of its sides, log-uniform
+    on [1 / `ASPECT`, `ASPECT`). It lies anywhere in the image. Boxes that do not fit are drawn
+    again; after `ATTEMPTS`, the box is as much of the image around its centre as has an allowed
+    ratio.
+
+    Args:
+        uniforms: float64 (n, layers, 8) in [0, 1), at least `ATTEMPTS` layers.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+
+    Returns:
+        Half-open box in pixels, and 1 if it is to be flipped left to right, else 0: int64 (n, 5).
+    """
+    u = uniforms[:, :ATTEMPTS]
+    area = width * height * sampling.between(*AREA, u[..., 0])
+    reach = math.log(ASPECT)
+    ratio = sampling.between(-reach, reach, u[..., 1]).exp()
+    sides = torch.stack([area * ratio, area / ratio], dim=-1).sqrt().round().long()
+    free = torch.tensor([width, height]) - sides
+    fits = ((sides > 0) & (free >= 0)).all(dim=-1)
+    corners = (u[..., 2:4] * (free + 1)).floor().long()
+    boxes = torch.cat([corners, corners + sides], dim=-1)
+    first = fits.int().argmax(dim=1)
+    drawn = boxes[torch.arange(len(boxes)), first]
+    drawn[~fits.any(dim=1)] = _around_centre(width, height)
+    flips = (uniforms[:, 0, 4] < 0.5).long()
+    return torch.cat([drawn, flips[:, None]], dim=1)
+
+
+def _around_centre(width: int, height: int) -> Tensor:
+    """Compute the box around the centre that is cut to an allowed ratio: int64 (4,)."""
+    w, h = min(width, round(height * ASPECT)), min(height, round(width * ASPECT))
+    left, top = (width - w) // 2, (height - h) // 2
+    return torch.tensor([left, top, left + w, top + h])
 
 
 def window_sizes(grid: int, alpha: float, beta: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -60,8 +60,10 @@ class Descriptions:
         places = torch.arange(self.vectors.shape[1], device=device)
         return places < torch.tensor(self.counts, device=device)[:, None]
 
-    def first(self, count: int) -> Descriptions:
-        """Keep the first `count` descriptions of each class, in the order of their rows."""
+    def first(self, count: int | None) -> Descriptions:
+        """Keep the first `count` descriptions of each class in the order of rows; None for all."""
+        if count is None:
+            return self
         counts = tuple(min(count, each) for each in self.counts)
         return Descriptions(self.vectors[:, :count].contiguous(), counts)
 
@@ -77,6 +79,38 @@ class Descriptions:
     def means(self) -> Tensor:
         """Compute the renormalised mean vector of each class: (classes, dim)."""
         return F.normalize(self.vectors.sum(dim=1), dim=-1)
+
+    def averages(self) -> Tensor:
+        """Compute the mean vector of each class, as long as it is: (classes, dim)."""
+        return self.vectors.sum(dim=1) / self.present.sum(dim=1).clamp(min=1)[:, None]
+
+
+def joined(texts: Sequence[Descriptions]) -> Descriptions:
+    """Join the descriptions of each class in several text sets of the same classes."""
+    rows = [text_set.vectors[text_set.present] for text_set in texts]
+    classes = torch.arange(len(texts[0].counts), device=rows[0].device)
+    labels = [
+        classes.repeat_interleave(torch.tensor(text_set.counts, device=classes.device))
+        for text_set in texts
+    ]
+    return Descriptions.from_rows(torch.cat(rows), torch.cat(labels), len(classes))
+
+
+def first_equal(texts: Sequence[Descriptions]) -> Tensor:
+    """Find, for each class, the first class with equal vectors in all of the text sets.
+
+    Args:
+        texts: Text sets of the same classes.
+
+    Returns:
+        int64 (classes,), on the CPU.
+    """
+    first: dict[tuple[bytes, ...], int] = {}
+    tables = [text_set.vectors.cpu().numpy() for text_set in texts]
+    rows = zip(*tables, strict=True)
+    return torch.tensor(
+        [first.setdefault(tuple(row.tobytes() for row in each), c) for c, each in enumerate(rows)]
+    )
 
 
 @torch.no_grad()

@@ -9,22 +9,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.methods.base import MethodInputs, SumOverViews, ViewScorer, ViewVectors
+from pipeline.methods.base import (
+    MethodInputs,
+    SumOverViews,
+    ViewScorer,
+    ViewVectors,
+    Weigher,
+    crops,
+)
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pipeline.kernels.matching import Descriptions
 
 
 class Abs(SumOverViews):
     """Attention-based selection."""
 
     texts: ClassVar[tuple[str, ...]] = ("cupl",)
+    explained_by = "cupl"
+    weighted: ClassVar[bool] = True
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return n views of each branch that is on, or else the whole image."""
-        branches = {"feature": config.feature, "raw": config.raw}
-        return {name: config.n for name, on in branches.items() if on} or {"image": 1}
+        return crops(config) or {"image": 1}
 
     def probabilities(self, scores: Tensor, config: ScoresConfig) -> Tensor:
         """Convert scores to probabilities from the mean over views instead of the sum.
@@ -38,8 +48,7 @@ class Abs(SumOverViews):
         """Build a function that sums over the views of a branch."""
         from pipeline.kernels.matching import mean_view, soft_match
 
-        config, texts = inputs.config, inputs.texts["cupl"]
-        texts = texts if config.m is None else texts.first(config.m)
+        config, texts = inputs.config, _first_texts(inputs)
         means = texts.means()
 
         def score_view(view: ViewVectors) -> Tensor:
@@ -48,3 +57,33 @@ class Abs(SumOverViews):
             return mean_view(view.vectors, view.weights) @ means.T
 
         return score_view
+
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build a function that weighs each view as often as it counts, and its cosines by Eq. 9
+        or by the mean text.
+        """
+        from pipeline.kernels.weights import mean_weights, soft_weights
+
+        config, texts = inputs.config, _first_texts(inputs)
+
+        def weigh_view(view: ViewVectors) -> Tensor:
+            vectors = _first_vectors(view, config)
+            counts = vectors.new_ones(vectors.shape[:2]) if view.weights is None else view.weights
+            if config.soft:
+                weights = soft_weights(vectors, texts, config.scaled_temperature)
+            else:
+                weights = mean_weights(texts)
+            return counts[..., None, None] * weights
+
+        return lambda views: {name: weigh_view(views[name]) for name in self.views(config)}
+
+
+def _first_texts(inputs: MethodInputs) -> Descriptions:
+    """Return the first m descriptions of each class."""
+    texts, m = inputs.texts["cupl"], inputs.config.m
+    return texts if m is None else texts.first(m)
+
+
+def _first_vectors(view: ViewVectors, config: ScoresConfig) -> Tensor:
+    """Return the first n views of each image, or all if they count by weight."""
+    return view.vectors if view.weights is not None else view.vectors[:, : config.n]

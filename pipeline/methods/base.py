@@ -8,9 +8,9 @@ any blocks before it scores the first one.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.core.section import Section
 from pipeline.methods.config import ScoresConfig
@@ -35,7 +35,14 @@ class ViewVectors(NamedTuple):
 
 
 Views = Mapping[str, ViewVectors]
-"""Embeddings of a block of images, by name of the view: `image`, `raw`, `feature`, `squares`."""
+"""Embeddings of a block of images, by name of the view, of `VIEW_NAMES`."""
+Weigher = Callable[[Views], "Mapping[str, Tensor]"]
+"""Function of the views of a block of images that returns the weights of their cosines.
+
+Weights are (images, views, classes, texts) by name of the view, or broadcast to that; texts are by
+their place in the class. The score of a class is the sum of weight times cosine over all views and
+the texts of the class. A view that only weighs others is left out.
+"""
 Scorer = Callable[[slice, Views], "Tensor"]
 """Function of a block of images (a slice of the index) and its views that returns their scores.
 
@@ -58,6 +65,14 @@ class MethodInputs:
     """Number of images in the index."""
     block: Callable[[slice], Views] | None = None
     """Function that reads the views of any slice of images, in the order of the index."""
+    sha256: Sequence[str] = ()
+    """sha256 of each image's file, which keys its random numbers."""
+    image_ids: Sequence[str] = ()
+    """Id of each image."""
+    classes: Sequence[int] = ()
+    """Label of each competing class, by column of the scores."""
+    boxes: Mapping[str, Tensor] = field(default_factory=dict)
+    """Boxes of the views that `Method.boxes` names, in pixels, int64 (images, views, 4)."""
 
 
 class Method(Section):
@@ -65,13 +80,25 @@ class Method(Section):
 
     texts: ClassVar[tuple[str, ...]]
     """Names of the text sets that the method reads."""
+    explained_by: ClassVar[str | None] = None
+    """Text set whose cosines with the views make up the score, by the weights of `weigher`; None
+    for a method whose scores are no such sum, and which therefore does not explain them.
+    """
+    default: ClassVar[bool] = True
+    """Whether the method is scored where `scores.methods` names none."""
+    weighted: ClassVar[bool] = False
+    """Whether views of the method may have weights, as `scores.expectation` gives them."""
+    boxes: ClassVar[tuple[str, ...]] = ()
+    """Names of the views whose boxes the method reads: `raw` or `squares`."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """Settings of its views without which the method would not be what its name says."""
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the views that the method reads, and how many of each it needs per image.
 
-        `image` is the whole image; `raw` and `feature` are attention-guided crops; `squares` are
-        random crops. The scorer may receive more views of a kind than this if another method reads
-        more.
+        `image` is the whole image; `raw` and `feature` are attention-guided crops; `squares` and
+        `augmented` are random crops. The scorer may receive more views of a kind than this if
+        another method reads more.
 
         Args:
             config: Settings of the section `scores`.
@@ -112,6 +139,40 @@ class Method(Section):
             inputs: Texts, settings, and access to the views of all images.
         """
 
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build the function that explains scores, if `explained_by` names a text set.
+
+        Args:
+            inputs: Texts and settings.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not explain its scores")
+
+
+def crops(config: ScoresConfig) -> dict[str, int]:
+    """Return the views of ABS: n crops of each branch that is on."""
+    branches = {"feature": config.feature, "raw": config.raw}
+    return {name: config.n for name, on in branches.items() if on}
+
+
+def image_and_crops(config: ScoresConfig) -> dict[str, int]:
+    """Return the whole image and the views of ABS."""
+    return {"image": 1, **crops(config)}
+
+
+def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
+    """Join the first views of each kind.
+
+    Args:
+        views: Embeddings of a block of images.
+        wanted: Number of views by name, as of `Method.views`; they are joined in this order.
+
+    Returns:
+        Unit vectors, (images, all views, dim).
+    """
+    import torch
+
+    return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
+
 
 class SumOverViews(Method):
     """Base class of methods whose class scores are sums over all views.
@@ -144,5 +205,5 @@ class SumOverViews(Method):
         return score
 
 
-VIEW_NAMES = ("image", "raw", "feature", "squares")
+VIEW_NAMES = ("image", "raw", "feature", "squares", "augmented")
 """Views that methods may read: the whole image, and the crops of each view set."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views
+from pipeline.methods.base import Method, MethodInputs, Scorer, Views, Weigher
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,32 +27,45 @@ class MeanText(Method):
 
         return score
 
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build a function that gives each text of a class its share of the mean."""
+        from pipeline.kernels.weights import mean_weights
+
+        (texts,) = inputs.texts.values()
+        weights = mean_weights(texts)
+        return lambda views: {"image": weights[None, None]}
+
 
 class Clip(MeanText):
     """CLIP with one template (Radford et al., 2021)."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip",)
+    explained_by = "clip"
 
 
 class ClipE(MeanText):
     """CLIP with an ensemble of templates."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip-e",)
+    explained_by = "clip-e"
 
 
 class ClipD(MeanText):
     """Classification by description (Menon and Vondrick, 2022)."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip-d",)
+    explained_by = "clip-d"
 
 
 class Waffle(MeanText):
     """Random words and characters instead of descriptors (Roth et al., 2023)."""
 
     texts: ClassVar[tuple[str, ...]] = ("waffle",)
+    explained_by = "waffle"
 
 
 class Cupl(MeanText):
     """Customised prompts: all sentences of a language model (Pratt et al., 2023)."""
 
     texts: ClassVar[tuple[str, ...]] = ("cupl",)
+    explained_by = "cupl"

@@ -6,10 +6,18 @@ from collections.abc import Iterable
 
 from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.methods.abs import Abs
+from pipeline.methods.awt import Awt, AwtCrops
 from pipeline.methods.base import VIEW_NAMES, Method
+from pipeline.methods.bifta import BiftaViews
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.dmn import DmnZs
+from pipeline.methods.imported import PREFIX, Imported
+from pipeline.methods.lazsl import Lazsl, LazslCrops
 from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
+from pipeline.methods.mta import Mta, MtaCrops
+from pipeline.methods.tda import Tda
 from pipeline.methods.wca import Wca
+from pipeline.methods.zero import Zero, ZeroCrops
 
 METHODS: dict[str, type[Method]] = {
     "clip": Clip,
@@ -19,12 +27,30 @@ METHODS: dict[str, type[Method]] = {
     "cupl": Cupl,
     "wca": Wca,
     "abs": Abs,
+    "tda": Tda,
+    "dmn-zs": DmnZs,
+    "bifta-views": BiftaViews,
+    "zero": Zero,
+    "mta": Mta,
+    "awt": Awt,
+    "zero-crops": ZeroCrops,
+    "mta-crops": MtaCrops,
+    "awt-crops": AwtCrops,
+    "lazsl": Lazsl,
+    "lazsl-crops": LazslCrops,
 }
 """Method classes by the name that settings and results use."""
 
 
+def defaults() -> list[str]:
+    """List the methods that are scored where settings name none: those of the paper."""
+    return [name for name, method in METHODS.items() if method.default]
+
+
 def method_of(name: str) -> type[Method]:
     """Return the method class of a name; raise ConfigError with the known names for another."""
+    if name.startswith(PREFIX):
+        return Imported
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, METHODS)}")
     return METHODS[name]

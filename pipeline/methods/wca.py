@@ -7,12 +7,13 @@ of the pool for all images; another seed is another run. All descriptions are us
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from pipeline.core.section import MAX_SEED
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views
+from pipeline.methods.base import Method, MethodInputs, Scorer, Views, Weigher
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Wca(Method):
     """Seed that draws from the pool."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip", "cupl")
+    explained_by = "cupl"
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the whole image, which weighs the squares, and the pool of squares."""
@@ -53,14 +55,48 @@ class Wca(Method):
         scale = relative * math.exp(self.text_scale)
         texts = aligned_texts(labels, inputs.texts["cupl"], scale)
 
-        drawn = torch.tensor(self.drawn(), device=texts.device)
+        places = self.places(inputs)
 
         def score(images: slice, views: Views) -> Tensor:
             image = views["image"].vectors[:, 0]
-            squares = views["squares"].vectors[:, drawn]
+            squares = torch.take_along_dim(views["squares"].vectors, places(images)[..., None], 1)
             return aligned_image(image, squares, relative * math.exp(self.image_scale)) @ texts.T
 
         return score
+
+    def places(self, inputs: MethodInputs) -> Callable[[slice], Tensor]:
+        """Return the function of some images that returns the places drawn for each.
+
+        Places are positions in the pool, int64 (images, n); one row stands for all images.
+        """
+        import torch
+
+        drawn = torch.tensor([self.drawn()], device=inputs.texts["clip"].vectors.device)
+        return lambda images: drawn
+
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build a function that multiplies the weights of squares and descriptions.
+
+        A square has one row, however often it was drawn from the pool.
+        """
+        import torch
+
+        from pipeline.kernels.weights import aligned_image_weights, aligned_text_weights
+
+        relative, labels = inputs.config.logit_scale / 100.0, inputs.texts["clip"].means()
+        by_text = aligned_text_weights(
+            labels, inputs.texts["cupl"], relative * math.exp(self.text_scale)
+        )
+        drawn = torch.tensor(self.drawn(), device=by_text.device)
+
+        def weigh(views: Views) -> dict[str, Tensor]:
+            image, pool = views["image"].vectors[:, 0], views["squares"].vectors
+            scale = relative * math.exp(self.image_scale)
+            by_draw = aligned_image_weights(image, pool[:, drawn], scale)
+            by_square = by_draw.new_zeros(pool.shape[:2]).index_add(1, drawn, by_draw)
+            return {"squares": by_square[..., None, None] * by_text}
+
+        return weigh
 
     def drawn(self) -> list[int]:
         """Draw positions in the pool, n integers from 0 to pool - 1."""

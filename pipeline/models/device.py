@@ -25,11 +25,23 @@ def device_of(runtime: Runtime) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(runtime.device)
+        if device.type == "meta":
+            raise RuntimeError("it computes no values")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise AbsError(f"runtime.device: cannot use {runtime.device!r} ({reason})") from None
+        reason = str(error).splitlines()[0].partition(": ")[0]
+        reason = "no device of torch" if reason.startswith("Expected one of") else reason
+        raise AbsError(
+            f"runtime.device: cannot use {runtime.device!r} ({reason}); this machine has "
+            f"{', '.join(devices_here())}"
+        ) from None
     return device
+
+
+def devices_here() -> list[str]:
+    """List the values of `runtime.device` that this machine has."""
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["auto", "cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def device_name(device: torch.device) -> str:

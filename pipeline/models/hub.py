@@ -66,11 +66,15 @@ class Repository:
         Raises:
             MissingInput: If the file is nowhere; names the files, the places and the remedy.
         """
+        return self.at_hand(names, local_name) or self._download([Request((names,))], local_name)[0]
+
+    def at_hand(self, names: tuple[str, ...], local_name: str = "") -> Path | None:
+        """Return one file if it is on this machine; arguments as of `file`."""
         for path in (path for name in names for path in self._copies(name)):
             return path
         if self._weights and local_name and (self._weights / local_name).is_file():
             return self._weights / local_name
-        return self._download([Request((names,))], local_name)[0]
+        return None
 
     def folder(self, layouts: Sequence[FolderLayout]) -> Path:
         """Return a folder with all files of one of several layouts, the first that is there.

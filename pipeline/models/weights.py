@@ -16,7 +16,7 @@ import re
 import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ DEPTH = 4
 
 CHUNK = re.compile(r"\bblocks\.[0-9]+\.(?=[0-9]+\.)")
 """Start of names of DINOv2's blocks where they are trained in chunks: `blocks.<chunk>.<block>.`"""
+
+ITSELF = "the file itself"
+"""What the place of a model is called that is not in a mapping of its own."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Types of weights. Integers and 8-bit floats are quantised: they mean nothing without a scale."""
@@ -70,6 +73,14 @@ class Found:
     """Keys and prefix of names that lead to it, such as `teacher.backbone`; empty for the whole."""
     tensors: dict[str, Tensor]
     """Its tensors by the model's own names, on the CPU."""
+    others: tuple[str, ...] = ()
+    """Places of other models in the file that were not taken."""
+
+    @property
+    def choice(self) -> dict[str, str]:
+        """Return what was taken of a file with several models, as part of an environment."""
+        places = ", ".join(place or ITSELF for place in self.others)
+        return {"weights": f"{self.place or ITSELF}, not {places}"} if places else {}
 
     @property
     def rank(self) -> int:
@@ -85,6 +96,12 @@ class Found:
         types = {str(value.dtype) for value in weights if value.dtype not in FLOATS}
         return ", ".join(sorted(types)).replace("torch.", "")
 
+    @property
+    def without_value(self) -> str:
+        """Return the first of its weights that has a NaN or an infinity; empty without one."""
+        weights = (name for name in self.tensors if name.endswith(WEIGHTS))
+        return next((name for name in weights if not self.tensors[name].isfinite().all()), "")
+
     def agreement(self, model: Mapping[str, Tensor]) -> int:
         """Count the tensors of `model` that are here with the same shape, as floats or as not."""
         pairs = ((self.tensors.get(name), wanted) for name, wanted in model.items())
@@ -99,9 +116,9 @@ class Found:
         )
 
 
-def read(file: Path) -> dict[str, Tensor]:
-    """Load the tensors of a CLIP by name, on the CPU, as `find` does."""
-    return find(file, CLIP, {}).tensors
+def read(file: Path) -> Found:
+    """Find the weights of a CLIP in a file, as `find` does."""
+    return find(file, CLIP, {})
 
 
 def find(file: Path, landmarks: tuple[str, ...], model: Mapping[str, Tensor]) -> Found:
@@ -118,7 +135,7 @@ def find(file: Path, landmarks: tuple[str, ...], model: Mapping[str, Tensor]) ->
 
     Raises:
         AbsError: For any other file, for several models of which none is preferred, and for
-            quantised weights.
+            weights that are quantised, NaN or infinite.
     """
     try:
         with quiet():
@@ -134,11 +151,15 @@ def find(file: Path, landmarks: tuple[str, ...], model: Mapping[str, Tensor]) ->
     largest = max(mappings, key=lambda each: len(each.tensors))
     found, *others = _preferred(models, model) or [largest]
     if unlike := [other.place for other in others if not other.equals(found)]:
-        places = " and ".join(place or "the file itself" for place in (found.place, unlike[0]))
+        places = " and ".join(place or ITSELF for place in (found.place, unlike[0]))
         raise _unloadable(file, f"it holds different models in {places}; save one of them alone")
     if found.quantised:
         raise _unloadable(file, f"its weights are {found.quantised}; only floats can be used")
-    return found
+    if name := found.without_value:
+        raise _unloadable(file, f"{name} has NaN or infinite values; take another checkpoint")
+    same = {other.place for other in (found, *others)}
+    left = (other.place for other in models if other.place not in same)
+    return replace(found, others=tuple(dict.fromkeys(left)))
 
 
 def _preferred(models: list[Found], model: Mapping[str, Tensor]) -> list[Found]:

@@ -59,8 +59,10 @@ class Artifact:
     stage: str
     options: str = field(default="", compare=False)
     """The options of `abs run` that make it, for messages."""
+    read_only: bool = field(default=False, compare=False)
+    """Whether reading leaves damage as it is, as it does at an address."""
     _opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Open arrays that units are written to."""
+    """Metadata of the arrays that units are written to."""
     _checked: set[str] = field(default_factory=set, compare=False, repr=False)
     """Files that were verified against their receipts."""
     _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -185,23 +187,22 @@ class Artifact:
         a changed or missing chunk loses its receipt, so that the next run computes it again.
         """
         folder = f"{name}.zarr"
+        if folder not in self.manifest["arrays"]:
+            raise AbsError(f"{self.path}: {self.stage} has no array {name!r}")
         wrote = self.manifest["arrays"][folder]
         if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
             metadata = f"{folder}/{arrays.METADATA}"
-            if elsewhere(self.path):
+            if self.read_only or elsewhere(self.path):
                 self._damaged(metadata, None)
             try:
                 arrays.describe(self.path / folder, wrote)
             except OSError as error:
                 self._damaged(f"{metadata} ({error.strerror})", None)
 
-        def check(chunks: Iterable[str], again: bool) -> None:
-            names = [f"{folder}/{chunk}" for chunk in chunks]
-            if again:
-                self._checked.difference_update(names)
-            self._check(names)
+        def read(chunk: str, into: memoryview) -> None:
+            self._read(f"{folder}/{chunk}", into)
 
-        return StoredArray(self.path / folder, wrote["shape"], check, dtype)
+        return StoredArray(wrote, read, dtype)
 
     def _receipts(self, finished: bool = True) -> dict[str, Receipt]:
         """The receipt that each file is named in: of the manifest's units, or of all finished ones.
@@ -218,21 +219,34 @@ class Artifact:
         known: dict[str, Receipt] = self._known["receipts"]
         return known
 
+    def _read(self, name: str, into: memoryview) -> None:
+        """Read a file into a buffer of its size; compare it with its receipt the first time."""
+        receipt = self._receipt(name)
+        try:
+            with (self.path / name).open("rb") as file:
+                whole = file.readinto(into) == len(into) and not file.read(1)
+        except OSError:
+            whole = False
+        if whole and name not in self._checked:
+            whole = files.checksum_of(into) == receipt.files[name][1]
+        if not whole:
+            self._damaged(name, receipt.unit)
+        self._checked.add(name)
+
+    def _receipt(self, name: str) -> Receipt:
+        """The receipt that names a file."""
+        if name not in self._receipts():
+            self._known.clear()  # a unit that was lost may have been computed again
+        return self._receipts().get(name) or self._damaged(name, None)
+
     def _check(self, names: Iterable[str]) -> None:
         """Compare files with their receipts; each is read once as long as this object lives."""
-        unseen = [name for name in names if name not in self._checked]
-        receipts = self._receipts()
-        if not receipts.keys() >= set(unseen):
-            self._known.clear()  # a unit that was lost may have been computed again
-            receipts = self._receipts()
-        for name in unseen:
-            if name not in receipts:
-                self._damaged(name, None)
+        unseen = {name: self._receipt(name) for name in names if name not in self._checked}
         paths = [self.path / name for name in unseen]
         sums = prefetch(readers(), files.checksum, paths, depth=READERS)
-        for name, (_, found) in zip(unseen, sums, strict=True):
-            if _outcome(found) != receipts[name].files[name][1]:
-                self._damaged(name, receipts[name].unit)
+        for (name, receipt), (_, found) in zip(unseen.items(), sums, strict=True):
+            if _outcome(found) != receipt.files[name][1]:
+                self._damaged(name, receipt.unit)
         self._checked.update(unseen)
 
     def _damaged(self, name: str, unit: str | None) -> NoReturn:
@@ -243,6 +257,8 @@ class Artifact:
         message = f"{self.path}: {name} is not what was written"
         if elsewhere(self.path):
             raise Damaged(f"{message}; copy it once more")
+        if self.read_only:
+            raise Damaged(f"{message}; abs verify marks what is lost, abs run computes it again")
         try:
             if unit:
                 self.ledger.forget(unit)
@@ -318,15 +334,17 @@ class Artifact:
         return path
 
     def _write_chunk(self, unit: Unit, name: str, values: np.ndarray) -> Path:
+        folder = self.path / f"{name}.zarr"
+        if name not in self._opened:
+            self._opened[name] = arrays.described(folder)
+        metadata = self._opened[name] or self._damaged(f"{folder.name}/{arrays.METADATA}", None)
+        values = values.astype(arrays.dtype_of(metadata), copy=False)
         if not arrays.all_finite(values):
             raise AbsError(
                 f"{self.stage}: unit {unit.name} has NaN or infinite values; the weights or "
                 f"what was stored before in {self.path.parent.parent} are damaged"
             )
-        folder = self.path / f"{name}.zarr"
-        if name not in self._opened:
-            self._opened[name] = arrays.open_to_write(folder)
-        return folder / arrays.write_chunk(self._opened[name], unit, values)
+        return arrays.write_chunk(folder, metadata, unit, values)
 
     def commit(
         self,
@@ -338,11 +356,10 @@ class Artifact:
     ) -> None:
         """Flush the unit's files, then write its receipt: from here on it is finished."""
         sums = {}
-        for path in written:
-            with open(path, "rb") as file:
+        for path, found in prefetch(readers(), files.checksum, written, depth=READERS):
+            with open(path, "rb") as file:  # sums and disk at the same time
                 os.fsync(file.fileno())
-            name = str(path.relative_to(self.path))
-            sums[name] = path.stat().st_size, files.checksum(path)
+            sums[str(path.relative_to(self.path))] = path.stat().st_size, found.result()
         rounded = {name: round(value, 4) for name, value in seconds.items()}
         self.ledger.write(Receipt(unit.name, rows, sums, rounded, maker, now()))
         (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)

@@ -29,7 +29,16 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.layers import known, layer
 from pipeline.core.section import Section
 
-SEEDED = ("crops.seed", "squares.seed", "methods.wca.seed", "descriptions.waffle.seed")
+SEEDED = (
+    *("crops.seed", "squares.seed", "augmented.seed"),
+    *(
+        "methods.wca.seed",
+        "methods.bifta-views.seed",
+        "methods.tda.seed",
+        "methods.dmn-zs.seed",
+        "descriptions.waffle.seed",
+    ),
+)
 """Settings that seed all random draws."""
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +17,7 @@ from pipeline.stage import Stage
 from pipeline.store.store import Store
 from pipeline.studies import sharing
 from pipeline.studies.experiments import Experiment, Point
+from pipeline.studies.stored import StoredSweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,14 +181,30 @@ class Sweep:
         )
         return table.reset_index()
 
+    @property
+    def selection(self) -> str:
+        """Profile, and the settings in which all runs depart from it."""
+        chosen = [run.selection for _, run in self.runs if run.selection]
+        common = set.intersection(*({str(d) for d in each.departures} for each in chosen))
+        first = chosen[0]
+        shared = tuple(d for d in first.departures if str(d) in common)
+        return str(replace(first, departures=shared))
+
+    @property
+    def stored(self) -> StoredSweep:
+        """Place of the sweep in the store, by a name that follows from its content."""
+        return StoredSweep.of(self.store, self.name, self._record)
+
+    @property
+    def _record(self) -> dict[str, Any]:
+        runs = {point.title: run.stages[-1].key for point, run in self.runs}
+        experiment = self.experiment.model_dump(mode="json")
+        return {"selection": self.selection, "experiment": experiment, "runs": runs}
+
     def write(self) -> Path:
         """Write the table to the store, and return its path."""
-        path = self.store.folder / "sweeps" / f"{self.name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")  # parts write at once
-        self.table().to_parquet(temporary, index=False)
-        temporary.replace(path)
-        return path
+        self.stored.write(self.table(), self._record)
+        return self.stored.path
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import AbsError, ConfigError, did_you_mean
+from pipeline.core.errors import AbsError, ConfigError, did_you_mean, first_of, nearest
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.hashing import digest
 from pipeline.core.paths import Paths
@@ -24,9 +24,18 @@ from pipeline.texts.rules import (
     fill_templates,
     is_sentence,
     noise_texts,
+    templated_texts,
     waffle_noise,
 )
-from pipeline.texts.sets import OPTIONAL, Descriptors, Noise, Sentences, Templates, TextSet
+from pipeline.texts.sets import (
+    OPTIONAL,
+    Descriptors,
+    Noise,
+    Sentences,
+    TemplatedSentences,
+    Templates,
+    TextSet,
+)
 
 FEW_SENTENCES = 0.1
 """Share of sentences that a file of descriptors may have; published ones have 0.4 % at most."""
@@ -76,10 +85,12 @@ class ClassTexts:
             return fill_templates(names, self._templates(config))
         if isinstance(config, Noise):
             return noise_texts(names, self._noise(config))
-        keys = [self._key(label) for label in range(len(names))]
+        keys = self._all_keys
         listed = [self._by_class[key] for key in keys]
         if isinstance(config, Sentences):
             return listed
+        if isinstance(config, TemplatedSentences):
+            return templated_texts(names, config.template, listed)
         return descriptor_texts(self._names_in_texts(keys), listed)
 
     def _names_in_texts(self, keys: list[str]) -> list[str]:
@@ -136,13 +147,24 @@ class ClassTexts:
             return []
         return [name for name in self._by_class if name not in self._keys]
 
-    def _key(self, label: int) -> str:
-        """Return the name under which the prompt file lists a class; AbsError without one."""
-        if key := self._keys[label]:
-            return key
-        name = self.classes.aliases[label][0]
-        hint = did_you_mean(name, self._by_class)
-        raise AbsError(f"{self.path('file')}: no texts for class {name!r}; {hint}")
+    @property
+    def _all_keys(self) -> list[str]:
+        """Name under which the prompt file lists each class; AbsError that lists those without."""
+        absent = [label for label, key in enumerate(self._keys) if not key]
+        names = [self.classes.aliases[label][0] for label in absent]
+        if not names:
+            return [key for key in self._keys if key]
+        if len(names) == 1:
+            which = f"class {names[0]!r}; {did_you_mean(names[0], self._by_class)}"
+        else:
+            listed = first_of([self._with_nearest(name) for name in names])
+            which = f"{len(names)} of {len(self._keys)} classes: {', '.join(listed)}"
+        raise AbsError(f"{self.path('file')}: no texts for {which}")
+
+    def _with_nearest(self, name: str) -> str:
+        """Return a class name, with the nearest one in the prompt file that no class has."""
+        near = nearest(name, [key for key in self._by_class if key not in self._keys])
+        return f"{name!r} (did you mean {near!r}?)" if near else repr(name)
 
     @cached_property
     def _keys(self) -> list[str | None]:

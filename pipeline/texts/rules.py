@@ -52,6 +52,20 @@ def has_one_slot(template: str) -> bool:
     return template.count(SLOT) == 1
 
 
+def templated_texts(
+    names: Sequence[str], template: str, sentences: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Put a template before each sentence of a class, and alone first: "a photo of a crow.".
+
+    ValueError unless the template has {} once and there is one list of sentences per name.
+    """
+    openings = [f"{opening}." for (opening,) in fill_templates(names, [template])]
+    return [
+        [opening, *(f"{opening} {sentence}" for sentence in own)]
+        for opening, own in zip(openings, sentences, strict=True)
+    ]
+
+
 def descriptor_clause(descriptor: str) -> str:
     """Turn a descriptor into a clause after a class name: "long legs" -> "which has long legs".
 

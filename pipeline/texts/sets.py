@@ -25,7 +25,7 @@ class _TextSet(Section):
     def _missing_file(self, paths: Paths, field: str) -> str | None:
         value = getattr(self, field)
         if value is None:
-            return f"{field} is not given"
+            return f"{field} is not set"
         path = value.removeprefix(OPTIONAL)
         if path == value or paths.there(path):
             return None
@@ -66,6 +66,21 @@ class Sentences(_TextSet):
     rule: Literal["sentences"]
 
 
+class TemplatedSentences(_TextSet):
+    """A template with the class name, alone and before each sentence (AWT)."""
+
+    rule: Literal["templated"]
+    template: str = "a photo of a {}"
+    """Template without a full stop at its end, which is added."""
+
+    @field_validator("template")
+    @classmethod
+    def _one_slot(cls, template: str) -> str:
+        if template.count("{}") != 1:
+            raise ValueError("a template needs {} once, where the class name goes")
+        return template
+
+
 class Descriptors(_TextSet):
     """`{class}, which has {descriptor}`: a JSON object of lists by class name (CLIP-D)."""
 
@@ -90,12 +105,15 @@ class Noise(_TextSet):
         return super().missing_input(paths) or self._missing_file(paths, "words")
 
 
-TextSet = Annotated[Templates | Sentences | Descriptors | Noise, Field(discriminator="rule")]
+TextSet = Annotated[
+    Templates | Sentences | TemplatedSentences | Descriptors | Noise, Field(discriminator="rule")
+]
 
 
 RULES: dict[str, type[Section]] = {
     "templates": Templates,
     "sentences": Sentences,
+    "templated": TemplatedSentences,
     "descriptors": Descriptors,
     "waffle": Noise,
 }

@@ -21,6 +21,8 @@ ENDS = ("left", "top", "right", "bottom")
 """Ends of a box or window, in the order of its columns."""
 BOX = [f"box_{end}" for end in ENDS]
 """Columns of a half-open box in pixels."""
+FLIPPED_BOX = [*BOX, "flip"]
+"""Columns of a box whose crop is flipped left to right where `flip` is 1."""
 WINDOW = [f"window_{end}" for end in ENDS]
 """Columns of a half-open window in tokens."""
 
@@ -93,6 +95,13 @@ class WindowsConfig(Section):
 
 class SquaresConfig(_Sizes):
     """Settings that draw random squares (WCA)."""
+
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    """Seed of the draws."""
+
+
+class AugmentedConfig(Section):
+    """Settings that draw resized crops with flips, as test-time augmentation does (TPT, ZERO)."""
 
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of the draws."""

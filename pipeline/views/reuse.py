@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class RequestedViews:
     shape: tuple[int, int]
     """Number of images, and of views per image."""
     distinct: np.ndarray
-    """Distinct views, int64 (m, 5): image within the block, then place; sorted."""
+    """Distinct views, int64 (m, 1 + columns): image within the block, then place; sorted."""
     back: np.ndarray
     """Row of `distinct` of each view, int64 (images * views,)."""
     vectors: np.ndarray
@@ -49,8 +49,8 @@ class RequestedViews:
         """Group views by place.
 
         Args:
-            rows: Image within the block, then place, of each view, int64 (images * views, 5); by
-                image, then view.
+            rows: Image within the block, then place, of each view, int64 (images * views, 1 +
+                columns); by image, then view.
             images: Number of images in the block.
             dim: Length of an embedding.
         """
@@ -68,7 +68,8 @@ class RequestedViews:
         """Take the vectors of stored views that are missing here.
 
         Args:
-            rows: Image within the block, then place, of stored views, int64 (n, 5).
+            rows: Image within the block, then place, of stored views, int64 (n, 1 +
+                columns).
             vectors: Their embeddings, (n, dim).
         """
         _, ids = np.unique(np.concatenate([rows, self.distinct]), axis=0, return_inverse=True)
@@ -179,6 +180,41 @@ class SettledViews(StoredViews):
         return vector_table(self.vectors, unit, ["image", *columns], dim)
 
 
+class ViewSource(Protocol):
+    """Source of the views that a stage is to embed."""
+
+    def request(
+        self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images, with the embeddings that are known already filled in."""
+        ...
+
+    def without_reuse(self) -> ViewSource:
+        """Return the same views, of which no embedding is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class DrawnViews:
+    """Views that were drawn in memory; no embedding is known."""
+
+    places: np.ndarray
+    """Place of each view, int64 (images, views, 4)."""
+
+    def request(
+        self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images."""
+        places = self.places[np.asarray(rows)][:, crops or slice(None)]
+        image = np.indices(places.shape[:2])[0][..., None]
+        table = np.concatenate([image, places], axis=2)
+        return RequestedViews.of(table.reshape(-1, table.shape[2]), len(places), dim)
+
+    def without_reuse(self) -> DrawnViews:
+        """Return these views."""
+        return self
+
+
 @dataclass(frozen=True)
 class ReusableViews:
     """Views of an embeddings stage, and the artifacts whose embeddings it may reuse."""
@@ -193,6 +229,10 @@ class ReusableViews:
     """Artifacts to search for identical views."""
     code: str
     """Code digest of the stage; embeddings made by other code are not reused."""
+
+    def without_reuse(self) -> ReusableViews:
+        """Return the same views without artifacts to search."""
+        return replace(self, sources=())
 
     def request(
         self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
@@ -237,7 +277,7 @@ def places(views: Artifact, unit: Unit, columns: Sequence[str]) -> np.ndarray | 
     """Read image and place of each view of a unit, by image, then view.
 
     Returns:
-        int64 (n, 5), or None if the unit is unfinished or damaged.
+        int64 (n, 1 + columns), or None if the unit is unfinished or damaged.
     """
     table = stored_table(views, unit, "crops", ["image", *columns])
     return None if table is None else _integers(table)

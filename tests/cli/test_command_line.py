@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.bench.fuzz import command_line, fault
 from pipeline.run import Run
-from tests.helpers.runs import ROOT, Runner, abs_command, said
+from tests.helpers.runs import ROOT, abs_command, said
 
 SMALL = ("--set", "scores.n=4")
 
@@ -23,7 +23,18 @@ SMALL = ("--set", "scores.n=4")
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["run"], 2, "Missing option '--dataset'"),
+        (["run"], 2, "no dataset given: abs run DATASET, or --dataset DATASET"),
+        (["why", "scores"], 2, "no dataset given: abs why STAGE DATASET, or --dataset DATASET"),
+        (["run", "demo", "demo"], 2, "unexpected argument 'demo'"),
+        (["run", "demo", "--seed", "3"], 2, "option: --seed; did you mean --set crops.seed="),
+        (["run", "demo", "--model", "x"], 2, "did you mean --set clip.model=..."),
+        (["run", "demo", "--device", "cpu"], 2, "did you mean --set runtime.device=...?"),
+        (["sweep", "demo", "--seed", "3"], 2, "did you mean --set crops.seed=... (or --seeds, "),
+        (["run", "demo", "--wieghts-dir", "x"], 2, "did you mean --weights-dir?"),
+        (["run", "demo", "-s", "seed=3"], 2, "unknown setting 'seed'; did you mean 'crops.seed'?"),
+        (["list", "things"], 2, "'things' is not one of 'datasets', 'methods', "),
+        (["list"], 2, "Missing argument 'kind'"),
+        (["crops-raw", "dmo"], 2, "unknown dataset 'dmo'; did you mean 'demo'?"),
         (["run", "-d", "dmo"], 2, "unknown dataset 'dmo'; did you mean 'demo'?"),
         (["runn"], 2, "No such command 'runn'. Did you mean 'run'?"),
         (["run", "-d", "demo", "--bogus"], 2, "No such option: --bogus"),
@@ -38,9 +49,9 @@ SMALL = ("--set", "scores.n=4")
         (["run", "-d", "demo", "--set", "crops.k=2020-13-45"], 2, "not valid YAML"),
         (["run", "-d", "demo", "--set", "dataset.root=~nobody1/x"], 2, "home directory"),
         (["run", "-d", "demo", "--set", "scores.n=99999999999"], 2, "less than or equal to 10000"),
-        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99 clip.weights=x"], 1, "'ViT-B-32'?"),
+        (["run", "-d", "demo", "--set", "clip.model=ViT-B-99 clip.weights=x"], 1, "'ViT-B-16'?"),
         (["run", "-d", "demo", "--set", "descriptions.cupl.file=/nowhere"], 1, "set descriptions"),
-        (["run", "-d", "demo", "--set", "scores.methods=[nope]"], 2, "'nope'; known: abs, clip, "),
+        (["run", "-d", "demo", "--set", "scores.methods=[nope]"], 2, "'nope'; known: abs, awt"),
         (["run", "-d", "demo", "--set", "scores.methods=[asb]"], 2, "'asb'; did you mean 'abs'?"),
         (["run", "-d", "demo", "--set", "methods.wca.pol=3"], 2, "did you mean 'pool'?"),
         (["run", "-d", "demo", "--set", "descriptions.new.file=x"], 2, "new.rule: give one of "),
@@ -206,6 +217,78 @@ def test_config_prints_everything_or_what_differs(tiny: Path) -> None:
     assert "clip" not in differing["descriptions"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "code", "lines"),
+    [
+        (["crops.kk=3", "runtime.batch_size=0", "scores.n=0"], 2, ["crops.kk", "n: ", "batch_"]),
+        (
+            ["dataset.root=/nowhere", "descriptions.cupl.file=/x", "clip.model=local-dir:/y"],
+            1,
+            ["looked for /nowhere", "looked for /y", "looked for /x"],
+        ),
+        (
+            ["crops.k=101", "feature.layer=9", "descriptions.cupl.file=/x"],
+            2,
+            ["looked for /x", "101 is more than the 100 patches of a map (10 x 10)", "of 4 blocks"],
+        ),
+        (["crops.layer=-5", "windows.k=200"], 2, ["-5 is not one of the 4", "windows.k: 200 is"]),
+    ],
+)  # fmt: skip
+def test_all_problems_are_named_at_once_before_the_first_stage(
+    changes: list[str], code: int, lines: list[str], tmp_path: Path
+) -> None:
+    words = [word for change in changes for word in ("-s", change)]
+    done = said("run", "demo", *words, ABS_ARTIFACTS=str(tmp_path / "store"))
+    assert (done.returncode, done.stdout) == (code, "")
+    head, *found = done.stderr.splitlines()
+    assert head == f"abs: {len(lines)} problems:"
+    assert all(part in line for part, line in zip(lines, found, strict=True))
+    assert not list(tmp_path.rglob("ledger"))
+
+
+@pytest.mark.parametrize("device", ["gpu:0", "meta", "cuda:99"])
+def test_a_device_that_is_none_is_refused_with_those_there_are(device: str, tiny: Path) -> None:
+    done = said("run", tiny, "--set", f"runtime.device={device}")
+    assert done.returncode == 1
+    assert f"runtime.device: cannot use {device!r}" in done.stderr
+    assert "this machine has auto, cpu" in done.stderr
+
+
+def test_every_class_without_texts_is_named(tmp_path: Path, tiny: Path) -> None:
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('{"fantail of another kind": ["A bird."]}')
+    done = said("run", "-d", tiny, "--set", f"descriptions.cupl.file={prompts}")
+    assert "no texts for 2 of 2 classes: 'black-eyed fantail' (did you mean 'fantail" in done.stderr
+
+
+def test_config_names_the_layer_of_every_value_and_stays_a_configuration(tiny: Path) -> None:
+    printed = said("config", "-d", tiny, "--set", "crops.k=7", "--resolved").stdout
+    layer = dict(re.findall(r"^ *([\w-]+): .*  # (.*)$", printed, re.MULTILINE))
+    assert layer["k"] == "profile official"  # of windows
+    assert "  k: 7" in printed
+    assert "# --set, profile official has 20" in printed
+    assert layer["logit_scale"] == "tiny.yaml"
+    assert layer["max_skipped"] == "default.yaml"
+    assert layer["folders_are_classes"] == "built in"
+    assert yaml.safe_load(printed) == json.loads(
+        said("config", "-d", tiny, "--set", "crops.k=7", "--resolved", "--json").stdout
+    )
+
+
+def test_a_departure_is_named_once_in_the_title_and_in_manifests(made: Run, tiny: Path) -> None:
+    content = yaml.safe_load(tiny.read_text())
+    tiny.write_text(yaml.safe_dump(content | {"scores": content["scores"] | {"temperature": 0.2}}))
+    done = said("run", "-d", tiny, *SMALL)
+    line = "tiny.yaml: scores.temperature 0.2, profile official has 0.03"
+    assert done.stderr.splitlines().count(line) == 1
+    title = "tiny: 8 images, 2 classes; profile official, scores.n=4, scores.temperature=0.2"
+    assert done.stdout.splitlines()[0].strip() == title
+    folder = said("path", "metrics", "-d", tiny, *SMALL).stdout.strip()
+    chosen = json.loads((Path(folder) / "manifest.json").read_text())["selection"]
+    assert (chosen["dataset"], chosen["profile"]) == ("tiny", "official")
+    assert [each["setting"] for each in chosen["departures"]] == ["scores.n", "scores.temperature"]
+
+
 def test_config_says_in_what_two_profiles_differ() -> None:
     found = json.loads(said("config", "--diff", "official", "paper", "--json").stdout)
     assert found["crops.temperature"] == [0.03, 1.0]
@@ -214,26 +297,6 @@ def test_config_says_in_what_two_profiles_differ() -> None:
     printed = said("config", "--diff", "official", "aligned", "-d", "demo").stdout
     assert "dataset.duplicates" in printed
     assert "crops.temperature" not in printed
-
-
-@pytest.mark.slow
-@pytest.mark.subprocess
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_in_one_line_and_the_run_goes_on_later(
-    run_of: Runner, tiny: Path, number: signal.Signals, code: int
-) -> None:
-    run = run_of()
-    ledger = run.store.artifact(run.named("attention")[0]).path / "ledger"
-    command = [str(Path(sys.executable).with_name("abs")), "run", "-q", "-d", str(tiny), *SMALL]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not ledger.is_dir():
-        time.sleep(0.005)
-    process.send_signal(number)
-    _, error = process.communicate()
-    assert process.returncode == code
-    assert "the same command goes on from there" in error
-    assert "Traceback" not in error
-    assert said("run", "-q", "-d", tiny, *SMALL).returncode == 0
 
 
 def test_a_store_that_cannot_be_written_is_one_line(tiny: Path) -> None:

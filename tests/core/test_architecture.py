@@ -15,10 +15,10 @@ import pytest
 from tests.helpers.runs import ROOT
 
 FLOORS = (
-    *("core", "kernels", "store", "stage", "options", "load"),
-    *("datasets", "texts", "models", "methods", "views"),
-    *("engine", "inspect", "stages", "settings", "plan", "run"),
-    *("new_dataset", "doctor", "studies", "cli", "bench", "demo", "__main__"),
+    *("core", "kernels", "store", "stage", "options"),
+    *("datasets", "texts", "describe", "models", "methods", "views", "explain", "load"),
+    *("engine", "inspect", "stages", "settings", "plan", "run", "classifier"),
+    *("new_dataset", "doctor", "studies", "figures", "report", "cli", "bench", "demo", "__main__"),
 )
 """Rooms from the ground up: a folder, or a file that lies flat. One may import those before it."""
 

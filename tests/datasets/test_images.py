@@ -111,7 +111,7 @@ def test_very_small_and_very_narrow_images_go_through(run_of: Runner, rules: lis
     folder = sorted(image_root(run_of).iterdir())[0]
     for name, size in (("dot", (1, 1)), ("wide", (300, 2)), ("high", (3, 200))):
         Image.fromarray(PIXELS).resize(size).save(folder / f"{name}.png")
-    run = run_of("crops.alpha=0.01", "crops.k=5000", *rules)
+    run = run_of("crops.alpha=0.01", "crops.k=100", *rules)
     make_all(run)
     crops = run.store.open(run.named("crops-raw")[0]).table("crops")
     assert len(crops) == 11 * 4

@@ -1,4 +1,4 @@
-"""One rule for labels: every reader of tables against every kind of label."""
+"""One rule for labels: every reader against every kind of label."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from pipeline.core.errors import AbsError, ConfigError
 from pipeline.datasets.classes import resolve_classes
 from pipeline.datasets.labels import parse_label, parse_labels
 from pipeline.datasets.listing import INVISIBLE, Columns, Listing
+from pipeline.datasets.readers.coop import read_coop
+from pipeline.datasets.readers.folder import read_folder
 from pipeline.datasets.readers.huggingface import read_huggingface
 from pipeline.datasets.readers.manifest import read_manifest
 from pipeline.datasets.readers.webdataset import read_webdataset
@@ -37,7 +39,7 @@ def picture(shade: int) -> bytes:
 
 
 def csv(folder: Path, labels: list[Any]) -> Listing:
-    rows = [(f"{i}.png", "" if label is None else label) for i, label in enumerate(labels)]
+    rows = [(f"{i}.png", "" if label is None else str(label)) for i, label in enumerate(labels)]
     pd.DataFrame(rows, columns=["path", "label"]).to_csv(folder / "manifest.csv", index=False)
     return read_manifest(folder, Columns())
 
@@ -52,8 +54,9 @@ def parquet(folder: Path, labels: list[Any]) -> Listing:
 
 
 def json_lines(folder: Path, labels: list[Any]) -> Listing:
-    rows = [json.dumps({"path": f"{i}.png", "label": label}) for i, label in enumerate(labels)]
-    (folder / "manifest.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    rows = [{"path": f"{i}.png", "label": label} for i, label in enumerate(labels)]
+    lines = [json.dumps(row, default=str) for row in rows]
+    (folder / "manifest.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return read_manifest(folder, Columns())
 
 
@@ -83,102 +86,144 @@ def cls(folder: Path, labels: list[Any]) -> Listing:
 def jsons(folder: Path, labels: list[Any]) -> Listing:
     rows = enumerate(labels)
     pairs = [
-        ((f"{i}.png", picture(i)), (f"{i}.json", json.dumps({"label": label}).encode()))
+        (
+            (f"{i}.png", picture(i)),
+            (f"{i}.json", json.dumps({"label": label}, default=str).encode()),
+        )
         for i, label in rows
     ]
     return shards(folder, [member for pair in pairs for member in pair])
 
 
+def folder(place: Path, labels: list[Any]) -> Listing:
+    for i, label in enumerate(labels):
+        (place / str(label)).mkdir(exist_ok=True)
+        (place / str(label) / f"{i}.png").write_bytes(picture(i))
+    return read_folder(place)
+
+
+def coop(place: Path, labels: list[Any]) -> Listing:
+    rows = []
+    for i, label in enumerate(labels):
+        (place / f"{i}.png").write_bytes(picture(i))
+        whole = isinstance(label, int | float | str) and str(label).partition(".")[0].isdecimal()
+        rows.append([f"{i}.png", label, NUMBERS[int(float(label)) % 3] if whole else "zero"])
+    (place / "split_zhou_Own.json").write_text(json.dumps({"test": rows}, default=str))
+    return read_coop(place, Columns())
+
+
 READERS: dict[str, Callable[[Path, list[Any]], Listing]] = {
-    "csv": csv, "parquet": parquet, "json lines": json_lines, "huggingface": huggingface,
-    "cls": cls, "json": jsons,
+    "folder": folder, "csv": csv, "parquet": parquet, "json lines": json_lines,
+    "huggingface": huggingface, "cls": cls, "json": jsons, "coop": coop,
 }  # fmt: skip
-REFUSED = "differ only in|equal but for|mix numbers and names"
-TEXT_ONLY = {"csv", "cls"}
-"""Readers of text, which cannot hold a list, a boolean or a date."""
+
+NUMBERS = ["zero", "one", "two"]
+"""Names that `dataset.names` gives to classes which are numbers."""
+NO_LABEL = "one name or one whole number, found|cannot name classes|dataset.names:"
+"""What is said of a value that is no label, or of a folder that is called so."""
+SPELLINGS = "differ only in"
+
+KINDS: dict[str, tuple[list[Any], list[str | None] | str]] = {
+    "names": (["dog", "cat", "dog"], ["dog", "cat", "dog"]),
+    "whole numbers": ([2, 0, 1], ["two", "zero", "one"]),
+    "whole floats": ([2.0, 0.0, 1.0], ["two", "zero", "one"]),
+    "texts of numbers": (["2", "0", "1"], ["two", "zero", "one"]),
+    "texts of floats": (["2.0", "0.0", "1.0"], ["two", "zero", "one"]),
+    "spaces": (["dog ", "hot  dog", "dog "], ["dog", "hot dog", "dog"]),
+    "decomposed Unicode": (["cafe\u0301", "cat", "cat"], ["caf\u00e9", "cat", "cat"]),
+    "underscores": (["apple_pie", "cat", "cat"], ["apple pie", "cat", "cat"]),
+    "invisible characters": (["\ufeffdog", "cat\u200f", "\ufeffdog"], ["dog", "cat", "dog"]),
+    "null": (["dog", None, "cat"], ["dog", None, "cat"]),
+    "null among numbers": ([1, None, 0], ["one", None, "zero"]),
+    "blank": (["dog", " ", "cat"], ["dog", None, "cat"]),
+    "spellings: spaces": (["dog", "dog ", "cat"], SPELLINGS),
+    "spellings: case": (["Dog", "dog", "cat"], SPELLINGS),
+    "spellings: Unicode": (["caf\u00e9", "cafe\u0301", "cat"], SPELLINGS),
+    "spellings: underscores": (["apple pie", "apple_pie", "cat"], SPELLINGS),
+    "spellings: marks of direction": (["dog", "dog\u200f", "cat"], SPELLINGS),
+    "spellings: joiners": (["dog", "dog\u200d", "cat"], SPELLINGS),
+    "spellings: fillers": (["dog", "dog\u3164", "cat"], SPELLINGS),
+    "names and numbers": (["dog", "1", "cat"], "mix numbers and names|dataset.names:"),
+    "WordNet ids": (["n01440764", "n02123045", "n01440764"], "cannot name classes"),
+    "lists": ([["dog"], ["dog", "cat"]], NO_LABEL),
+    "booleans": ([True, False], NO_LABEL),
+    "words for booleans and nothing": (["true", "dog", "nan"], NO_LABEL),
+    "fractions": ([0.5, 1.5], NO_LABEL),
+    "NaN": ([math.nan, 1.0], NO_LABEL),
+    "dates": ([datetime.datetime(2020, 1, 1), datetime.datetime(2021, 1, 1)], NO_LABEL),
+    "negative numbers": ([-1, 0], "label -1 is out of range|has a class -1|not 0 to"),
+    "identifiers": ([10**7, 10**7 + 1], "is out of range|has a class|not 0 to"),
+}  # fmt: skip
+"""Labels of the images in order by kind, and the name of each image's class, None for an image that
+is skipped, or what the error says: the same for every reader."""
+
+HAS_A_NAME, IS_A_NAME = "a folder always has a name", "a folder holds no value: it is a name"
+BY_NUMBER = "its labels are numbers, which tell classes apart whatever their names are"
+CANNOT = {
+    "folder": {
+        "null": HAS_A_NAME, "null among numbers": HAS_A_NAME, "blank": HAS_A_NAME,
+        "booleans": IS_A_NAME, "words for booleans and nothing": IS_A_NAME,
+    },
+    "huggingface": {"negative numbers": "-1 is the library's mark of a missing label"},
+    "coop": {
+        kind: BY_NUMBER
+        for kind, (labels, _) in KINDS.items()
+        if any(isinstance(label, str) and not label[0].isdecimal() for label in labels)
+    },
+}  # fmt: skip
+"""Kinds that a reader cannot hold, and why."""
 
 
-def classes(listing: Listing) -> list[str]:
-    """The key of each sample's class, in order of samples."""
-    return [listing.classes[label].key for _, label in listing.samples]
-
-
-@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        (["dog", "cat", "dog"], ["dog", "cat", "dog"]),
-        ([2, 0, 10], ["2", "0", "10"]),
-        ([2.0, 0.0, 10.0], ["2", "0", "10"]),
-        (["2", "0", "10"], ["2", "0", "10"]),
-        (["2.0", "0.0", "10.0"], ["2", "0", "10"]),
-        (["dog ", "cat", "dog "], ["dog", "cat", "dog"]),
-        (["cafe\u0301", "cat", "cat"], ["caf\u00e9", "cat", "cat"]),
-        (["apple_pie", "cat", "cat"], ["apple_pie", "cat", "cat"]),
-    ],
-    ids=["names", "integers", "floats", "texts", "float texts", "spaces", "NFD", "underscores"],
+    ("reader", "kind"), [(r, k) for r in READERS for k in KINDS if k not in CANNOT.get(r, {})]
 )
-def test_labels_of_one_kind(
-    reader: str, labels: list[Any], expected: list[str], tmp_path: Path
+def test_every_reader_gives_a_label_the_same_meaning(
+    reader: str, kind: str, tmp_path: Path
 ) -> None:
-    listing = READERS[reader](tmp_path, labels)
-    assert classes(listing) == expected
-    assert not listing.skipped
-    names = {one.key: one.name for one in listing.classes}
-    assert names.get("apple_pie", "apple pie") == "apple pie"
-    assert all(name == "" for key, name in names.items() if key.isdecimal())
+    labels, expected = KINDS[kind]
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(NUMBERS))
+    (place := tmp_path / "data").mkdir()
+    if isinstance(expected, str):
+        with pytest.raises(AbsError, match=expected) as why:
+            named(READERS[reader](place, labels), names)
+        assert "\n" not in str(why.value)
+        if expected is SPELLINGS:
+            assert repr(labels[1]) in str(why.value) or ascii(labels[1]) in str(why.value)
+        return
+    found = READERS[reader](place, labels)
+    assert [named(found, names).get(i) for i in range(len(labels))] == expected
+    assert [reason for _, reason in found.skipped] == ["no label"] * expected.count(None)
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_rows_without_a_label_are_skipped_and_said(reader: str, tmp_path: Path) -> None:
-    listing = READERS[reader](tmp_path, ["dog", None, "cat", " "])
-    assert classes(listing) == ["dog", "cat"]
-    assert [reason for _, reason in listing.skipped] == ["no label"] * 2
+def named(listing: Listing, names: Path) -> dict[int, str]:
+    """The name of each image's class, by the number that its file is called."""
+    numbers = not any(one.name for one in listing.classes)
+    classes, labels = resolve_classes(listing, names if numbers else None, None, unique=False)
+    return {int(Path(path).stem): classes.names[labels[n]] for path, n in listing.samples}
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize(
-    "labels",
-    [
-        ["dog", "dog ", "cat"],
-        ["Dog", "dog", "cat"],
-        ["caf\u00e9", "cafe\u0301", "cat"],
-        ["apple pie", "apple_pie", "cat"],
-        ["dog", "3", "cat"],
-    ],
-    ids=["spaces", "case", "Unicode", "underscores", "names and numbers"],
-)
-def test_spellings_and_mixtures_are_refused_with_both(
-    reader: str, labels: list[str], tmp_path: Path
-) -> None:
-    with pytest.raises(AbsError, match=REFUSED) as why:
-        resolve_classes(READERS[reader](tmp_path, labels), None, None, unique=False)
-    shown = ascii(str(why.value))
-    assert labels[1].strip() in str(why.value) or ascii(labels[1])[1:-1] in shown
+def test_folders_that_are_called_like_values(tmp_path: Path) -> None:
+    """Words are names, as of a class without a defect; all else has to be renamed."""
+    found = folder(tmp_path, ["None", "true", "0.5", "2024-01-01", "-1"])
+    assert {one.key: one.name for one in found.classes} == {
+        "None": "None", "true": "true", "0.5": "", "2024-01-01": "", "-1": "",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("reader", sorted(set(READERS) - TEXT_ONLY))
-@pytest.mark.parametrize(
-    "labels",
-    [[["dog"], ["dog", "cat"]], [True, False], [0.5, 1.0], [math.nan, 1.0]],
-    ids=["lists", "booleans", "fractions", "NaN"],
-)
-def test_what_is_no_label_is_refused_with_its_row(
-    reader: str, labels: list[Any], tmp_path: Path
-) -> None:
-    with pytest.raises(AbsError, match="expected a label, one name or one whole number, found"):
-        READERS[reader](tmp_path, labels)
-
-
-@pytest.mark.parametrize("reader", ["parquet", "huggingface"])
-def test_dates_are_refused(reader: str, tmp_path: Path) -> None:
-    with pytest.raises(AbsError, match="expected a label"):
-        READERS[reader](tmp_path, [datetime.datetime(2020, 1, 1)] * 2)
+@pytest.mark.parametrize("word", ["nan", "NA", "None"])
+def test_a_class_called_like_a_missing_value_is_renamed(tmp_path: Path, word: str) -> None:
+    with pytest.raises(AbsError, match=r"write another label and give its name by dataset\.names"):
+        csv(tmp_path, ["dog", word])
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"dog": "dog", "bread": word}))
+    found = resolve_classes(csv(tmp_path, ["dog", "bread"]), names, None, unique=False)[0]
+    assert set(found.names) == {"dog", word}
 
 
 def test_nulls_among_whole_numbers_of_parquet_are_missing_and_not_numbers(tmp_path: Path) -> None:
     listing = parquet(tmp_path, [1, None, 0])
-    assert classes(listing) == ["1", "0"]
+    assert [listing.classes[label].key for _, label in listing.samples] == ["1", "0"]
     assert listing.skipped == [("1.png", "no label")]
 
 

@@ -20,6 +20,7 @@ from scipy.io import savemat
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.listing import LINKED
 from pipeline.datasets.readers.imagenet import read_imagenet
 from pipeline.doctor import only_index
 from pipeline.run import Run
@@ -196,8 +197,9 @@ def test_all_images_in_one_folder_with_the_devkit(tmp_path: Path, place: str) ->
     rows = [(1, GOLDFISH, "goldfish", 0), (2, TENCH, "tench", 0), (3, EFT, "eft", 0)]
     synsets = np.array([*rows, (1001, "n00001740", "entity", 3)], dtype=kinds)
     savemat(kit / "meta.mat", {"synsets": synsets})
-    found = dict(dataset("imagenet").samples)
-    assert list(found.values()) == [27, 1, 0]
+    found = dataset("imagenet")
+    assert [label for _, label in found.samples] == [27, 1, 0]
+    assert not found.skipped
 
 
 def test_all_images_in_one_folder_with_torchvisions_list(tmp_path: Path) -> None:
@@ -450,6 +452,19 @@ def test_images_outside_the_classes_of_imagenet_are_skipped_with_their_reason(
     assert [path for path, _ in listing.samples] == taken
     assert [path for path, _ in listing.skipped] == left_out
     assert {reason for _, reason in listing.skipped} == {"not in a folder of a class of ImageNet"}
+
+
+def test_links_among_the_classes_of_imagenet_are_followed_as_among_class_folders(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "val"
+    pictures(root, [f"{TENCH}/a.jpg"])
+    pictures(tmp_path / "disk", [f"{EFT}/b.jpg"])
+    (root / EFT).symlink_to(tmp_path / "disk" / EFT)
+    (root / NEWT).symlink_to(TENCH)
+    listing = read_imagenet(root)
+    assert dict(listing.samples) == {f"{TENCH}/a.jpg": 0, f"{EFT}/b.jpg": 27}
+    assert listing.skipped == [(NEWT, LINKED)]
 
 
 def test_images_below_a_flat_imagenet_are_skipped(tmp_path: Path) -> None:

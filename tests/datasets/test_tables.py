@@ -96,6 +96,58 @@ def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
         read_manifest(tmp_path, Columns())
 
 
+# --- Splits of a table ---------------------------------------------------------------------------
+
+
+SPLIT_ROWS = {
+    "folders": ["path,label", "train/0.png,cat", "test/1.png,dog", "./test/2.png,cat", ",dog"],
+    "column": [
+        "path,label,split",
+        "0.png,cat,train",
+        "1.png,dog,test",
+        "2.png,cat,test",
+        ",dog,test",
+    ],
+}
+
+
+@pytest.mark.parametrize("form", SPLIT_ROWS)
+def test_splits_of_a_table_are_never_mixed_unasked(tmp_path: Path, form: str) -> None:
+    (tmp_path / "metadata.csv").write_text("\n".join(SPLIT_ROWS[form]))
+    with pytest.raises(
+        ConfigError, match=r"metadata\.csv are of several splits; .* test, train, or"
+    ):
+        read_manifest(tmp_path, Columns())
+    with pytest.raises(ConfigError, match=r"no rows of 'tset'; did you mean 'test'\?"):
+        read_manifest(tmp_path, Columns(split="tset"))
+    chosen = named(read_manifest(tmp_path, Columns(split="test")))
+    assert {path[-5:]: name for path, name in chosen.items()} == {"1.png": "dog", "2.png": "cat"}
+    every = read_manifest(tmp_path, Columns(split="all"))
+    assert (len(every.samples), every.skipped) == (3, [("row 4", "no path")])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["path,label,split", "0.png,cat,test", "1.png,dog,"], r"choose one of \(blank\), test"),
+        (["path,label", "0.png,cat", "a/train/1.png,dog"], None),
+        (["path,label", "bullet_train/0.png,cat", "test_tube/1.png,dog", "bus/2.png,bus"], None),
+        (["path,label", "test/0.png,cat", "test/1.png,dog"], None),
+        (["path,label,split", "0.png,cat,test", "1.png,dog,test"], None),
+        (["path,label", "0.png,cat", "train/1.png,dog", "val/2.png,dog"], "one of ., train, val"),
+    ],
+)
+def test_what_the_splits_of_a_table_are(
+    tmp_path: Path, rows: list[str], message: str | None
+) -> None:
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    if message is None:
+        assert len(read_manifest(tmp_path, Columns()).samples) == len(rows) - 1
+        return
+    with pytest.raises(ConfigError, match=message):
+        read_manifest(tmp_path, Columns())
+
+
 # --- CoOp's splits -------------------------------------------------------------------------------
 
 SPLITS: dict[str, list[list[Any]]] = {

@@ -341,7 +341,7 @@ def test_a_cluster_is_not_started_for_what_is_there(made: Run) -> None:
 
 
 def test_a_recipe_is_all_a_worker_needs(run_of: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = run_of("runtime.threads=0", "scores.methods=null")
+    run = run_of("runtime.threads=null", "scores.methods=null")
     monkeypatch.chdir("/")
     for stage in run.stages:
         found, store = spec_of(Job(stage, run.store, run.settings), "a", rebuild).build()

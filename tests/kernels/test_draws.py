@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms import RandomResizedCrop
 
 from pipeline.kernels import draws, sampling
 from tests.helpers.goodness import (
@@ -96,3 +98,52 @@ def test_a_whole_square_fills_the_shorter_side() -> None:
 def test_what_has_no_meaning_is_refused(message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         draws.share_range(5, 0.5, 0.9, "whole")  # type: ignore[arg-type]
+
+
+# --- Resized crops ----------------------------------------------------------------------------
+
+
+class Numbers:
+    """Stands in for torchvision's random numbers: those of one row, an attempt after the other."""
+
+    def __init__(self, row: torch.Tensor) -> None:
+        self.attempts = iter(row[:, :4].tolist())
+        self.left: list[float] = []
+
+    def uniform(self, tensor: torch.Tensor, low: Any, high: Any) -> torch.Tensor:
+        """The area of the next attempt, then its ratio."""
+        if len(self.left) != 3:
+            self.left = next(self.attempts)
+        u, *self.left = self.left
+        return torch.tensor([float(low) + u * (float(high) - float(low))]).double()
+
+    def whole(self, low: int, high: int, size: Any) -> torch.Tensor:
+        """The top of the box, then its left end."""
+        return torch.tensor([low + math.floor(self.left.pop() * (high - low))])
+
+
+@pytest.mark.parametrize("size", [(500, 375), (61, 200), (1000, 40), (3, 300), (1, 1)])
+def test_resized_crops_are_torchvision_s_of_the_same_numbers(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in images that are so long that few boxes or none fit."""
+    rows, picture = layered_rows("augmented")[:40], Image.new("RGB", size)
+    found = draws.augmented_crops(rows, *size)
+    for row, box in zip(rows, found[:, :4].tolist(), strict=True):
+        numbers = Numbers(row)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "uniform_", lambda *given, n=numbers: n.uniform(*given))
+            patch.setattr(torch, "randint", numbers.whole)
+            top, left, height, width = RandomResizedCrop.get_params(
+                picture, [0.08, 1.0], [3 / 4, 4 / 3]
+            )
+        assert box == [left, top, left + width, top + height]
+
+
+def test_half_of_the_resized_crops_are_flipped() -> None:
+    rows = layered_rows("augmented")
+    drawn = draws.augmented_crops(rows, 80, 60)
+    assert_even(drawn[:, 4], 2)
+    shares = (drawn[:, 2] - drawn[:, 0]) * (drawn[:, 3] - drawn[:, 1]) / (80 * 60)
+    assert shares.min() > 0.07
+    assert shares.max() > 0.9

@@ -21,7 +21,7 @@ PASS = {"source": "*u8", "target": "*u8", "shapes": "*i64", **TAPS}
 @pytest.mark.subprocess
 def test_crops_of_many_images_have_the_bytes_of_pillow() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.interpreted_crops"],
+        [sys.executable, "-m", "tests.helpers.interpreted_crops", "8"],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -29,7 +29,7 @@ def test_crops_of_many_images_have_the_bytes_of_pillow() -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert sum(boxes for boxes, _ in found) >= 500
+    assert sum(boxes for boxes, _ in found) >= 100
     assert [bytes_ for _, bytes_ in found] == [0, 0, 0]
 
 

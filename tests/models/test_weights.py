@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import pickle
 import re
@@ -85,7 +86,7 @@ def test_every_kind_of_file_gives_the_tensors_that_are_in_it(
 ) -> None:
     tensors = named(clip_module(), half=kind == "OpenAI")
     write(tmp_path / name, kind, tensors)
-    found = weights.read(tmp_path / name)
+    found = weights.read(tmp_path / name).tensors
     assert set(found) == set(tensors)
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
     assert weights.is_torchscript(tmp_path / name) == (kind == "OpenAI")
@@ -172,7 +173,7 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, how: str, name: str) -> N
         trap = trap if how == "among tensors" else Trap(marker)
         torch.save(trap, tmp_path / name, _use_new_zipfile_serialization=how != "torch before 1.6")
     if how == "among tensors":
-        assert set(weights.read(tmp_path / name)) == {"visual.proj"}
+        assert set(weights.read(tmp_path / name).tensors) == {"visual.proj"}
     else:
         reason = "it is not a mapping" if how == "torch" else ".*as safetensors"
         with pytest.raises(AbsError, match=rf"{name} cannot be loaded: {reason}"):
@@ -235,7 +236,7 @@ def test_a_folder_of_an_attention_model_may_hold_a_pickle_of_tensors(tmp_path: P
     small_models.write_vit(folder, "vit_tiny_patch16_224", img_size=64, depth=2)
     image = torch.zeros((1, 3, 64, 64), dtype=torch.uint8)
     safe = vit_source(tmp_path, f"local-dir:{folder}").load(CPU).attention(image)
-    torch.save(weights.read(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    torch.save(weights.read(folder / "model.safetensors").tensors, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     found = vit_source(tmp_path, f"local-dir:{folder}").load(CPU).attention(image)
     assert np.array_equal(found, safe)
@@ -327,13 +328,13 @@ def test_published_checkpoints_give_the_backbones_weights(tmp_path: Path, kind: 
 def test_a_file_is_read_by_its_content_whatever_its_suffix(tmp_path: Path) -> None:
     save_file({"a": torch.arange(3.0)}, tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").rename(tmp_path / "w.pth")
-    assert torch.equal(weights.read(tmp_path / "w.pth")["a"], torch.arange(3.0))
+    assert torch.equal(weights.read(tmp_path / "w.pth").tensors["a"], torch.arange(3.0))
 
 
 def test_an_archive_of_torch_is_read_whatever_its_suffix(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     torch.save({"state_dict": {"a": torch.arange(3.0)}, "args": argparse.Namespace()}, file)
-    assert torch.equal(weights.read(file)["a"], torch.arange(3.0))
+    assert torch.equal(weights.read(file).tensors["a"], torch.arange(3.0))
 
 
 @pytest.mark.parametrize(
@@ -432,6 +433,28 @@ def test_quantised_weights_are_refused(tmp_path: Path, dtype: torch.dtype) -> No
     plain = named(timm.create_model(SMALL))
     message = refusal(tmp_path, SMALL, {name: value.to(dtype) for name, value in plain.items()})
     assert message.endswith(f"its weights are {str(dtype)[6:]}; only floats can be used")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_without_a_value_are_refused(tmp_path: Path, value: float) -> None:
+    plain = named(timm.create_model(SMALL))
+    plain["blocks.1.attn.qkv.weight"][3, 5] = value
+    message = refusal(tmp_path, SMALL, plain)
+    assert message.endswith(
+        "blocks.1.attn.qkv.weight has NaN or infinite values; take another checkpoint"
+    )
+
+
+def test_what_was_taken_of_several_models_is_said(tmp_path: Path) -> None:
+    plain = named(timm.create_model(SMALL))
+    other = {name: value + 1 for name, value in plain.items()}
+    content = {"student": other, "teacher": {"backbone": plain}}
+    for models, taken in [(content, {"weights": "teacher.backbone, not student"}),
+                          ({"student": other}, {}), (plain, {}),
+                          ({"net": plain, "best": plain}, {})]:  # fmt: skip
+        torch.save(models, tmp_path / "w.pth")
+        vit = vit_source(tmp_path, SMALL, str(tmp_path / "w.pth")).load(CPU)
+        assert {k: v for k, v in vit.environment.items() if k == "weights"} == taken
 
 
 def test_two_models_of_one_rank_are_refused(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def drawn(seed: int, folder: Path, plain: Tensors) -> tuple[Path, bool]:
 def outcome(file: Path, plain: Tensors) -> str:
     """`same`, or the error; AssertionError for other values."""
     try:
-        module = _build(Resolved(NAME, {}, file))
+        module, _ = _build(Resolved(NAME, {}, file))
     except AbsError as error:
         return str(error)
     loaded = dict(module.named_parameters())

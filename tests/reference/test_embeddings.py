@@ -13,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from pipeline.methods.wca import Wca
 from pipeline.run import Run
@@ -91,6 +92,20 @@ def test_raw_crop_embeddings_of_the_stored_boxes(case: Case, name: str) -> None:
 
 def test_square_embeddings_of_the_stored_boxes(case: Case) -> None:
     assert_boxes(case, case.run, "squares", POOL)
+
+
+def test_augmented_embeddings_of_the_stored_boxes(case: Case) -> None:
+    run = case.made("embeddings-augmented", "scores.methods=[zero]", f"methods.zero.n={N}")
+    stored = array(run, "embeddings-augmented")[:, :N]
+    rows = crops_table(run, "augmented", N)[[*BOX, "flip"]].to_numpy()
+    drawn = rows.reshape(len(case.files), N, 5).tolist()
+    side = case.clip.side
+    for image, vectors, of_image in zip(case.images, stored, drawn, strict=True):
+        for vector, (*box, flip) in zip(vectors, of_image, strict=True):
+            crop = image.crop(tuple(box)).resize((side, side), Image.Resampling.BILINEAR)
+            shown = ImageOps.mirror(crop) if flip else crop
+            assert np.abs(vector - case.clip.encode_image(shown).numpy()).max() <= 5e-4
+    assert {row[4] for rows in drawn for row in rows} == {0, 1}
 
 
 def assert_boxes(case: Case, run: Run, views: str, n: int) -> None:

@@ -43,6 +43,7 @@ def test_a_stage_refuses_a_field_of_unknown_kind(value: Any) -> None:
 
 
 OTHER: dict[str, Any] = {
+    "augmented.seed": 1,
     "crops.alpha": 0.4,
     "crops.beta": 0.8,
     "crops.k": 19,
@@ -51,8 +52,10 @@ OTHER: dict[str, Any] = {
     "crops.sizes": "ratio",
     "crops.temperature": 0.04,
     "dataset.name": "other",
+    "descriptions.awt.template": "a drawing of a {}",
     "descriptions.clip-e.templates": ["a drawing of a {}."],
     "descriptions.clip.templates": ["a drawing of a {}."],
+    "descriptions.tda.templates": ["a drawing of a {}."],
     "descriptions.waffle.pairs": 3,
     "descriptions.waffle.seed": 1,
     "feature.gain": 3.0,
@@ -61,11 +64,51 @@ OTHER: dict[str, Any] = {
     "index.max_skipped": 0.02,
     "layout.crops": 7,
     "layout.images": 7,
+    "methods.awt-crops.eps": 0.2,
+    "methods.awt-crops.steps": 5,
+    "methods.awt-crops.temperature": 0.4,
+    "methods.awt.eps": 0.2,
+    "methods.awt.n": 5,
+    "methods.awt.steps": 5,
+    "methods.awt.temperature": 0.4,
+    "methods.bifta-views.image_scale": 3.0,
+    "methods.bifta-views.most": 2,
+    "methods.bifta-views.n": 2,
+    "methods.bifta-views.overlap": 0.8,
+    "methods.bifta-views.pool": 5,
+    "methods.bifta-views.seed": 1,
+    "methods.bifta-views.text_scale": 3.0,
+    "methods.dmn-zs.beta": 5.0,
+    "methods.dmn-zs.order": "index",
+    "methods.dmn-zs.room": 5,
+    "methods.dmn-zs.seed": 1,
+    "methods.lazsl-crops.eps": 0.2,
+    "methods.lazsl-crops.steps": 5,
+    "methods.lazsl-crops.theta": 0.7,
+    "methods.lazsl.eps": 0.2,
+    "methods.lazsl.steps": 5,
+    "methods.lazsl.theta": 0.7,
+    "methods.mta-crops.lambda_q": 3.0,
+    "methods.mta-crops.lambda_y": 0.3,
+    "methods.mta-crops.share": 0.2,
+    "methods.mta.lambda_q": 3.0,
+    "methods.mta.lambda_y": 0.3,
+    "methods.mta.n": 5,
+    "methods.mta.share": 0.2,
+    "methods.tda.alpha": 1.0,
+    "methods.tda.beta": 4.0,
+    "methods.tda.order": "index",
+    "methods.tda.seed": 1,
     "methods.wca.image_scale": 3.0,
     "methods.wca.n": 2,
     "methods.wca.pool": 5,
     "methods.wca.seed": 1,
     "methods.wca.text_scale": 3.0,
+    "methods.zero-crops.eps": 0.001,
+    "methods.zero-crops.share": 0.2,
+    "methods.zero.eps": 0.001,
+    "methods.zero.n": 5,
+    "methods.zero.share": 0.2,
     "raw.brightness": 1.4,
     "raw.prompt": "highlight",
     "raw.thickness": 0.03,
@@ -91,9 +134,25 @@ OTHER: dict[str, Any] = {
 """Another value for each field that belongs to a key."""
 
 BESIDE = {
+    "descriptions.tda.templates": "scores.methods=[tda]",
+    "augmented.seed": "scores.methods=[zero]",
+    "descriptions.awt.template": "scores.methods=[awt]",
     "descriptions.clip-e.templates": "descriptions.clip-e={file: null, templates: ['a {}']}",
 }
 """What else must be set for a field to have another value."""
+
+
+def beside(name: str) -> list[str]:
+    """List what must be set for a field to count: its method is scored, on the views it is for."""
+    if name in BESIDE:
+        return [BESIDE[name]]
+    section, _, rest = name.partition(".")
+    if section != "methods":
+        return []
+    method = rest.partition(".")[0]
+    views = [f"{setting}={value}" for setting, value in METHODS[method].published.items()]
+    return [f"scores.methods=[{method}]", *views]
+
 
 RUNTIME_FIELDS = {
     "dataset.root", "dataset.split", "dataset.image", "dataset.label", "dataset.single_class",
@@ -103,14 +162,17 @@ RUNTIME_FIELDS = {
     "clip.weights", "clip.precision", "attention.model", "attention.weights",
     "attention.precision", "descriptions.clip.file",
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
+    "descriptions.awt.file", "descriptions.tda.file",
     "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "scores.settle",
     "scores.settle_at", "runtime.device",
     "runtime.batch_size", "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
 }  # fmt: skip
 """Locations and speed, and what other stages take up. Files among them count by their content."""
 
-APART = {f"descriptions.{name}.rule" for name in ("clip", "clip-e", "clip-d", "waffle", "cupl")}
-APART |= {"descriptions.clip.library", "descriptions.clip-e.library", "dataset.reader"}
+TEXT_SETS = ("clip", "clip-e", "clip-d", "waffle", "cupl", "awt", "tda")
+APART = {f"descriptions.{name}.rule" for name in TEXT_SETS}
+APART |= {f"descriptions.{name}.library" for name in ("clip", "clip-e", "tda")}
+APART |= {"dataset.reader"}
 """Rules, which bring fields of their own, and libraries have tests of their own. Of a reader counts
 what it finds."""
 
@@ -151,8 +213,7 @@ ALL = "scores.methods=null"
 
 @pytest.mark.parametrize("name", sorted(OTHER))
 def test_every_field_changes_the_key_of_the_metrics(run_of: Runner, name: str) -> None:
-    beside = [BESIDE[name]] if name in BESIDE else []
-    base = run_of(ALL, *beside).settings.model_dump(mode="json")
+    base = run_of(ALL, *beside(name)).settings.model_dump(mode="json")
     change = OTHER[name]
     for part in reversed(name.split(".")):
         change = {part: change}

@@ -23,7 +23,7 @@ from pipeline.store import claims
 from pipeline.store.artifact import Artifact
 from pipeline.store.claims import BEAT, STALE, Claims, living
 from tests.helpers.claims import HERE, claim_of, gone
-from tests.helpers.runs import ABS, ROOT, Runner, abs_command, digests
+from tests.helpers.runs import ABS, ROOT, Runner, digests, said
 
 
 def test_a_unit_is_claimed_once_and_given_back(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_what_a_living_process_is_at_is_not_removed(run_of: Runner, made: Run) -
 @pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_gives_its_claims_back(
+def test_an_interrupted_run_gives_its_claims_back_and_goes_on_later(
     tiny: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     words = ["run", "--dataset", str(tiny), "--set", "scores.n=120 layout.images=1"]
@@ -247,12 +247,17 @@ def test_an_interrupted_run_gives_its_claims_back(
     store, until = tmp_path / "store" / "tiny", time.time() + 120
     while not list(store.glob("embeddings-raw/*/claims/*.json")) and time.time() < until:
         time.sleep(0.05)
-    states = abs_command("status", "--json", *words[1:])
+    states = said("status", "--json", *words[1:])
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "go on" in err.decode() or "goes on" in err.decode()
+    assert "the same command goes on from there" in err.decode()
+    assert "Traceback" not in err.decode()
     assert not list(store.glob("*/*/claims/*.json"))
+    kept = {path: path.read_bytes() for path in store.glob("embeddings-raw/*/ledger/*.json")}
+    fewer = words[-1].replace("120", "4")  # of the same crops: all of them would take minutes
+    assert said(*words[:-1], fewer, "-q").returncode == 0
+    assert kept.items() <= {path: path.read_bytes() for path in kept}.items()
     running = {row["stage"]: row.get("running") for row in json.loads(states.stdout)}
     assert running["embeddings-raw"] == [f"{HERE}:{process.pid}"]
 

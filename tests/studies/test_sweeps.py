@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -160,7 +161,10 @@ def test_a_sweep_of_which_nothing_can_be_run_is_one_line(tiny: Path) -> None:
         (["sweep", "table4", "-p", "nonsense", "-d", "demo"], "unknown profile 'nonsense'; known:"),
         (["sweep", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
         (["table", "table4", "-d", "dmo"], "unknown dataset 'dmo'; did you mean 'demo'?"),
-        (["table", "tabel4", "-d", "demo"], "unknown experiment 'tabel4'; did you mean 'table4'?"),
+        (
+            ["table", "tabel4", "-d", "demo"],
+            "unknown experiment or sweep 'tabel4'; did you mean 'table4'?",
+        ),
         (["check", "demo"], "the paper has no row of ABS for demo"),
     ],
 )
@@ -223,14 +227,48 @@ def test_the_command_writes_a_tidy_table(tiny: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "store").glob("tiny/scores"))
     answer = said(*words)
     assert answer.returncode == 0
-    table = pd.read_parquet(answer.stdout.splitlines()[-1])
+    (path,) = (tmp_path / "store" / "tiny" / "sweeps").glob("*.parquet")
+    assert f"abs table {path.stem} {tiny}" in answer.stderr
+    assert "tiny: 8 images, profile official" in answer.stdout
+    table = pd.read_parquet(path)
     assert len(table) == 4 * 3
     assert {"scores.n", "scores.soft", "method", "top1", "sigma", "seeds"} <= set(table)
     again = json.loads(said(*words, "--json").stdout)
     assert again["failed"] == []
     assert len(again["table"]) == len(table)
+    assert (again["name"], again["path"]) == (path.stem, str(path))
     assert said("sweep", "--dataset", tiny).returncode == 2
     assert said("sweep", "nonsense", "--dataset", tiny).returncode == 2
+
+
+@pytest.fixture
+def swept_twice(tiny: Path) -> list[dict[str, Any]]:
+    """Two sweeps of the command line over the same settings that differ in what they share."""
+    words = ["sweep", tiny, "--over", "scores.m=1,2", "--set", "scores.methods=[cupl]", "--json"]
+    return [json.loads(said(*words, *more).stdout) for more in ([], ["--set", "scores.soft=false"])]
+
+
+def test_a_sweep_has_a_name_of_its_content_and_overwrites_no_other(
+    swept_twice: list[dict[str, Any]], tiny: Path
+) -> None:
+    one, other = swept_twice
+    assert one["name"] != other["name"]
+    listed = json.loads(said("list", "sweeps", tiny, "--json").stdout)
+    assert {row["name"] for row in listed} == {one["name"], other["name"]}
+    assert {row["settings"] for row in listed} == {one["settings"], other["settings"]}
+
+
+@pytest.mark.parametrize("style", ["plain", "markdown", "latex", "csv"])
+def test_a_stored_sweep_is_printed_again_in_any_form(
+    swept_twice: list[dict[str, Any]], tiny: Path, style: str
+) -> None:
+    one, other = swept_twice
+    again = said("table", other["name"][:-2], tiny, "--format", style)
+    assert again.returncode == 0, again.stderr
+    assert "profile official" in again.stdout
+    assert "scores.soft=false" in again.stdout
+    rows = json.loads(said("table", one["name"], tiny, "--json").stdout)
+    assert rows["table"] == one["table"]
 
 
 # --- Beside the paper -------------------------------------------------------------------------

@@ -30,10 +30,11 @@ from pipeline.texts.rules import (
     descriptor_clause,
     descriptor_texts,
     fill_templates,
+    templated_texts,
     waffle_noise,
     waffle_texts,
 )
-from pipeline.texts.sets import Sentences
+from pipeline.texts.sets import Sentences, TemplatedSentences
 
 PROMPTS = Path(os.environ.get("ABS_TEST_PROMPTS", ""))
 real = pytest.mark.skipif(
@@ -292,6 +293,8 @@ def test_empty_texts_are_kept_on_demand_but_not_empty_lists(file: Path) -> None:
         ('{"a {}.": 1}', "expected a list of templates"),
         ('"a {}."', "expected a list of templates"),
         ("[]", "expected a list of templates"),
+        ("", "is empty; fill it, or remove it from the settings"),
+        ("\ufeff\n\n", "is empty"),
         ('["a {}.", 3]', "template 2 of 2"),
         ('["a {}.", ""]', "template 2 of 2"),
         ('["a bird.", "a {}."]', "template 1 of 2"),
@@ -313,6 +316,7 @@ def test_wrong_template_files_are_refused(file: Path, content: str, message: str
     ("content", "message"),
     [
         ("crow: black", "not valid JSON"),
+        (" \n", "is empty"),
         ('["Black."]', "expected an object"),
         ("null", "expected an object"),
         ("{}", "expected an object"),
@@ -555,3 +559,16 @@ def test_one_identifier_of_a_file_fits_one_class(file: Path) -> None:
 def test_a_file_of_several_datasets_is_named_as_such(file: Path) -> None:
     with pytest.raises(AbsError, match=r"'birds' has an object, .*several datasets"):
         _ = joined(file, '{"birds": {"crow": ["Black."]}}', "crow").texts
+
+
+# --- A template before sentences --------------------------------------------------------------
+
+
+def test_a_template_stands_alone_and_before_each_sentence() -> None:
+    found = templated_texts(["crow", "jay"], "a photo of a {}", [["Black.", "It caws."], []])
+    assert found == [
+        ["a photo of a crow.", "a photo of a crow. Black.", "a photo of a crow. It caws."],
+        ["a photo of a jay."],
+    ]
+    with pytest.raises(ValueError, match="once"):
+        TemplatedSentences(rule="templated", template="a photo")

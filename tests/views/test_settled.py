@@ -95,7 +95,7 @@ def test_each_image_stops_by_the_rule_and_no_vector_differs(copied: Path) -> Non
     """Stops, bounds and decisions follow from the vectors of a run that has embedded all crops."""
     whole, settled = run_of_both(copied, "whole"), run_of_both(copied, "settled")
     scores = whole.named("scores")[0]
-    texts = text_vectors(whole.store, scores.texts, scores.classes, "all")["cupl"]
+    texts = text_vectors(whole.store.open(scores.texts["cupl"]), 2)
     by_class = [texts.vectors[c, :count].numpy() for c, count in enumerate(texts.counts)]
     temperature = scores.config.scaled_temperature
     raw, feature = vectors(whole, "raw")[:, :N], vectors(whole, "feature")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
-
-import typer
 
 from pipeline.cli.study_tables import print_check
-from pipeline.options import JsonOption, SetOption, WeightsOption, print_json
+from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
 from pipeline.run import Run
 from pipeline.settings import load
 from pipeline.studies import check as checking
 
 
 def command(
-    dataset: Annotated[str, typer.Argument(help="Dataset of the paper, such as imagenet.")],
+    dataset: DatasetOption,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
     as_json: JsonOption = False,

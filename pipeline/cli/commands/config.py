@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-import yaml
 
 from pipeline import settings
-from pipeline.cli.store_tables import print_differences
+from pipeline.cli.settings_tables import print_differences, print_settings
+from pipeline.core.layers import layers, merged, origins
 from pipeline.options import (
     AnyDatasetOption,
     JsonOption,
@@ -35,15 +35,18 @@ def command(
 ) -> None:
     """Print the settings of a run: those that differ from cfgs/default.yaml, or all.
 
-    With `--diff A B`: those that differ between two profiles.
+    A comment behind every value names the layer that it comes from, and the value of the profile
+    if a higher layer has another. The output is a valid configuration. With `--diff A B`: the
+    settings that differ between two profiles.
     """
     if diff:
         runs = [settings.load(dataset, name, overrides or (), weights_dir) for name in diff]
         rows = settings.differences(*runs)
         print_json(rows) if as_json else print_differences(rows, *diff)
         return
-    loaded = settings.load(dataset, profile, overrides or (), weights_dir)
+    stack = layers(dataset, profile, overrides or (), weights_dir)
+    loaded = settings.validate(merged(stack))
     values = loaded.model_dump(mode="json") if resolved else settings.changed(loaded)
     if dataset is None:
         settings.forget_dataset(values)
-    print_json(values) if as_json else print(yaml.safe_dump(values, sort_keys=False), end="")
+    print_json(values) if as_json else print_settings(values, origins(stack))

@@ -9,11 +9,21 @@ import typer
 from pipeline.cli.store_tables import print_unreferenced
 from pipeline.cli.stores import stores_of
 from pipeline.inspect import gc as collection
-from pipeline.options import AnyDatasetOption, JsonOption, print_json
+from pipeline.options import (
+    AnyDatasetOption,
+    JsonOption,
+    ProfileOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
 
 
 def command(
     dataset: AnyDatasetOption = None,
+    profile: ProfileOption = "official",
+    overrides: SetOption = None,
+    weights_dir: WeightsOption = None,
     keep_days: Annotated[
         float,
         typer.Option(
@@ -30,7 +40,7 @@ def command(
     """
     candidates = [
         (store, item)
-        for store in stores_of(dataset)
+        for store in stores_of(dataset, profile, overrides or (), weights_dir)
         for item in collection.unreferenced(store, keep_days)
     ]
     deleted = [item for store, item in candidates if delete and collection.delete(store, item)]

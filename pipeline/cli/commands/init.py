@@ -8,6 +8,7 @@ import typer
 
 from pipeline.core.paths import expand
 from pipeline.new_dataset import templates_beside, write_dataset
+from pipeline.options import JsonOption, print_json
 
 
 def command(
@@ -50,6 +51,7 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing configuration.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write cfgs/datasets/NAME.yaml for your own images.
 
@@ -67,9 +69,14 @@ def command(
         descriptions=expand(descriptions) if descriptions else None,
         force=force,
     )
+    if as_json:
+        found = {"images": len(listing.samples), "skipped": len(listing.skipped)}
+        kinds = {"classes": len(listing.classes), "layout": listing.layout}
+        print_json({"path": str(path), **found, **kinds})
+        return
     counts = f"{len(listing.samples):,} images, {len(listing.classes)} classes"
     skipped = f", {len(listing.skipped):,} files skipped" if listing.skipped else ""
     print(f"{counts} ({listing.layout}){skipped}")
     if templates := templates_beside(expand(images)):
         print(f"templates of clip-e: {templates}")
-    print(f"{path}\nNext: abs doctor {name}; abs run --dataset {name}")
+    print(f"{path}\nNext: abs doctor {name}; abs run {name}")

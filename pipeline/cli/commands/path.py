@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from pipeline.options import DatasetOption, ProfileOption, SetOption, WeightsOption
+from pipeline.options import (
+    DatasetOption,
+    JsonOption,
+    ProfileOption,
+    SetOption,
+    StageArgument,
+    WeightsOption,
+    print_json,
+)
 from pipeline.run import Run
-
-StageArgument = Annotated[
-    str, typer.Argument(help="Name of a stage, such as scores or embeddings-raw.", metavar="STAGE")
-]
 
 
 def command(
@@ -20,11 +20,12 @@ def command(
     profile: ProfileOption = "official",
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the folder of a stage's finished artifact, for scripts.
 
     Exit code 1 if the stage is not finished.
     """
     run = Run.of(dataset, profile, overrides, weights_dir)
-    for named in run.named(stage):
-        print(run.store.open(named).path)
+    paths = {named.name: str(run.store.open(named).path) for named in run.named(stage)}
+    print_json(paths) if as_json else print("\n".join(paths.values()))

@@ -63,11 +63,13 @@ def command(
     outcomes = run.execute(stages, forced, quiet or as_json, strict_code, engine)
     rows = results(run.store, stages[-1])
     if as_json:
-        print_json({"stages": [o.as_dict() for o in outcomes], "results": rows})
+        chosen = run.selection.as_dict() if run.selection else None
+        stages_done = [outcome.as_dict() for outcome in outcomes]
+        print_json({"selection": chosen, "stages": stages_done, "results": rows})
         return
     if all(outcome.state == "cached" for outcome in outcomes):
         print("Nothing to do: every stage is finished.")
     if rows:
-        print_results(rows, run.store)
+        print_results(rows, run)
         print_skipped(run.store, run.named("index")[0])
         print_unscored_methods(run.settings)

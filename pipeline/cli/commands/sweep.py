@@ -6,8 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.study_tables import print_failed, print_sweep, print_table
+from pipeline.cli.study_tables import (
+    Format,
+    FormatOption,
+    print_failed,
+    print_sweep,
+    print_sweep_table,
+    rows_of,
+)
 from pipeline.core.errors import ConfigError
+from pipeline.core.layers import short
 from pipeline.core.progress import Reporter
 from pipeline.options import (
     DatasetOption,
@@ -25,10 +33,15 @@ from pipeline.studies.sweeps import Sweep
 @distributed
 def command(
     context: typer.Context,
+    dataset: DatasetOption,
     name: Annotated[
-        str | None, typer.Argument(help="Experiment: a name in cfgs/experiments, or a YAML file.")
+        str | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]",
+            help="Experiment: a name in cfgs/experiments, or a YAML file.",
+            show_default=False,
+        ),
     ] = None,
-    dataset: DatasetOption = "demo",
     over: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,22 +61,21 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and compute nothing.")
     ] = False,
+    style: FormatOption = Format.plain,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     engine: Any = None,
 ) -> int:
     """Run every setting of an experiment, and print a table of the results.
 
-    Artifacts that several settings share are computed once. Exit code 1 if a setting failed; the
-    others are run all the same.
+    Artifacts that several settings share are computed once. The table is stored under a name that
+    follows from its content (`abs list sweeps`). Exit code 1 if a setting failed; the others are
+    run all the same.
     """
     if not name and not over:
         raise ConfigError("sweep: name an experiment, or give --over FIELD=A,B,...")
-    if name:
-        experiment = experiments.load_experiment(name, dataset)
-        title = name.rsplit("/", 1)[-1].removesuffix(".yaml")
-    else:
-        experiment, title = experiments.Experiment(), "sweep"
+    experiment = experiments.load_experiment(name, dataset) if name else experiments.Experiment()
+    title = short(name).rpartition("/")[2] if name else "sweep"
     update: dict[str, object] = {"set": [*experiment.set, *(overrides or ())]}
     update |= {"grids": [experiments.grid_of(over)]} if over else {}
     update |= {"seeds": seeds} if seeds else {}
@@ -73,14 +85,16 @@ def command(
     if dry_run:
         print_json(planned) if as_json else print_sweep(planned)
         return 0
-    if not (quiet or as_json):
+    if not (quiet or as_json or style != Format.plain):
         print_sweep(planned)
-    sweep.execute(Reporter(quiet or as_json), engine)
-    table = sweep.table()
+    reporter = Reporter(quiet or as_json)
+    sweep.execute(reporter, engine)
+    table, path = sweep.table(), sweep.write()
     if as_json:
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")
-        print_json({"plan": planned, "table": rows, "failed": sweep.failures()})
+        chosen = {"name": sweep.stored.name, "path": str(path), "settings": sweep.selection}
+        print_json({**chosen, "plan": planned, "table": rows_of(table), "failed": sweep.failures()})
     else:
-        print_table(table, sweep.write())
+        print_sweep_table(table, sweep.store.dataset, sweep.selection, style.value)
         print_failed(sweep.failures())
+        reporter.say(f"{path}\nPrint it again: abs table {sweep.stored.name} {sweep.dataset}")
     return 1 if sweep.failed else 0

@@ -1,51 +1,72 @@
-"""`abs table`: print an experiment's results beside the paper's."""
+"""`abs table`: print an experiment's results beside the paper's, or a stored sweep."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.study_tables import print_beside_paper
-from pipeline.options import DatasetOption, SetOption, WeightsOption
+from pipeline.cli.stores import stores_of
+from pipeline.cli.study_tables import (
+    Format,
+    FormatOption,
+    print_beside_paper,
+    print_failed,
+    print_sweep_table,
+    rows_of,
+)
+from pipeline.core.layers import known, short
+from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
 from pipeline.studies import experiments
 from pipeline.studies.costs import with_seconds
 from pipeline.studies.paper import beside_paper
+from pipeline.studies.stored import stored_sweep
 from pipeline.studies.sweeps import Sweep
 
 
-class Format(StrEnum):
-    """Output format of a table."""
-
-    plain = "plain"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-
-
 def command(
+    dataset: DatasetOption,
     name: Annotated[
         str,
         typer.Argument(
-            help="Experiment: a name in cfgs/experiments, such as table4, or a YAML file."
+            metavar="EXPERIMENT|SWEEP",
+            help="Experiment: a name in cfgs/experiments, such as table4, or a YAML file. "
+            "Or a stored sweep: its name, or the beginning of it (abs list sweeps).",
         ),
     ],
-    dataset: DatasetOption = "demo",
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", "-p", help="Profile, in place of the experiment's own."),
+    ] = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
-    style: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.plain,
+    style: FormatOption = Format.plain,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print an experiment's results beside the paper's.
+    """Print an experiment's results beside the paper's, or the table of a stored sweep.
 
     Only stored results are read; `abs sweep` computes the missing ones.
     """
+    if short(name) == name and name not in known("experiments"):
+        (store,) = stores_of(dataset, profile or "official", overrides or (), weights_dir)
+        sweep = stored_sweep(store, name)
+        rows, chosen = sweep.table(), sweep.selection
+        if as_json:
+            print_json({"name": sweep.name, "settings": chosen, "table": rows_of(rows)})
+        else:
+            print_sweep_table(rows, store.dataset, chosen, style.value)
+        return
     experiment = experiments.load_experiment(name, dataset)
-    overridden = experiment.model_copy(update={"set": [*experiment.set, *(overrides or ())]})
-    sweep = Sweep.of(name, dataset, overridden, weights_dir)
-    table = beside_paper(sweep)
+    update: dict[str, object] = {"set": [*experiment.set, *(overrides or ())]}
+    update |= {"profile": profile} if profile else {}
+    planned = Sweep.of(name, dataset, experiment.model_copy(update=update), weights_dir)
+    table = beside_paper(planned)
     if experiment.seconds:
-        table = with_seconds(table, sweep)
+        table = with_seconds(table, planned)
+    if as_json:
+        print_json({"name": name, "settings": planned.selection, "table": rows_of(table)})
+        return
     if table["ours"].isna().all():
-        print(f"No results of this project yet; run: abs sweep {name} --dataset {dataset}")
-    print_beside_paper(table, style.value)
+        print(f"No results of this project yet; run: abs sweep {name} {dataset}")
+    print_beside_paper(table, style.value, f"{planned.store.dataset}: {planned.selection}")
+    print_failed(planned.failures())

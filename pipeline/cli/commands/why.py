@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from pipeline.cli.store_tables import print_reasons
 from pipeline.inspect.why import why as reasons_of
 from pipeline.options import (
@@ -13,14 +9,11 @@ from pipeline.options import (
     JsonOption,
     ProfileOption,
     SetOption,
+    StageArgument,
     WeightsOption,
     print_json,
 )
 from pipeline.run import Run
-
-StageArgument = Annotated[
-    str, typer.Argument(help="Name of a stage, such as scores or embeddings-raw.", metavar="STAGE")
-]
 
 
 def command(

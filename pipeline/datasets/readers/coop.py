@@ -18,14 +18,15 @@ PATTERN = "split_zhou_*.json"
 DEFAULT = "test"
 """Split that papers report."""
 
-Row = tuple[str, int, str]
-"""Path, label and class name of an image."""
+Row = tuple[str, int | None, str]
+"""Path, label and class name of an image; no label if it is null or blank."""
 
 
 def read_coop(root: Path, columns: Columns) -> Listing:
     """Read one split, by default `test`, of the file `root` or of the only one in that folder.
 
-    Classes are those of all splits, so that each split has the same labels. AbsError names a row
+    Classes are those of all splits, so that each split has the same labels. Rows without a label
+    are skipped. AbsError names a row
     that is no [path, label, class name], a label with two names, or a path listed twice;
     MissingInput if no image is found.
     """
@@ -42,9 +43,11 @@ def read_coop(root: Path, columns: Columns) -> Listing:
     names = _names(file, [row for rows in splits.values() for row in rows])
     classes, _ = classes_of_labels(range(len(names)), names, str(file))
     folder = _folder_of_images(file, [path for path, _, _ in splits[chosen]])
-    samples = sorted((str(folder / path), label) for path, label, _ in splits[chosen])
+    rows = sorted((str(folder / path), label) for path, label, _ in splits[chosen])
+    samples = [(path, label) for path, label in rows if label is not None]
+    skipped = [(path, "no label") for path, label in rows if label is None]
     layout = f"split {chosen!r} of {file.name}, images in {folder}/"
-    return Listing(classes, samples, layout)
+    return Listing(classes, samples, layout, skipped=skipped)
 
 
 def split_files_at(root: Path) -> list[Path]:
@@ -88,7 +91,7 @@ def _row(value: object, where: str) -> Row:
     if isinstance(value, list) and len(value) == 3:
         path, stored, name = value
         label = parse_label(stored, where)
-        if isinstance(path, str) and isinstance(label, int) and isinstance(name, str):
+        if isinstance(path, str) and not isinstance(label, str) and isinstance(name, str):
             return require_utf8(str(PurePosixPath(path))), label, name.strip()
     raise AbsError(f"{where}: expected [path, label, class name], found {str(value)[:60]}")
 
@@ -97,7 +100,7 @@ def _names(file: Path, rows: list[Row]) -> list[str]:
     """Return the class names in label order; labels are 0 to C - 1."""
     names: dict[int, str] = {}
     for _, label, name in rows:
-        if names.setdefault(label, name) != name:
+        if label is not None and names.setdefault(label, name) != name:
             raise AbsError(f"{file}: label {label} is both {names[label]!r} and {name!r}")
     if sorted(names) != list(range(len(names))):
         raise AbsError(f"{file}: labels are not 0 to {len(names) - 1}, each with images")

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core.errors import AbsError, MissingInput
+from pipeline.datasets.labels import WORD, is_value
 from pipeline.datasets.listing import (
-    LINKED,
     UNNAMED,
     Class,
     LayoutNotFound,
     Listing,
     files_beside,
     images_below,
-    is_link_within,
     normal_form,
+    own_folders,
     require_utf8,
-    subfolders,
     with_spaces,
 )
 from pipeline.datasets.readers.coop import split_files_at
@@ -28,15 +27,13 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
     """Read class folders at any depth; names are the folders', underscores replaced with spaces.
 
     Files that are no images, broken links, links within the dataset, and files beside the class
-    folders are listed as skipped. Folders named by a number or a WordNet id have no name until
-    `dataset.names` gives one.
+    folders are listed as skipped. Folders named by a WordNet id, a number or another value have no
+    name until `dataset.names` gives one.
 
     AbsError for a table of labels beside the folders, an empty class, or a file name that is not
     UTF-8; unless `folders_are_classes`, for parts of a dataset in place of classes.
     """
-    found = subfolders(root)
-    linked = [folder for folder in found if is_link_within(folder, root)]
-    folders = [folder for folder in found if folder not in linked]
+    folders, linked = own_folders(root)
     _refuse_tables(root, folders)
     if not folders:
         raise LayoutNotFound(f"no class folders in {root}; expected <class>/<image>.jpg")
@@ -44,8 +41,7 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
         refuse_parts(root, folders)
     classes = [_class(folder) for folder in folders]
     samples: list[tuple[str, int]] = []
-    skipped = files_beside(root, "not in a class folder")
-    skipped += [(require_utf8(folder.name), LINKED) for folder in linked]
+    skipped = files_beside(root, "not in a class folder") + linked
     for label, folder in enumerate(folders):
         images, others = images_below(folder, root)
         if not images:
@@ -58,8 +54,9 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
 
 
 def _class(folder: Path) -> Class:
-    key = require_utf8(folder.name)
-    name = "" if UNNAMED.fullmatch(normal_form(key)) else with_spaces(key)
+    key, plain = require_utf8(folder.name), normal_form(folder.name)
+    value = is_value(plain) and not WORD.fullmatch(plain)
+    name = "" if value or UNNAMED.fullmatch(plain) else with_spaces(key)
     return Class(key, name, name)
 
 

@@ -19,6 +19,7 @@ from pipeline.datasets.listing import (
     Listing,
     files_beside,
     images_below,
+    own_folders,
     read_lines,
     subfolders,
 )
@@ -42,21 +43,19 @@ def read_imagenet(root: Path) -> Listing:
     if not files:
         raise LayoutNotFound(f"{root} has neither folders named by wnids nor images")
     wnids = _wnids_of_files(root, files)
-    skipped = [(name, reason) for name, reason in beside if reason]
-    for folder in subfolders(root):
+    folders, linked = own_folders(root)
+    skipped = [(name, reason) for name, reason in beside if reason] + linked
+    for folder in folders:
         images, others = images_below(folder, root)
         skipped += [*((path, OUTSIDE) for path in images), *others]
     samples = [(name, _labels()[wnids[Path(name).stem]]) for name in files]
-    return Listing(imagenet_classes(), samples, "all images in one folder", skipped=skipped)
+    return _listing(samples, "all images in one folder", skipped)
 
 
 def read_wnids(root: Path) -> Listing:
     """Read `<wnid>/<image>`, with folders of all classes or some; all 1000 classes compete."""
-    by_wnid = {
-        folder.name: _labels()[folder.name]
-        for folder in subfolders(root)
-        if folder.name in _labels()
-    }
+    names = [folder.name for folder in own_folders(root)[0]]
+    by_wnid = {name: _labels()[name] for name in names if name in _labels()}
     if not by_wnid:
         raise LayoutNotFound(
             f"{root} has no folders named by wnids of ImageNet (such as n01440764)"
@@ -76,7 +75,7 @@ def read_imagenet_part(root: Path) -> Listing:
 
 def read_imagenet_v2(root: Path) -> Listing:
     """Read ImageNet-V2: `<label>/<image>` with labels 0 to 999, or `<wnid>/<image>`."""
-    numbered = [folder for folder in subfolders(root) if folder.name.isdecimal()]
+    numbered = [folder for folder in own_folders(root)[0] if folder.name.isdecimal()]
     if not numbered:
         return read_wnids(root)
     wrong = [folder.name for folder in numbered if int(folder.name) >= CLASSES]
@@ -89,8 +88,9 @@ def read_imagenet_v2(root: Path) -> Listing:
 def _in_class_folders(root: Path, labels: dict[str, int], layout: str) -> Listing:
     """List the images below the folders of `labels`; all other files are skipped."""
     samples: list[tuple[str, int]] = []
-    skipped = files_beside(root, OUTSIDE)
-    for folder in subfolders(root):
+    folders, linked = own_folders(root)
+    skipped = files_beside(root, OUTSIDE) + linked
+    for folder in folders:
         images, others = images_below(folder, root)
         skipped += others
         if folder.name in labels:

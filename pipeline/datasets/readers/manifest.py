@@ -2,7 +2,8 @@
 
 Other columns can be chosen; `file_name` is read where there is no `path`, as in `metadata.csv` of
 image folders of the Hugging Face library. Paths are relative to the table's folder and stay below
-it.
+it. A column `split`, or else folders such as `train` and `test` that the paths begin with, part the
+rows into splits, which are never mixed unasked.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.core.errors import AbsError, ConfigError
+from pipeline.core.errors import AbsError, ConfigError, did_you_mean
 from pipeline.datasets.labels import Label, classes_of_labels, parse_labels
 from pipeline.datasets.listing import Columns, LayoutNotFound, Listing, require_utf8
+from pipeline.datasets.readers.parts import splits_among
 
 Stored = dict[str, Callable[[], list[Any]]]
 """Values of each column, read when called."""
@@ -24,23 +26,26 @@ NAMES = ("manifest", "metadata")
 """Names of tables that are looked for in a folder, with each suffix in order."""
 PATHS, LABEL = ("path", "file_name"), "label"
 """Usual columns of paths, of which the first that is there is read, and of labels."""
+SPLIT, ALL = "split", "all"
+"""Column of splits, and the choice of every row."""
 
 
 def read_manifest(root: Path, columns: Columns) -> Listing:
     """Read the table `root`, or `manifest.*` or `metadata.*` in that folder.
 
     Rows without a path or a label are skipped. AbsError names the first row with a label that is
-    none, a path outside the folder, or a repeated path.
+    none, a path outside the folder, or a repeated path; ConfigError the splits, if there are
+    several and none is chosen.
     """
-    if columns.split is not None:
-        raise ConfigError("dataset.split: a manifest has no splits; write one table per split")
     table = _table(root)
-    paths, values = _columns(table, columns)
-    labels = parse_labels(values, str(table), lambda i: f"{table}, row {i + 1}")
+    paths, values, splits = _columns(table, columns)
+    numbers = _rows_of_split(table, splits, columns.split)
+    paths, values = ([column[number - 1] for number in numbers] for column in (paths, values))
+    labels = parse_labels(values, str(table), lambda i: f"{table}, row {numbers[i]}")
     samples: list[tuple[str, Label]] = []
     skipped: list[tuple[str, str]] = []
     seen: set[str] = set()
-    for number, (path, label) in enumerate(zip(paths, labels, strict=True), 1):
+    for number, path, label in zip(numbers, paths, labels, strict=True):
         if not path:
             skipped.append((f"row {number}", "no path"))
         elif label is None:
@@ -52,7 +57,34 @@ def read_manifest(root: Path, columns: Columns) -> Listing:
         raise AbsError(f"{table}: no row has a path and a label")
     classes, indices = classes_of_labels({label for _, label in samples}, None, str(table))
     listed = sorted((path, indices[label]) for path, label in samples)
-    return Listing(classes, listed, f"rows of {table.name}", skipped=skipped)
+    part = f" of split {columns.split!r}" if columns.split else ""
+    return Listing(classes, listed, f"rows of {table.name}{part}", skipped=skipped)
+
+
+def _rows_of_split(table: Path, splits: list[str], chosen: str | None) -> list[int]:
+    """Return the numbers, from 1, of the rows to read; `splits` is the split of each row, empty
+    where it cannot be told."""
+    known = sorted(set(splits) - {""})
+    if chosen is None and len(known) > 1:
+        raise ConfigError(
+            f"dataset.split: the rows of {table} are of several splits; choose one of "
+            f"{', '.join(known)}, or {ALL}"
+        )
+    if chosen not in (None, ALL, *known):
+        hint = did_you_mean(str(chosen), known) if known else "its rows have no split"
+        raise ConfigError(f"dataset.split: {table} has no rows of {chosen!r}; {hint}")
+    return [n for n, split in enumerate(splits, 1) if chosen in (None, ALL, split) or not split]
+
+
+def _splits(stored: Stored, paths: list[str]) -> list[str]:
+    """Return the split of each row: its cell in the column `split`, else the folder that its path
+    begins with if these folders look like splits; empty without either."""
+    if SPLIT in stored:
+        cells = ["" if value is None else str(value).strip() for value in stored[SPLIT]()]
+        return [cell or "(blank)" for cell in cells]
+    folders = [path and (PurePosixPath(path).parts[:-1] or (".",))[0] for path in paths]
+    found = splits_among(sorted(set(folders) - {"", "."}))
+    return folders if len(found) > 1 else [""] * len(paths)
 
 
 def table_at(root: Path) -> Path | None:
@@ -81,8 +113,9 @@ def _table(root: Path) -> Path:
     )
 
 
-def _columns(table: Path, columns: Columns) -> tuple[list[str], list[Any]]:
-    """Return paths, empty where missing, and labels as they are stored; AbsError without them."""
+def _columns(table: Path, columns: Columns) -> tuple[list[str], list[Any], list[str]]:
+    """Return paths, empty where missing, labels as they are stored, and splits; AbsError without
+    paths or labels."""
     stored = _read(table)
     usual = next((name for name in PATHS if name in stored), PATHS[0])
     wanted = {"image": columns.image or usual, "label": columns.label or LABEL}
@@ -98,7 +131,8 @@ def _columns(table: Path, columns: Columns) -> tuple[list[str], list[Any]]:
     for number, path in enumerate(paths, 1):
         if not isinstance(path, str | None):
             raise AbsError(f"{table}, row {number}: expected a path, found {path!r}")
-    return [require_utf8(path or "") for path in paths], labels
+    known = [require_utf8(path or "") for path in paths]
+    return known, labels, _splits(stored, known)
 
 
 def _read(table: Path) -> Stored:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.errors import AbsError
@@ -33,13 +34,20 @@ KINDS = frozenset({
 def refuse_parts(root: Path, folders: list[Path]) -> None:
     """Raise AbsError if the folders in `root` look like splits, kinds of files or variants."""
     words = {folder: _words(folder.name) for folder in folders}
-    splits = [folder for folder in folders if words[folder] & SPLITS]
-    if _are_splits(splits, words):
+    names = splits_among([folder.name for folder in folders])
+    if splits := [folder for folder in folders if folder.name in names]:
         _refuse(root, splits, "look like splits", max(splits, key=lambda one: _is_test(words[one])))
     if all(words[folder] and words[folder] <= KINDS for folder in folders):
         _refuse(root, folders, "look like kinds of files", folders[0])
     if variants := _variants(folders):
         _refuse(root, variants, "have the same sub-folders and look like variants", variants[0])
+
+
+def splits_among(names: Sequence[str]) -> list[str]:
+    """Return those of the names of folders that look like splits; none if all seem classes."""
+    words = {name: _words(name) for name in names}
+    splits = [name for name in names if words[name] & SPLITS]
+    return splits if _are_splits(splits, words) else []
 
 
 def _words(name: str) -> frozenset[str]:
@@ -48,15 +56,15 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(word.lower() for word in words if len(word) > 1)
 
 
-def _are_splits(splits: list[Path], words: dict[Path, frozenset[str]]) -> bool:
-    """Return whether the folders with a word of splits are most of all, and differ as splits do.
+def _are_splits(splits: list[str], words: dict[str, frozenset[str]]) -> bool:
+    """Return whether the names with a word of splits are most of all, and differ as splits do.
 
     One is this word alone (`train`), or all others are alike (`seg_train`, `seg_test`; `fold_1`,
     `fold_2`). Classes differ in the other words: `bullet train` and `test tube`.
     """
     if not splits or len(splits) < min(2, len(words)) or 2 * len(splits) < len(words):
         return False
-    rests = {words[folder] - SPLITS for folder in splits}
+    rests = {words[name] - SPLITS for name in splits}
     return len(rests) == 1 or frozenset() in rests
 
 

@@ -57,6 +57,11 @@ class AttentionSource(Protocol):
         """Return all that decides the maps, as JSON types."""
         ...
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Number of layers, and of patches along a side; None if only the loaded source knows."""
+        ...
+
     def load(self, runtime: Runtime) -> AttentionMaps:
         """Load the source, ready to compute maps. Heavy imports belong here."""
         ...
@@ -72,6 +77,13 @@ class RandomAttention:
     def identity(self) -> dict[str, Any]:
         """Return the seed."""
         return {"architecture": "random", "seed": self.seed}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """One layer, and the grid of a ViT with patches of 16 pixels."""
+        from pipeline.models.attention.random import RandomMaps
+
+        return RandomMaps.layers, RandomMaps.grid
 
     def load(self, runtime: Runtime) -> AttentionMaps:
         """Return the source; no model is loaded."""
@@ -95,6 +107,11 @@ class ClipAttention:
     def identity(self) -> dict[str, Any]:
         """Return CLIP's identity, and that the image is squashed to its square, not cropped."""
         return {**self.clip.identity(), "view": "squashed"}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and grid of CLIP's image encoder."""
+        return self.clip.layers, self.clip.grid
 
     def load(self, runtime: Runtime) -> AttentionMaps:
         """Load CLIP."""

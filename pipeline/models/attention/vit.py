@@ -30,7 +30,8 @@ class AttentionVit:
     def __init__(self, config: VitConfig, resolved: Resolved, runtime: Runtime) -> None:
         device, dtype = device_of(runtime), dtype_of(config.precision)
         self._name = config.model
-        self._model = _build(resolved).to(device, dtype).eval().requires_grad_(False)
+        model, self._choice = _build(resolved)
+        self._model = model.to(device, dtype).eval().requires_grad_(False)
         prepare_for_attention(self._model, self._name)
         self._in_batches = Batches(runtime, device)
         self._ran_whole = False
@@ -50,8 +51,8 @@ class AttentionVit:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Device and batch size."""
-        return self._in_batches.environment
+        """Device, batch size, and what was taken of a file with several models."""
+        return self._in_batches.environment | self._choice
 
     def read(self, images: Images, rows: slice) -> Tensor:
         """Read the images of `rows`, preprocessed: uint8 (n, 3, side, side)."""
@@ -131,20 +132,37 @@ def check_name(name: str) -> None:
             return
 
 
-def _build(model: Resolved) -> Any:
-    """Build a model with its weights, or with seeded random ones."""
-    tensors = vit_weights.read(model.file, model) if model.file else None
+def shape_of(name: str) -> tuple[int, int] | None:
+    """Return the number of blocks of an architecture, and of patches along a side.
+
+    No values are computed. None for an architecture that cannot be built without values.
+    """
+    with torch.device("meta"), quiet():
+        try:
+            model: Any = timm.create_model(name, pretrained=False)
+            return len(model.blocks), int(model.patch_embed.grid_size[0])
+        except Exception:  # of many types
+            return None
+
+
+def _build(model: Resolved) -> tuple[Any, dict[str, str]]:
+    """Build a model with its weights, or with seeded random ones.
+
+    Returns:
+        The model, and what was taken of a file with several models (`weights.Found.choice`).
+    """
+    found = vit_weights.read(model.file, model) if model.file else None
     # Given a state dict, timm translates names of the model's original release.
-    overlay = {"source": "", "state_dict": tensors} if tensors else None
+    overlay = {"source": "", "state_dict": found.tensors} if found else None
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
             with nullcontext() if vit_weights.chosen_sizes(model) else vit_weights.Unresampled():
                 built: Any = timm.create_model(
-                    model.name, pretrained=bool(tensors), pretrained_cfg_overlay=overlay
+                    model.name, pretrained=bool(found), pretrained_cfg_overlay=overlay
                 )
         except Exception as error:  # of many types, for weights of another model
             reason = weights.short_reason(error)
             raise AbsError(f"attention weights {model.file} do not fit: {reason}") from None
     built.pretrained_cfg.pop("state_dict", None)
-    return built
+    return built, found.choice if found else {}

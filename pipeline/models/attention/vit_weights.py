@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ class Unresampled(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
         return func(*args, **(kwargs or {}))
 
 
-def read(file: Path, model: Resolved) -> dict[str, Tensor]:
-    """Read the weights of a model, with heads that timm's strict loading accepts.
+def read(file: Path, model: Resolved) -> weights.Found:
+    """Find the weights of a model in a file, with heads that timm's strict loading accepts.
 
     Raises:
         AbsError: If timm cannot build the model, or the file holds no weights, or those of a model
@@ -56,7 +57,7 @@ def read(file: Path, model: Resolved) -> dict[str, Tensor]:
     if reason := _mismatch(model, found.tensors, needed):
         place = f" ({found.place})" if found.place else ""
         raise AbsError(f"attention weights {file}{place} do not fit: {reason}")
-    return _with_heads(found.tensors, expected)
+    return replace(found, tensors=_with_heads(found.tensors, expected))
 
 
 def _expected(name: str) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ class ClipModel:
 
     def __init__(self, source: ClipSource, runtime: Runtime) -> None:
         self.device = device_of(runtime)
-        model, transform = build(source)
+        model, transform, self._choice = build(source)
         visual, dtype = _plain_vit(model), dtype_of(source.config.precision)
         for block in visual.transformer.resblocks:
             fold(block)
@@ -81,8 +81,8 @@ class ClipModel:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Device and batch size."""
-        return self._in_batches.environment
+        """Device, batch size, and what was taken of a file with several models."""
+        return self._in_batches.environment | self._choice
 
     @property
     def batch_size(self) -> int:
@@ -273,15 +273,15 @@ def _convert(model: Any, visual: VisionTransformer, dtype: torch.dtype) -> None:
             module.__class__ = LayerNormFp32
 
 
-def build(source: ClipSource) -> tuple[Any, Compose]:
+def build(source: ClipSource) -> tuple[Any, Compose, dict[str, str]]:
     """Build open_clip's model in float32, with its weights or seeded random ones, and its
-    preprocessing.
+    preprocessing; and say what was taken of a file with several models (`weights.Found.choice`).
 
     Raises:
         AbsError: If the weights do not fit the model.
     """
     model = source.resolved
-    tensors = weights.read(model.file) if model.file else None
+    found = weights.read(model.file) if model.file else None
     config = deepcopy(model.architecture["model"])
     kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     fields = {field.name for field in dataclasses.fields(PreprocessCfg)} - {"size"}
@@ -291,11 +291,11 @@ def build(source: ClipSource) -> tuple[Any, Compose]:
         torch.manual_seed(model.seed or 0)
         try:
             built = kind(**config)
-            if tensors:
-                fill(built, tensors)
+            if found:
+                fill(built, found.tensors)
             cfg = PreprocessCfg(**{"size": built.visual.image_size, **preprocess})
             transform = image_transform_v2(cfg, is_train=False)
         except Exception as error:  # of many types, for weights of another model
             reason = weights.short_reason(error)
             raise AbsError(f"{model.name} with weights {model.file}: {reason}") from None
-    return built, transform
+    return built, transform, found.choice if found else {}

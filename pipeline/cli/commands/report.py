@@ -1,0 +1,79 @@
+"""`abs report`: write the results of a run, and its crops, as pages to open in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.core.paths import home
+from pipeline.core.progress import Reporter
+from pipeline.options import DatasetOption, JsonOption, QuietOption, SetOption, print_json
+from pipeline.report.choice import Choice
+from pipeline.report.stored import find_run
+from pipeline.report.write import check_folder, check_packages, write_report
+
+
+def command(
+    dataset: DatasetOption,
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="Profile of the run. Default: official.")
+    ] = None,
+    overrides: SetOption = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Folder or address of the store, or of a copy."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder to write. Default: reports/DATASET."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Method whose crops are shown. Default: abs.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Method that it is compared with. Default: cupl.")
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="Image to show: its number, path or end of its path; may be repeated."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Show images of this class; may be repeated."),
+    ] = None,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Show only errors of the method.")
+    ] = False,
+    count: Annotated[int, typer.Option(min=1, max=500, help="Images of each group.")] = 12,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the results of a run, and its crops, as pages to open in a browser.
+
+    Reads a finished run from the store, and changes nothing there. The pages need no server and no
+    network. They show the most confident errors of the method, the images that it helped and harmed
+    most, and a random sample of all classes; or the images that options choose.
+    """
+    check_packages()
+    run = find_run(dataset, profile, overrides or (), store)
+    folder = (out or home() / "reports" / run.dataset).absolute()
+    check_folder(folder)
+    reporter = Reporter(quiet)
+    _say_which(run.differences, run.others, reporter)
+    choice = Choice(images or (), classes or (), errors, count)
+    page = write_report(run, folder, choice, (method, against), reporter.say)
+    print_json({"page": str(page)}) if as_json else print(page)
+
+
+def _say_which(
+    differences: dict[str, tuple[object, object]], others: int, reporter: Reporter
+) -> None:
+    """Say in which settings the run is not as asked for."""
+    if differences:
+        apart = [
+            f"{name} {stored} instead of {asked}" for name, (asked, stored) in differences.items()
+        ]
+        more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
+        reporter.say(f"the nearest of {others + 1} finished runs has {', '.join(apart[:5])}{more}")

@@ -1,0 +1,135 @@
+"""The stored views of one image that a method scored: vectors, how often each counts, and place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.core.errors import AbsError
+from pipeline.store.arrays import StoredArray
+from pipeline.store.artifact import Artifact
+from pipeline.store.units import Unit
+from pipeline.views.config import BOX, ENDS, WINDOW
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLACE = ["space", *ENDS]
+"""Columns of a view's place."""
+
+
+@dataclass(frozen=True)
+class ImageViews:
+    """Views of one kind of one image."""
+
+    vectors: np.ndarray
+    """Unit vectors as stored, float16 (views, dim)."""
+    counts: np.ndarray
+    """Number of times that each view counts, float64 (views,)."""
+    places: pd.DataFrame
+    """Where each view lies: `space` (`pixels` or `tokens`), left, top, right, bottom."""
+
+
+@dataclass(frozen=True)
+class StoredBranch:
+    """Artifacts with the views of one kind, of all images."""
+
+    vectors: Artifact
+    """Artifact of embeddings."""
+    places: Artifact | None
+    """Artifact with the table of the views that are embedded; None for the whole image."""
+    draws: Artifact | None
+    """Artifact of the draws, if all views that can be drawn are embedded."""
+    image_block: int
+    """Images per unit."""
+
+    @classmethod
+    def of(cls, scores: Artifact, identity: dict[str, Any], name: str) -> StoredBranch:
+        """Find the artifacts that scores were computed from.
+
+        Args:
+            scores: Artifact of scores.
+            identity: Its identity.
+            name: Name of the view, such as `raw`.
+        """
+        upstream, block = identity["upstream"], identity["config"]["image_block"]
+        key = upstream.get("drawn", {}).get(name)
+        draws = None if key is None else beside(scores, f"crops-{name}", key)
+        vectors = beside(scores, f"embeddings-{name}", upstream["views"][name])
+        if name == "image":
+            return cls(vectors, None, draws, block)
+        stage = "crops-windows" if draws else f"crops-{name}"
+        places = beside(scores, stage, identity_of(vectors)["upstream"]["views"])
+        return cls(vectors, places, draws, block)
+
+    @cached_property
+    def _array(self) -> StoredArray:
+        return self.vectors.array("embeddings")
+
+    def read(self, image: Any, row: int, count: int, expectation: bool) -> ImageViews:
+        """Read the views of one image.
+
+        Args:
+            image: Row of the index, with `width` and `height` in pixels.
+            row: Its number.
+            count: Views per image that count.
+            expectation: Whether views that can be drawn count as often as is expected.
+        """
+        vectors = np.asarray(self._array[row])
+        places = self._places(image, row)
+        if self.draws is None:
+            chosen, counts = np.arange(count), np.ones(count)
+        elif expectation:
+            chosen, counts = np.arange(len(vectors)), self._expected(row, len(vectors), count)
+        else:
+            drawn = self._of_image(self.draws, "crops", row).sort_values("crop")
+            chosen, counts = drawn["outcome"].to_numpy()[:count], np.ones(count)
+        return ImageViews(vectors[chosen], counts, places.iloc[chosen].reset_index(drop=True))
+
+    def _expected(self, row: int, views: int, count: int) -> np.ndarray:
+        """Return the expected number of times that each view is drawn."""
+        assert self.draws is not None
+        table = self._of_image(self.draws, "patch_probs", row).sort_values("rank")
+        sizes = views // len(table)
+        return np.repeat(table["probability"].to_numpy() / sizes, sizes) * count
+
+    def _places(self, image: Any, row: int) -> pd.DataFrame:
+        """Return the places of all views of an image, in the order of their vectors."""
+        import pandas as pd
+
+        if self.places is None:
+            return pd.DataFrame([("pixels", 0, 0, image.width, image.height)], columns=PLACE)
+        table = self._of_image(self.places, "crops", row).sort_values("crop")
+        space, columns = ("tokens", WINDOW) if WINDOW[0] in table else ("pixels", BOX)
+        return table[columns].set_axis(list(ENDS), axis=1).assign(space=space)[PLACE]
+
+    def _of_image(self, artifact: Artifact, table: str, row: int) -> pd.DataFrame:
+        """Read an image's rows of a table, from the units of its block alone."""
+        import pandas as pd
+
+        block = row // self.image_block
+        rows = slice(block * self.image_block, (block + 1) * self.image_block)
+        names = sorted(
+            n for n in artifact.manifest["units"] if n.partition("-")[0] == f"{block:05d}"
+        )
+        if table == "patch_probs":
+            names = names[:1]  # the unit of the first crops writes it
+        found = pd.concat([artifact.table(table, Unit(name, rows)) for name in names])
+        return found[found["image"] == row]
+
+
+def beside(artifact: Artifact, stage: str, key: str) -> Artifact:
+    """Return an artifact of another stage of the same dataset."""
+    path = artifact.path.parent.parent / stage / key
+    return Artifact(path, stage, artifact.options, artifact.read_only)
+
+
+def identity_of(artifact: Artifact) -> dict[str, Any]:
+    """Return the identity of an artifact; AbsError if it is lost or changed."""
+    found = artifact.identity
+    if found is None:
+        raise AbsError(f"{artifact.path}: identity.json is not what was written; see abs verify")
+    return found
