@@ -30,7 +30,7 @@ WHERE := $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help all report index descriptions attention crops embeddings scores metrics status \
-        test quick check format docs bench gpu torture demo-models demo-table picture clean
+        test quick check format docs browser bench gpu torture demo-models demo-table picture clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -128,6 +128,11 @@ $(VENV)/developer: $(VENV)/installed
 $(VENV)/reporter: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[report]'
 	@touch $@
+
+browser: ## install what the tests of reports drive: Chromium (Debian, as root) and axe-core (npm)
+	@{ command -v chromedriver && command -v npm; } >/dev/null || \
+	  { apt-get update -q && apt-get install -y -q chromium chromium-driver $$(command -v npm >/dev/null || echo npm); }
+	@cd tests/report && npm install --silent --no-package-lock --no-audit --no-fund
 
 $(VENV)/documenter: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

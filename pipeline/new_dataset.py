@@ -53,7 +53,7 @@ def write_dataset(
     if not images.exists():
         raise MissingInput(f"no folder or table at {images}")
     given = {
-        "reader": reader or _reader(images),
+        "reader": reader or detected_reader(images),
         "split": split,
         "image": image_column,
         "label": label_column,
@@ -77,7 +77,7 @@ def write_dataset(
 
 def templates_beside(images: Path) -> Path | None:
     """Return the file of templates of a folder of shards, which becomes the text set `clip-e`."""
-    files = [images / name for name in TEMPLATES] if _reader(images) == "webdataset" else []
+    files = [images / name for name in TEMPLATES] if detected_reader(images) == "webdataset" else []
     return next((file.absolute() for file in files if file.is_file()), None)
 
 
@@ -93,8 +93,8 @@ def _text_files(descriptions: Path | None, templates: Path | None) -> dict[str, 
     return texts
 
 
-def _reader(images: Path) -> str:
-    """Return the reader of what is there; AbsError for a file that none reads."""
+def detected_reader(images: Path) -> str:
+    """Return the name of the reader of what is there; AbsError for a file that none reads."""
     if is_huggingface(images):
         return "huggingface"
     if split_files_at(images):

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, fi
 from pipeline.core.errors import ConfigError, did_you_mean, together
 from pipeline.core.layers import CFGS, NO_DATASET, layered, merge, read_yaml
 from pipeline.core.paths import Paths
-from pipeline.core.runtime import Layout, Runtime
+from pipeline.core.runtime import BLOCK, SMALL_BLOCK, Layout, Runtime
 from pipeline.core.section import Section, flatten
 from pipeline.datasets.config import DatasetConfig
 from pipeline.methods.base import Method
@@ -90,7 +90,7 @@ class Settings(Section):
             if unknown := [t for t in method_of(name).texts if t not in self.descriptions]:
                 raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
             self._check_published(name)
-        return {name: self._method(name) for name in names}
+        return {name: self._method(name).completed(self.scores) for name in names}
 
     def _method(self, name: str) -> Method:
         """Return a method with its settings; one that is imported is read from the store."""
@@ -117,6 +117,11 @@ class Settings(Section):
             for name, found in sets.items()
         }
         return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
+
+    @property
+    def crop_block(self) -> int:
+        """Crops per image in a unit: small for a small N, so that few are made beyond N."""
+        return self.layout.crops or (SMALL_BLOCK if self.scores.n < BLOCK else BLOCK)
 
     @property
     def views(self) -> dict[str, int]:

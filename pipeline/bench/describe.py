@@ -75,7 +75,14 @@ def write_directly(folder: Path, samples: int) -> int:
 def start(server: ChatServer, folder: Path, store: str, samples: int) -> subprocess.Popen[str]:
     """Start `abs describe` with a store of its own."""
     words = ["describe", folder / "many.yaml", "--recipe", folder / "cupl.yaml", "--model", "m"]
-    words += ["--endpoint", server.address, "-s", f"samples={samples}", "--to", folder / store]
+    words += [
+        "--endpoint",
+        server.address,
+        "-s",
+        f"recipe.samples={samples}",
+        "--to",
+        folder / store,
+    ]
     words += ["--concurrency", CONCURRENCY, "--quiet"]
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline", *map(str, words)],

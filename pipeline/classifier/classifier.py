@@ -175,7 +175,7 @@ class Classifier:
         others: dict[str, ViewReader] = {
             name: OtherImages(name, None, count) for name, count in self._counts.items()
         }
-        self._scorer = self._scores.scorer(pd.DataFrame(index=[0]), texts, others, {})
+        self._scorer = self._scores.scorer(pd.DataFrame({"sha256": [""]}), texts, others, {})
 
     def _text_vectors(self, stage: Stage) -> Descriptions:
         """Encode a text set as its stage does."""
@@ -225,8 +225,8 @@ class Classifier:
         array = ArraySpec("embeddings", ("image", "view", "dim"), full, full, "float16")
         worker = stage.encoder(self._clip, array, images, views)
         # As many crops at once as in a unit of the settings, which limits memory.
-        layout = self.settings.layout
-        at_once = max(1, layout.images * layout.crops // len(images))
+        crops = self.settings.layout.images * self.settings.crop_block
+        at_once = max(1, crops // len(images))
         units = [images.unit(start, start + at_once) for start in range(0, shape[1], at_once)]
         parts = [worker.compute(unit, worker.read(unit))["embeddings"] for unit in units]
         return np.concatenate(parts, axis=1)

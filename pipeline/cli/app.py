@@ -36,6 +36,11 @@ def _entries(panel: str, package: str, **lines: str) -> dict[str, Entry]:
 
 
 COMMANDS: dict[str, Entry] = {
+    "try": Entry(
+        "pipeline.cli.commands.trial",
+        "Commands",
+        "Try the methods on a sample of your own photographs, in a few minutes on a CPU.",
+    ),
     **_entries(
         "Commands",
         "pipeline.cli.commands",

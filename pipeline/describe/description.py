@@ -70,7 +70,7 @@ class Description:
         )
         if not found:
             raise AbsError(
-                f"the model wrote no question with {SLOT} in it; ask again with -s seed="
+                f"the model wrote no question with {SLOT} in it; ask again with -s recipe.seed="
                 f"{self.recipe.seed + 1}, or another model"
             )
         return found

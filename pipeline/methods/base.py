@@ -90,6 +90,10 @@ class Method(Section):
     published: ClassVar[Mapping[str, Any]] = {}
     """Settings of its views without which the method would not be what its name says."""
 
+    def completed(self, config: ScoresConfig) -> Method:
+        """Return the method with settings that follow from `scores.*` where they are not given."""
+        return self
+
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the views that the method reads, and how many of each it needs per image.
 

@@ -37,14 +37,15 @@ class BiftaViews(Wca):
         from pipeline.kernels.overlap import distinct_boxes
         from pipeline.kernels.sampling import uniforms
 
-        boxes = inputs.boxes["squares"][:, : self.pool]
+        n, pool = self.counts(inputs.config)
+        boxes = inputs.boxes["squares"][:, :pool]
         device = inputs.texts["clip"].vectors.device
 
         def drawn(images: slice) -> Tensor:
             kept = distinct_boxes(boxes[images], self.overlap, self.most)
             order = (~kept).int().argsort(dim=1, stable=True)
             shas = inputs.sha256[images]
-            u = torch.stack([uniforms(self.seed, "bifta", sha, 0, self.n)[:, 0] for sha in shas])
+            u = torch.stack([uniforms(self.seed, "bifta", sha, 0, n)[:, 0] for sha in shas])
             return order.gather(1, (u * kept.sum(dim=1, keepdim=True)).long()).to(device)
 
         return drawn

@@ -25,10 +25,10 @@ class Wca(Method):
     descriptions.
     """
 
-    pool: int = Field(default=100, ge=1, le=10_000)
-    """Squares per image that are embedded."""
-    n: int = Field(default=60, ge=1, le=10_000)
-    """Squares drawn from the pool."""
+    pool: int | None = Field(default=None, ge=1, le=10_000)
+    """Squares per image that are embedded; None for 5 where `n` is 3, as 100 for 60."""
+    n: int | None = Field(default=None, ge=1, le=10_000)
+    """Squares drawn from the pool; None for as many as `scores.n`."""
     image_scale: float = Field(default=4.0, ge=-20, le=20)
     """Logarithm of the factor of cosines in the softmax over crops, for a logit scale of 100."""
     text_scale: float = Field(default=2.0, ge=-20, le=20)
@@ -41,9 +41,19 @@ class Wca(Method):
     texts: ClassVar[tuple[str, ...]] = ("clip", "cupl")
     explained_by = "cupl"
 
+    def completed(self, config: ScoresConfig) -> Wca:
+        """Let the number of draws and the pool follow from N where they are not given."""
+        n, pool = self.counts(config)
+        return self.model_copy(update={"n": n, "pool": pool})
+
+    def counts(self, config: ScoresConfig) -> tuple[int, int]:
+        """Return the number of draws, and of squares in the pool."""
+        n = self.n or config.n
+        return n, self.pool or -(-5 * n // 3)
+
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the whole image, which weighs the squares, and the pool of squares."""
-        return {"image": 1, "squares": self.pool}
+        return {"image": 1, "squares": self.counts(config)[1]}
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer; texts are averaged once, images block by block."""
@@ -71,7 +81,8 @@ class Wca(Method):
         """
         import torch
 
-        drawn = torch.tensor([self.drawn()], device=inputs.texts["clip"].vectors.device)
+        places = self.completed(inputs.config).drawn()
+        drawn = torch.tensor([places], device=inputs.texts["clip"].vectors.device)
         return lambda images: drawn
 
     def weigher(self, inputs: MethodInputs) -> Weigher:
@@ -87,7 +98,7 @@ class Wca(Method):
         by_text = aligned_text_weights(
             labels, inputs.texts["cupl"], relative * math.exp(self.text_scale)
         )
-        drawn = torch.tensor(self.drawn(), device=by_text.device)
+        drawn = torch.tensor(self.completed(inputs.config).drawn(), device=by_text.device)
 
         def weigh(views: Views) -> dict[str, Tensor]:
             image, pool = views["image"].vectors[:, 0], views["squares"].vectors
@@ -99,8 +110,10 @@ class Wca(Method):
         return weigh
 
     def drawn(self) -> list[int]:
-        """Draw positions in the pool, n integers from 0 to pool - 1."""
+        """Draw positions in the pool, n integers from 0 to pool - 1; both must be given."""
         from pipeline.kernels.sampling import integers, uniforms
 
+        assert self.n is not None
+        assert self.pool is not None
         u = uniforms(self.seed, "wca", "all images", 0, self.n)[:, 0]
         return [int(place) for place in integers(0, self.pool - 1, u)]

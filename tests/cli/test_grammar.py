@@ -20,6 +20,8 @@ SILENT = {"bench"}
 
 STORED = {"report"}
 """Commands that read finished runs from the store, and no weights."""
+NO_RUN = {"describe"}
+"""Commands about a dataset without a run: the settings of `describe` are those of its recipe."""
 
 
 def parameters(name: str) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def test_a_command_takes_the_common_options(name: str) -> None:
     if "dataset" in found:
         assert found["dataset"].opts == ["--dataset", "-d"]
         assert found["overrides"].opts == ["--set", "-s"]
+    if "dataset" in found and name not in NO_RUN:
         assert name in STORED or found["weights_dir"].opts == ["--weights-dir"]
         assert name == "check" or found["profile"].opts == ["--profile", "-p"]
 

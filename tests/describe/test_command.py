@@ -73,7 +73,7 @@ def test_every_recipe_gives_a_file_in_the_published_shape(
 
 def test_a_run_reads_the_file(tiny: Path) -> None:
     with serving(reply) as server:
-        done, file = described(tiny, "cupl", "--endpoint", server.address, "-s", "samples=1")
+        done, file = described(tiny, "cupl", "--endpoint", server.address, "-s", "recipe.samples=1")
     assert done.returncode == 0, done.stderr
     run = Run.of(str(tiny), "official", [f"descriptions.cupl.file={file}"])
     assert run.named("descriptions-cupl")[0].prompts.texts == list(read_texts(file, "").values())
@@ -110,7 +110,7 @@ def test_an_interrupted_description_goes_on_and_a_part_can_be_written(tiny: Path
 
 def test_prompts_are_written_and_answers_read_back(tiny: Path) -> None:
     table, step = tiny.parent / "prompts.csv", []
-    about = ("--about", "Drawn birds.", "-s", "samples=1")
+    about = ("--about", "Drawn birds.", "-s", "recipe.samples=1")
     for _ in range(2):  # the questions, then the classes
         done, file = described(tiny, "awt", *about, "--prompts-to", table)
         assert done.returncode == 0, done.stderr
@@ -142,9 +142,8 @@ def test_prompts_are_written_and_answers_read_back(tiny: Path) -> None:
         (["--model", "m", "--budget", "5"], "give --price IN,OUT too"),
         (["--model", "m", "--price", "5"], "--price '5': write two numbers"),
         (["--model", "m", "--recipe", "awt"], "give --about SENTENCE"),
-        (["--model", "m", "-s", "sample=2"], "recipe cupl.sample"),
+        (["--model", "m", "-s", "recipe.sample=2"], "recipe cupl.sample"),
         (["--model", "m", "--answers", "nowhere.csv"], "answers not found: nowhere.csv"),
-        (["--model", "m", "--dataset", "demo"], "describe: name one dataset"),
     ],
 )
 def test_a_wrong_option_is_one_line(tiny: Path, words: list[str], message: str) -> None:
@@ -170,7 +169,7 @@ def test_a_class_without_a_text_is_an_error_that_says_where_to_look(tiny: Path) 
     with serving(
         lambda body: "I'm sorry, I cannot." if "forktail" in str(body) else reply(body)
     ) as s:
-        done, file = described(tiny, "cupl", "--endpoint", s.address, "-s", "samples=1")
+        done, file = described(tiny, "cupl", "--endpoint", s.address, "-s", "recipe.samples=1")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "1 of 2 classes have no text, such as 'black-eyed forktail'" in done.stderr
     assert not file.exists()

@@ -17,6 +17,7 @@ import pytest
 from pipeline.core.errors import ConfigError, MissingInput
 from pipeline.report import write
 from pipeline.report.choice import Choice
+from pipeline.report.seen import token_grid
 from pipeline.report.stored import StoredRun, find_run
 from pipeline.report.write import write_report
 from tests.helpers.runs import said, write_dataset
@@ -220,7 +221,8 @@ def test_what_cannot_be_reported_is_one_line(
     done = said("report", "tiny", "--out", out, *words, ABS_ARTIFACTS=str(finished))
     assert done.returncode
     assert reason in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.splitlines()[-1].startswith("abs: ")
+    assert "Traceback" not in done.stderr
     assert not out.exists()
 
 
@@ -232,3 +234,27 @@ def test_the_command_prints_the_first_page(finished: Path, tmp_path: Path) -> No
     assert done.stdout.splitlines()[-1] == str(out / "index.html")
     assert [entry["row"] for entry in data_of(out, "crops.html")["entries"]] == [0, 5]
     assert re.search(r"nearest of 1 finished runs has \w+", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "tokens", "mode"),
+    [
+        ("ViT-B-16", "openai", 14, "shortest"),
+        ("ViT-L-14", "random:0", 16, "shortest"),
+    ],
+)
+def test_what_clip_sees_is_known_without_weights(
+    run: StoredRun, tmp_path: Path, model: str, weights: str, tokens: int, mode: str
+) -> None:
+    clip = run.settings.clip.model_copy(update={"model": model, "weights": weights})
+    paths = run.settings.paths.model_copy(update={"artifacts": str(tmp_path)})
+    grid = token_grid(run.settings.model_copy(update={"clip": clip, "paths": paths}))
+    assert grid is not None
+    assert (grid.tokens, grid.mode) == (tokens, mode)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_an_unknown_model_sees_is_not_guessed(run: StoredRun) -> None:
+    for model, weights in (("local-dir:gone", None), ("hf-hub:a/b", None), ("ViT-B-16", "a/b.pt")):
+        clip = run.settings.clip.model_copy(update={"model": model, "weights": weights})
+        assert token_grid(run.settings.model_copy(update={"clip": clip})) is None

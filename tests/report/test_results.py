@@ -144,6 +144,10 @@ def test_sweeps_become_lines_with_sigma(run: StoredRun, tmp_path: Path) -> None:
     assert second["sigma"] == [None, 0.03]
     assert len(remarks) == 1
     assert "broken" in remarks[0]
+    table["top1"] = [0.4, 0.3, 0.4, 0.3]  # whatever crops.k
+    table.to_parquet(folder / "mine.parquet")
+    (same,) = sweep_lines(replace(run, store=Store(tmp_path, "tiny")))[0][0]["lines"]
+    assert (same["with"], same["top1"]) == ("", [0.3, 0.4])
 
 
 def test_copies_among_the_images_are_said(run: StoredRun) -> None:

@@ -56,3 +56,9 @@ def test_damage_is_said_and_left_as_it_is(finished: Path, tmp_path: Path) -> Non
     with pytest.raises(Damaged, match="abs verify"):
         artifact.array("logits")[:]
     assert sorted(artifact.ledger.units()) == before
+
+
+def test_stages_come_after_those_they_read(run: StoredRun) -> None:
+    for place, stage in enumerate(run.stages):
+        assert set(run.artifact(stage).manifest["upstream"]) <= set(run.stages[:place])
+    assert set(run.stages) == set(run.record.artifacts)

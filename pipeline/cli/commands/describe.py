@@ -14,21 +14,26 @@ from pipeline.describe.answers import Answers
 from pipeline.describe.client import Asked, Endpoint, Price, ask_all
 from pipeline.describe.description import Description
 from pipeline.describe.recipes import load_recipe
-from pipeline.options import JsonOption, QuietOption, print_json
+from pipeline.options import (
+    DatasetOption,
+    JsonOption,
+    ProfileOption,
+    QuietOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
 from pipeline.plan import read
 from pipeline.settings import load
 
+RECIPE = "recipe."
+"""Section of the recipe in `--set`."""
 BY_HAND = "by-hand"
 """Model of answers that are read from a table, unless one is named."""
 
 
 def command(
-    dataset: Annotated[
-        str | None, typer.Argument(help="Dataset: a name in cfgs/datasets, or a YAML file.")
-    ] = None,
-    dataset_option: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="The same as an option.")
-    ] = None,
+    dataset: DatasetOption,
     recipe: Annotated[
         str, typer.Option("--recipe", help="Recipe: a name in cfgs/recipes, or a YAML file.")
     ] = "cupl",
@@ -42,10 +47,6 @@ def command(
     about: Annotated[
         str, typer.Option(help="A sentence about the pictures, for recipes that need it.")
     ] = "",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="Override a field of the recipe: field=value."),
-    ] = None,
     to: Annotated[
         str | None, typer.Option(help="File to write. Default: one in the store.")
     ] = None,
@@ -72,6 +73,9 @@ def command(
     budget: Annotated[
         float | None, typer.Option(min=0, help="Most money to be spent; needs --price.")
     ] = None,
+    profile: ProfileOption = "official",
+    overrides: SetOption = None,
+    weights_dir: WeightsOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -80,11 +84,13 @@ def command(
     Asks an endpoint that speaks OpenAI's protocol (vLLM, Ollama, llama.cpp, hosted ones), stores
     every answer, and writes a JSON file of texts by class name. The key of the endpoint is read
     from OPENAI_API_KEY. The same command goes on where it was interrupted and asks nothing twice.
+    Fields of the recipe are set like settings: --set recipe.samples=4.
     """
-    name = _one(dataset, dataset_option)
     cost = _price(price, budget)
-    asked = load_recipe(recipe, overrides or ())
-    settings = load(name)
+    own = [each for each in overrides or () if each.startswith(RECIPE)]
+    others = [each for each in overrides or () if each not in own]
+    asked = load_recipe(recipe, [each.removeprefix(RECIPE) for each in own])
+    settings = load(dataset, profile, others, weights_dir)
     _, found = read(settings)
     stored = Answers(settings.paths.store / settings.dataset.name / "describe" / "answers.jsonl")
     by_hand = prompts_to or answers
@@ -113,14 +119,8 @@ def command(
             reporter,
         )
     report = description.write(path)
-    print_json(report) if as_json else _print_report(report, asked.rule, name)
+    print_json(report) if as_json else _print_report(report, asked.rule, dataset)
     return 0
-
-
-def _one(argument: str | None, option: str | None) -> str:
-    if (argument is None) == (option is None):
-        raise ConfigError("describe: name one dataset")
-    return str(argument or option)
 
 
 def _price(given: str | None, budget: float | None) -> Price:
