@@ -30,7 +30,7 @@ WHERE := $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help all report index descriptions attention crops embeddings scores metrics status \
-        test quick check format docs bench gpu torture demo-models demo-table picture clean
+        test quick check format docs browser bench gpu torture demo-models demo-table picture clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -103,8 +103,10 @@ demo-models: $(VENV)/installed ## rebuild the demo's images and models from seed
 demo-table: $(VENV)/installed ## print the demo's results: all methods and profiles, over five seeds
 	@$(BIN)/python -m pipeline.demo.table
 
-picture: $(VENV)/installed ## draw docs/images/demo.svg from the demo's artifacts
-	@$(BIN)/python -m pipeline.demo.picture
+picture: $(VENV)/developer ## draw docs/images/demo.svg from the demo's artifacts
+	@$(BIN)/abs run demo --to crops --set "scores.methods=[abs]" --quiet
+	@$(BIN)/abs figure crops demo --images white-headed_shortbill/10.png --format svg \
+	  --out docs/images/demo --set "scores.methods=[abs]"
 
 clean: ## remove the virtual environment and caches, but no artifacts
 	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -126,6 +128,11 @@ $(VENV)/developer: $(VENV)/installed
 $(VENV)/reporter: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[report]'
 	@touch $@
+
+browser: ## install what the tests of reports drive: Chromium (Debian, as root) and axe-core (npm)
+	@{ command -v chromedriver && command -v npm; } >/dev/null || \
+	  { apt-get update -q && apt-get install -y -q chromium chromium-driver $$(command -v npm >/dev/null || echo npm); }
+	@cd tests/report && npm install --silent --no-package-lock --no-audit --no-fund
 
 $(VENV)/documenter: $(VENV)/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -25,7 +25,8 @@ from pipeline.stage import problems as problems_of
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import published
 from pipeline.texts.tokens import token_loss
-from stages.index import Index, class_warnings
+from stages.index import Index
+from stages.index import warnings as warnings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,7 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     prompts = _prompts(run, dataset)
     texts = {name: _text_set(each, tokenizer) for name, each in prompts.items()}
     problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
-    warnings = class_warnings(dataset.classes, images["label"])
+    warnings = warnings_of(dataset.classes, images)
     warnings += [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
     clip = _clip(run.settings, dataset)
     problems += [clip["problem"]] if "problem" in clip else []

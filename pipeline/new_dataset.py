@@ -9,14 +9,15 @@ import yaml
 
 from pipeline.core import files
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
+from pipeline.core.hash_cache import HashCache
 from pipeline.core.layers import own_cfgs
-from pipeline.datasets.classes import refuse_single_class, resolve_classes
+from pipeline.core.paths import Paths
 from pipeline.datasets.config import NAME, DatasetConfig
-from pipeline.datasets.listing import Listing, has_images, subfolders
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.listing import has_images, subfolders
 from pipeline.datasets.readers.coop import split_files_at
 from pipeline.datasets.readers.huggingface import is_huggingface
-from pipeline.datasets.readers.manifest import labels_images, table_at
-from pipeline.datasets.readers.registry import reader_of
+from pipeline.datasets.readers.manifest import READERS, labels_images, table_at
 from pipeline.datasets.readers.webdataset import shards_below
 from pipeline.texts.readers import read_templates, read_texts
 
@@ -37,8 +38,8 @@ def write_dataset(
     folders_are_classes: bool = False,
     descriptions: Path | None = None,
     force: bool = False,
-) -> tuple[Path, Listing]:
-    """Write `cfgs/datasets/<name>.yaml` for images that are there; its path, and what was found.
+) -> tuple[Path, Dataset]:
+    """Write `cfgs/datasets/<name>.yaml` for images that are there; its path, and the dataset.
 
     images: a folder of class folders, a table with the columns path and label, a split of CoOp, a
     dataset of the Hugging Face library, or WebDataset shards; or what `reader` reads. ConfigError
@@ -52,7 +53,7 @@ def write_dataset(
     if not images.exists():
         raise MissingInput(f"no folder or table at {images}")
     given = {
-        "reader": reader or _reader(images),
+        "reader": reader or detected_reader(images),
         "split": split,
         "image": image_column,
         "label": label_column,
@@ -61,9 +62,10 @@ def write_dataset(
     }
     chosen = {field: value for field, value in given.items() if value is not None}
     dataset = {"name": name, "root": str(images.absolute()), **chosen}
-    found = reader_of(DatasetConfig.model_validate(dataset))(images)
-    classes, _ = resolve_classes(found, names, None, unique=False)
-    refuse_single_class(classes, f"{images} ({found.layout})")
+    paths = Paths()
+    memory = HashCache(paths.memory(name))
+    found = Dataset(DatasetConfig.model_validate(dataset), paths, memory)
+    _ = found.samples  # looks for every image
     content: dict[str, object] = {"dataset": dataset}
     if texts := _text_files(descriptions, templates_beside(images)):
         content["descriptions"] = texts
@@ -75,7 +77,7 @@ def write_dataset(
 
 def templates_beside(images: Path) -> Path | None:
     """Return the file of templates of a folder of shards, which becomes the text set `clip-e`."""
-    files = [images / name for name in TEMPLATES] if _reader(images) == "webdataset" else []
+    files = [images / name for name in TEMPLATES] if detected_reader(images) == "webdataset" else []
     return next((file.absolute() for file in files if file.is_file()), None)
 
 
@@ -91,7 +93,8 @@ def _text_files(descriptions: Path | None, templates: Path | None) -> dict[str, 
     return texts
 
 
-def _reader(images: Path) -> str:
+def detected_reader(images: Path) -> str:
+    """Return the name of the reader of what is there; AbsError for a file that none reads."""
     if is_huggingface(images):
         return "huggingface"
     if split_files_at(images):
@@ -102,4 +105,9 @@ def _reader(images: Path) -> str:
         return "manifest"
     if any(has_images(folder, images) for folder in folders):
         return "folder"  # an archive beside the images is not what is meant
+    if images.is_file():
+        raise AbsError(
+            f"{images} is no folder, no table ({', '.join(READERS)}) and no split of CoOp; of "
+            "shards, give the folder"
+        )
     return "webdataset" if shards_below(images) else "folder"

@@ -16,6 +16,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from pipeline.core.progress import logged
+
 Result = TypeVar("Result")
 PANEL: dict[str, Any] = {"rich_help_panel": "Execution (default: this process)"}
 
@@ -102,6 +104,10 @@ PartOption = Annotated[
         metavar="I/N", help="Number of this process among N that share the units.", **PANEL
     ),
 ]
+LogOption = Annotated[
+    str | None,
+    typer.Option("--log-file", metavar="FILE", help="Append progress to a file, also with -q."),
+]
 WHERE = {"workers": WorkersOption, "scheduler": SchedulerOption, "part": PartOption}
 
 
@@ -115,7 +121,10 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
     def chosen(context: typer.Context, **options: Any) -> Result:
         quiet = bool(options.get("quiet") or options.get("as_json"))
         where = {name: options.pop(name) for name in WHERE}
-        with context.obj.engine(**where, quiet=quiet) as engine:
+        with (
+            logged(options.pop("log_file")),
+            context.obj.engine(**where, quiet=quiet) as engine,
+        ):
             return command(context, engine=engine, **options)
 
     hints = get_type_hints(command, include_extras=True)
@@ -126,7 +135,7 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
     ]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-        for name, option in WHERE.items()
+        for name, option in {"log_file": LogOption, **WHERE}.items()
     ]
     chosen.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
     chosen.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *more]}

@@ -18,12 +18,7 @@ from pipeline.views.config import RawConfig, TokenGrid, WindowSpace
 from stages.attention import Attention
 from stages.crops import AugmentedCrops, FeatureCrops, RawCrops, SquareCrops, Windows
 from stages.descriptions import DescriptionsStage
-from stages.embeddings import (
-    AugmentedEmbeddings,
-    BoxEmbeddings,
-    ImageEmbeddings,
-    WindowEmbeddings,
-)
+from stages.embeddings import AugmentedEmbeddings, BoxEmbeddings, ImageEmbeddings, WindowEmbeddings
 from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores
@@ -52,7 +47,7 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
 
     grid = TokenGrid.of(clip, s.windows.view)
     counts = {name: views.get(name, 0) for name in VIEW_NAMES}
-    blocks = index, s.layout.images, s.layout.crops
+    blocks = index, s.layout.images, s.crop_block
     raw = RawCrops(*blocks, counts["raw"], s.crops, attention)
     feature = FeatureCrops(*blocks, counts["feature"], s.crops, s.windows, attention, grid)
     windows = [

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.core.errors import AbsError, ConfigError, did_you_mean, together
+from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean, together
 from pipeline.core.layers import Selection, layers, merged, selection
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
@@ -17,6 +17,7 @@ from pipeline.engine.base import Engine
 from pipeline.engine.inline import Inline
 from pipeline.engine.runner import Outcome, run_stage
 from pipeline.inspect.status import drifted
+from pipeline.inspect.times import foresee, in_words
 from pipeline.models.attention.sources import attention_source
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.source import ModelSource
@@ -103,9 +104,31 @@ class Run:
         departures = self.selection.unasked if self.selection else []
         for note in dict.fromkeys([*departures, *self.notes, *assumed]):
             reporter.say(note)
+        if not quiet and self._can_start(stages):
+            self._foretell(stages, reporter, engine)
         with on_record(self.store, self.stages, self.settings):
             common = self.store, reporter, self.settings, engine, self.selection
             return [run_stage(stage, *common) for stage in stages]
+
+    def _can_start(self, stages: list[Stage]) -> bool:
+        """Return whether all that `stages` read is finished or among them."""
+        try:
+            for stage in stages:
+                for up in stage.upstream:
+                    _ = up in stages or self.store.open(up)
+        except MissingInput:
+            return False
+        return True
+
+    def _foretell(self, stages: list[Stage], reporter: Reporter, engine: Engine | None) -> None:
+        """Say what is left to do and how long it takes here; other machines are not measured."""
+        with reporter.busy("measuring the models on this machine"):
+            here = isinstance(engine, Inline | None)
+            foreseen = foresee(self.store, stages, probing=here)
+        seconds = {each.stage: each.seconds if here else None for each in foreseen}
+        reporter.expect([stage.name for stage in stages], seconds)
+        if any(each.units for each in foreseen):
+            reporter.say(in_words(foreseen, here))
 
     def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:
         artifact = self.store.artifact(stage)

@@ -11,11 +11,12 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, fi
 from pipeline.core.errors import ConfigError, did_you_mean, together
 from pipeline.core.layers import CFGS, NO_DATASET, layered, merge, read_yaml
 from pipeline.core.paths import Paths
-from pipeline.core.runtime import Layout, Runtime
+from pipeline.core.runtime import BLOCK, SMALL_BLOCK, Layout, Runtime
 from pipeline.core.section import Section, flatten
 from pipeline.datasets.config import DatasetConfig
 from pipeline.methods.base import Method
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.imported import Imported
 from pipeline.methods.registry import METHODS, defaults, method_of, views_read
 from pipeline.models.config import ClipConfig, VitConfig
 from pipeline.models.precision import best
@@ -86,14 +87,21 @@ class Settings(Section):
         if not names:
             raise ConfigError("scores.methods: no method has its texts; see descriptions.*.file")
         for name in names:
-            if unknown := [t for t in METHODS[name].texts if t not in self.descriptions]:
+            if unknown := [t for t in method_of(name).texts if t not in self.descriptions]:
                 raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
             self._check_published(name)
-        return {name: self.methods.get(name) or METHODS[name]() for name in names}
+        return {name: self._method(name).completed(self.scores) for name in names}
+
+    def _method(self, name: str) -> Method:
+        """Return a method with its settings; one that is imported is read from the store."""
+        kind = method_of(name)
+        if issubclass(kind, Imported):
+            return kind.stored(self.paths.store / self.dataset.name, name)
+        return self.methods.get(name) or kind()
 
     def _check_published(self, name: str) -> None:
         """Raise ConfigError if views are not those that a method's name stands for."""
-        for setting, value in METHODS[name].published.items():
+        for setting, value in method_of(name).published.items():
             given = reduce(getattr, setting.split("."), self)
             if given != value:
                 raise ConfigError(
@@ -103,12 +111,17 @@ class Settings(Section):
 
     def missing_texts(self, method: str) -> list[str]:
         """List the settings that keep a method from having its texts, each with the reason."""
-        sets = {name: self.descriptions.get(name) for name in METHODS[method].texts}
+        sets = {name: self.descriptions.get(name) for name in method_of(method).texts}
         why = {
             name: "rule is not set" if found is None else found.missing_input(self.paths)
             for name, found in sets.items()
         }
         return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
+
+    @property
+    def crop_block(self) -> int:
+        """Crops per image in a unit: small for a small N, so that few are made beyond N."""
+        return self.layout.crops or (SMALL_BLOCK if self.scores.n < BLOCK else BLOCK)
 
     @property
     def views(self) -> dict[str, int]:

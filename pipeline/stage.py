@@ -7,12 +7,13 @@ with its digest. A field of any other kind is refused.
 
 from __future__ import annotations
 
+import time
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from pipeline.core.errors import AbsError
 from pipeline.core.hashing import SCHEMA, digest
@@ -42,6 +43,24 @@ class Noted(Protocol):
     def note(self) -> str:
         """Assumption, in one line; empty if there is none."""
         ...
+
+
+class Cost(NamedTuple):
+    """Seconds on this machine to load a model, and for each item that it encodes."""
+
+    load: float
+    item: float
+
+
+def timed(load: Callable[[], Any], encode: Callable[[Any], int]) -> Cost:
+    """Measure a model: the time to load it, and for each item of the second run of `encode`."""
+    start = time.perf_counter()
+    model = load()
+    loaded = time.perf_counter()
+    encode(model)  # the first run prepares buffers and weights
+    again = time.perf_counter()
+    count = encode(model)
+    return Cost(loaded - start, (time.perf_counter() - again) / max(count, 1))
 
 
 class Worker(ABC):
@@ -100,6 +119,27 @@ class Stage(ABC):
     @abstractmethod
     def worker(self, store: Store) -> Worker:
         """Load models and open inputs. Heavy imports belong here."""
+
+    has_model: ClassVar[bool] = False
+    """Whether units are encoded by a model, so that `probe` measures it."""
+
+    def items(self, store: Store, unit: Unit) -> int:
+        """Count the images, crops or texts of a unit that are encoded."""
+        return unit.size
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model that is loaded, for messages; empty without one."""
+        return ""
+
+    @property
+    def probe_name(self) -> str:
+        """Settings besides the model that `probe` depends on."""
+        return self.name
+
+    def probe(self) -> Cost:
+        """Load the model and measure it on a few items."""
+        raise NotImplementedError(f"{self.name} has no model")
 
     def footprint(self, store: Store) -> Footprint:
         """Estimate memory and storage of a unit; MissingInput if an input is not finished."""

@@ -23,7 +23,7 @@ from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import Images
 from pipeline.models.attention.sources import AttentionMaps, AttentionSource
 from pipeline.options import stage_command
-from pipeline.stage import Stage, Worker
+from pipeline.stage import Cost, Stage, Worker, timed
 from pipeline.store.units import ArraySpec, Unit, row_units
 
 if TYPE_CHECKING:
@@ -43,6 +43,17 @@ class Attention(Stage):
 
     kind: ClassVar[str] = "attention"
     version: ClassVar[int] = 2
+
+    has_model: ClassVar[bool] = True
+
+    @property
+    def model_name(self) -> str:
+        """Name of the attention model."""
+        return self.model.name
+
+    def probe(self) -> Cost:
+        """Measure the attention model on black squares."""
+        return timed(lambda: self.model.load(self.runtime), lambda maps: maps.try_out())
 
     @property
     def shape(self) -> tuple[int, int] | None:

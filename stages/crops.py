@@ -169,9 +169,14 @@ class Windows(Crops):
 
     def shape(self, store: Store) -> tuple[int, int]:
         """Return windows per image (patches times sizes), twice: one unit holds all of them."""
-        maps = _LayerMaps.of(self._maps(store), self.space.layer)
-        count = min(self.space.k, maps.patches) * self.space.sizes(self.grid.tokens)
+        count = min(self.space.k, self._patches(store)) * self.space.sizes(self.grid.tokens)
         return count, count
+
+    def _patches(self, store: Store) -> int:
+        """Return the patches of a map, if possible before the maps are there."""
+        if isinstance(self.attention, _Shaped) and self.attention.shape:
+            return self.attention.shape[1] ** 2
+        return _LayerMaps.of(self._maps(store), self.space.layer).patches
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> WindowsWorker:
         """Return what lists windows."""

@@ -24,7 +24,7 @@ from pipeline.datasets.classes import Classes
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.options import variants_command
-from pipeline.stage import Stage, Worker
+from pipeline.stage import Cost, Stage, Worker, timed
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.sets import TextSet
@@ -74,6 +74,27 @@ class DescriptionsStage(Stage):
     def units(self, store: Store) -> list[Unit]:
         """Divide the texts into blocks."""
         return row_units(len(self.prompts.rows), BLOCK)
+
+    has_model: ClassVar[bool] = True
+
+    @property
+    def model_name(self) -> str:
+        """Name of CLIP."""
+        return self.clip.name
+
+    @property
+    def probe_name(self) -> str:
+        """All text sets take the same time."""
+        return "texts"
+
+    def probe(self) -> Cost:
+        """Measure CLIP on a few texts."""
+        from pipeline.models.clip.model import ClipModel
+
+        texts = ["A photo of a bird, which has a long tail."] * 32
+        return timed(
+            lambda: ClipModel(self.clip, self.runtime), lambda m: len(m.encode_texts(texts))
+        )
 
     def footprint(self, store: Store) -> Footprint:
         """Return the bytes of a block's vectors in float32."""

@@ -38,7 +38,7 @@ from pipeline.datasets.images import Images, peak_image_bytes
 from pipeline.kernels.image_prompts import prompt_box
 from pipeline.models.clip.source import ClipSource
 from pipeline.options import variants_command
-from pipeline.stage import Stage, Worker
+from pipeline.stage import Cost, Stage, Worker, timed
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
 from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from pipeline.models.clip.model import ClipModel
     from pipeline.models.preprocessing import Preprocessing
     from pipeline.store.store import Store
+
+IMAGES, WINDOWS = 4, 40
+"""Images, and windows of each, that a probe encodes."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,26 @@ class Embeddings(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "embeddings"
+    has_model: ClassVar[bool] = True
+
+    @property
+    def model_name(self) -> str:
+        """Name of CLIP."""
+        return self.clip.name
+
+    @property
+    def probe_name(self) -> str:
+        """Whole images and boxes take the same time."""
+        return "images"
+
+    def probe(self) -> Cost:
+        """Measure CLIP on black images."""
+        return timed(self._clip, lambda model: len(model.encode_images(model.black(), full=True)))
+
+    def _clip(self) -> ClipModel:
+        from pipeline.models.clip.model import ClipModel
+
+        return ClipModel(self.clip, self.runtime)
 
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images."""
@@ -83,11 +106,9 @@ class Embeddings(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Load CLIP and open the images and any views."""
-        from pipeline.models.clip.model import ClipModel
-
         images = Images(self.dataset.contents, store.open(self.index).table("images"))
         views = self._reusable(store)
-        return self.encoder(ClipModel(self.clip, self.runtime), self._spec(store), images, views)
+        return self.encoder(self._clip(), self._spec(store), images, views)
 
     @abstractmethod
     def encoder(
@@ -161,6 +182,10 @@ class ViewEmbeddings(Embeddings):
     def _spec(self, store: Store) -> ArraySpec:
         return self._array(store, *self.views.shape(store))
 
+    def items(self, store: Store, unit: Unit) -> int:
+        """Count the views of a unit."""
+        return unit.size if unit.crops else unit.size * self._views_in_unit(store)
+
     def _reusable(self, store: Store) -> ReusableViews:
         """Open the views, and the artifacts whose vectors may be reused for equal views."""
         stored = list(sources(store, self, self.views))
@@ -223,6 +248,28 @@ class WindowEmbeddings(ViewEmbeddings):
     version: ClassVar[int] = 4
     columns = WINDOW
     variant = "feature"
+
+    @property
+    def probe_name(self) -> str:
+        """The cost of windows depends on the block that they enter."""
+        return f"windows of block {self.config.layer}, {self.config.prompt}"
+
+    def probe(self) -> Cost:
+        """Measure CLIP on windows of all tokens of black images, with those images' own cost."""
+        return timed(self._clip, self._encode_windows)
+
+    def _encode_windows(self, model: ClipModel) -> int:
+        """Encode WINDOWS windows of each of a few images; return how many."""
+        import torch
+
+        images, layer = model.black()[:IMAGES], self.config.layer % self.clip.layers
+        tokens = model.tokens_before(images, layer)
+        rows = torch.tensor([0, 0, 0, self.clip.grid, self.clip.grid]).repeat(
+            len(images) * WINDOWS, 1
+        )
+        rows[:, 0] = torch.arange(len(images)).repeat_interleave(WINDOWS)
+        more = layer, self.config.prompt, self.config.gain
+        return len(model.encode_windows(tokens, rows, *more))
 
     def _input_bytes(self, rows: int, store: Store) -> int:
         tokens = 4 * self.clip.tokens * self.clip.width

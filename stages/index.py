@@ -92,20 +92,39 @@ class Index(Stage):
     def remarks(self, artifact: Artifact) -> list[str]:
         """Return how many files were skipped and why, and which classes have no image."""
         images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
-        return [*_skipped(skipped), *class_warnings(self.dataset.classes, images["label"])]
+        return [*_skipped(skipped), *warnings(self.dataset.classes, images)]
 
 
 def _skipped(skipped: pd.DataFrame) -> list[str]:
-    reasons = skipped["reason"].value_counts().head(3)
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-    return [f"{len(skipped):,} files skipped: {counts}"] if len(skipped) else []
+    if skipped.empty:
+        return []
+    reasons = skipped["reason"].value_counts()
+    counts = [f"{count:,} {reason}" for reason, count in reasons.head(3).items()]
+    if others := int(reasons.iloc[3:].sum()):
+        counts.append(f"{others:,} for other reasons")
+    return [f"{len(skipped):,} files skipped: {', '.join(counts)}"]
 
 
-def class_warnings(classes: Classes, labels: pd.Series) -> list[str]:
-    """Return a line if classes of the dataset have no image, and one if only one class has any.
+def warnings(classes: Classes, images: pd.DataFrame) -> list[str]:
+    """Return what may be wrong with the labels of the table `images`, a line each.
 
-    labels: int64, one for each image. Names of classes are no part of the index, so none is given.
+    Classes of the dataset without an image, images of one class alone, and files with the same
+    bytes in several classes. Names of classes are no part of the index, so none is given.
     """
+    return [*_class_warnings(classes, images["label"]), *_contradictions(images)]
+
+
+def _contradictions(images: pd.DataFrame) -> list[str]:
+    several = images.drop_duplicates(["sha256", "label"])
+    several = several[several.duplicated("sha256", keep=False)]
+    if several.empty:
+        return []
+    first, other = several["path"][several["sha256"] == several["sha256"].iloc[0]][:2]
+    count = int(images["sha256"].isin(several["sha256"]).sum())
+    return [f"{count:,} images have the bytes of one in another class, such as {first} and {other}"]
+
+
+def _class_warnings(classes: Classes, labels: pd.Series) -> list[str]:
     seen = set(labels.unique().tolist())
     empty = [
         label for label, present in enumerate(classes.present) if present and label not in seen

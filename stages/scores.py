@@ -18,7 +18,7 @@ and `methods.NAME` for a method with settings of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -29,12 +29,14 @@ from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
 from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.imported import Imported
 from pipeline.methods.per_image import per_image_results
 from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.texts.vectors import text_vectors
+from pipeline.views.config import BOX
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
+    from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
 
@@ -84,6 +87,11 @@ class Scores(Stage):
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
+    def remarks(self, artifact: Artifact) -> list[str]:
+        """Return the source of each method whose results are imported."""
+        methods = self.methods.items()
+        return [f"{name}: {m.source}" for name, m in methods if isinstance(m, Imported)]
+
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""
         rows, present = self.image_block, sum(self.classes.present)
@@ -100,10 +108,16 @@ class Scores(Stage):
         }
         counts = views_read(self.methods.values(), self.config)
         views = {name: self._reader(store, name, count) for name, count in counts.items()}
-        return self.scorer(store.open(self.index).table("images"), texts, views)
+        read = {name for method in self.methods.values() for name in method.boxes}
+        boxes = {name: self._boxes(store, name, counts[name]) for name in read}
+        return self.scorer(store.open(self.index).table("images"), texts, views, boxes)
 
     def scorer(
-        self, images: pd.DataFrame, texts: dict[str, Descriptions], views: dict[str, ViewReader]
+        self,
+        images: pd.DataFrame,
+        texts: dict[str, Descriptions],
+        views: dict[str, ViewReader],
+        boxes: Mapping[str, Tensor],
     ) -> ScoresWorker:
         """Return what scores images.
 
@@ -111,6 +125,7 @@ class Scores(Stage):
             images: Table of the images, with `image_id` and `label`.
             texts: Text vectors of all classes by text set.
             views: Readers of the views of images by view set.
+            boxes: Boxes of the views by view set, for the methods that read them.
         """
         import torch
 
@@ -120,9 +135,17 @@ class Scores(Stage):
             present = torch.tensor(self.classes.present)
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
         device = device_of(self.runtime)
-        return ScoresWorker(
-            self.config, self.methods, self.image_block, images, self.classes, texts, views, device
-        )
+        inputs = images, self.classes, texts, views, device, boxes
+        return ScoresWorker(self.config, self.methods, self.image_block, *inputs)
+
+    def _boxes(self, store: Store, name: str, count: int) -> Tensor:
+        """Read the boxes of the first `count` views of a view set: int64 (images, count, 4)."""
+        import torch
+
+        drawn = store.open(next(up for up in self.views[name].upstream if up.kind == "crops"))
+        table = drawn.table("crops", columns=["image", "crop", *BOX])
+        table = table[table["crop"] < count].sort_values(["image", "crop"])
+        return torch.tensor(table[BOX].to_numpy()).reshape(-1, count, 4)
 
     def _reader(self, store: Store, name: str, count: int) -> ViewReader:
         """Open the embeddings of a view set, of which methods read the first `count` views."""
@@ -140,7 +163,7 @@ class ScoresWorker(Worker):
     """Worker that scores blocks of images.
 
     Holds the methods and their scorers, the index, the classes, text vectors by text set, readers
-    of embeddings by view set, and the device for products.
+    of embeddings by view set, the device for products, and boxes by view set.
     """
 
     config: ScoresConfig
@@ -151,6 +174,7 @@ class ScoresWorker(Worker):
     texts: dict[str, Descriptions]
     views: dict[str, ViewReader]
     device: torch.device
+    boxes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
@@ -160,6 +184,7 @@ class ScoresWorker(Worker):
         self._first = {
             name: first_equal([self.texts[texts] for texts in method.texts])
             for name, method in self.methods.items()
+            if method.texts
         }
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
 
@@ -171,8 +196,18 @@ class ScoresWorker(Worker):
             return self._views({reader.name: reader.read(rows) for reader in readers})
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
-        shas = self.images["sha256"].tolist()
-        inputs = MethodInputs(on_device, self.config, len(self.images), block, shas)
+        everything = np.arange(len(self.present))
+        competing = everything[self.present] if self.config.classes == "present" else everything
+        inputs = MethodInputs(
+            on_device,
+            self.config,
+            images=len(self.images),
+            block=block,
+            sha256=self.images["sha256"].tolist(),
+            image_ids=self.images["image_id"].tolist(),
+            classes=competing.tolist(),
+            boxes={name: self.boxes[name] for name in method.boxes},
+        )
         return method.scorer(inputs)
 
     def environment(self) -> dict[str, Any]:
@@ -218,7 +253,9 @@ class ScoresWorker(Worker):
 
         views = self._views(inputs)
         with torch.inference_mode():
-            scores = [scorer(rows, views).float() for scorer in self._scorers.values()]
+            scores = [
+                scorer(rows, views).float().to(self.device) for scorer in self._scorers.values()
+            ]
             by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
         return {name: self._of_present(name, scores) for name, scores in by_method.items()}
 
@@ -254,7 +291,8 @@ class ScoresWorker(Worker):
 
     def _of_present(self, method: str, scores: Tensor) -> Tensor:
         """Return the scores of present classes; classes with equal texts have equal scores."""
-        scores = scores[:, self._first[method]]
+        if method in self._first:
+            scores = scores[:, self._first[method]]
         return scores[:, self.present] if self.config.classes == "all" else scores
 
 

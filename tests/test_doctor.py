@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_a_class_whose_images_all_fail_is_named(
     mine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (mine.parent / "images" / "wren" / "0.png").write_bytes(b"")
+    (mine.parent / "images" / "notes.txt").write_text("no image")
     found = facts(mine)
     assert (found["classes"]["with images"], found["classes"]["without images"]) == (2, ["wren"])
     assert "1 of 3 classes have no image" in found["warnings"]
@@ -93,7 +95,9 @@ def test_a_class_whose_images_all_fail_is_named(
     run.execute(run.stages, [], quiet=False)
     said = capsys.readouterr().err
     assert "index: 1 of 3 classes have no image" in said
-    assert "index: 4 files skipped: " in said
+    (line,) = re.findall("index: 5 files skipped: (.*)", said)
+    assert sum(map(int, re.findall(r"(?:^|, )([0-9]+) ", line))) == 5
+    assert line.endswith(", 1 for other reasons")
 
 
 def test_images_of_which_none_can_be_read_have_their_reason(mine: Path) -> None:
@@ -108,6 +112,17 @@ def test_images_of_one_class_are_said(mine: Path) -> None:
         for image in (mine.parent / "images" / folder).glob("?.png"):
             image.write_bytes(b"")
     assert "all images are of one class" in facts(mine, "index.max_skipped=1")["warnings"]
+
+
+def test_one_file_in_two_classes_is_said(mine: Path) -> None:
+    line = (
+        "5 images have the bytes of one in another class, such as crane_bird/0.png and "
+        "crane_machine/0.png"
+    )
+    assert line in facts(mine)["warnings"]
+    for number, path in enumerate(sorted((mine.parent / "images").glob("*/?.png"))[3:]):
+        Image.new("RGB", (20, 20), (0, 9, number)).save(path)
+    assert not any("bytes" in warning for warning in facts(mine)["warnings"])
 
 
 def test_texts_and_the_methods_that_have_them(mine: Path) -> None:
@@ -334,7 +349,7 @@ def test_a_folder_becomes_a_dataset(mine: Path, configs: Path) -> None:
     told = mine.parent / "cupl.json"
     path, found = write_dataset("birds", mine.parent / "images", descriptions=told)
     assert path == configs / "datasets" / "birds.yaml"
-    assert (len(found.samples), len(found.classes)) == (7, 3)
+    assert (len(found.samples), len(found.classes.names)) == (7, 3)
     loaded = Run.of("birds", "official", ["index.max_skipped=1"], plan=only_index)
     assert loaded.settings.dataset.root == (str(mine.parent / "images"),)
     assert loaded.settings.descriptions["cupl"].file == str(told)
@@ -360,7 +375,7 @@ def test_folders_of_imagenet_become_a_dataset_by_their_reader(
         (["a/b", "--images", "."], 2, "cannot be a dataset's name"),
         (["demo", "--images", "."], 1, "demo.yaml is there already"),
         (["new", "--images", "/nowhere"], 1, "no folder or table at /nowhere"),
-        (["new", "--images", "README.md"], 1, "README.md is not a folder"),
+        (["new", "--images", "README.md"], 1, "README.md is no folder, no table (.csv, "),
         (["new"], 2, "--images"),
         (["new\n", "--images", "."], 2, "cannot be a dataset's name"),
         (["new.yaml", "--images", "."], 2, "cannot be a dataset's name"),

@@ -139,7 +139,7 @@ def _fault_of(result: subprocess.CompletedProcess[str]) -> str:
         return f"exit code {result.returncode}"
     if "Traceback" in result.stderr:
         return "traceback on stderr"
-    last = result.stderr.strip().splitlines()[-1:] if result.returncode else []
-    if result.returncode == 2 and not (last and last[0].startswith("abs: ")):
-        return f"exit code 2 without a final line `abs: ...`: {result.stderr!r}"
+    lines = [line for line in result.stderr.rstrip().splitlines() if not line.startswith("  ")]
+    if result.returncode == 2 and not (lines and lines[-1].startswith("abs: ")):
+        return f"exit code 2 without a last line `abs: ...`: {result.stderr!r}"
     return ""

@@ -32,7 +32,7 @@ from stages.attention import Attention
 from stages.crops import Crops, FeatureCrops
 from stages.descriptions import BLOCK, DescriptionsStage, DescriptionsWorker
 from stages.embeddings import Embeddings, ViewEmbeddings
-from stages.scores import Scores
+from stages.scores import Scores, ScoresWorker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,11 +127,9 @@ class Classifier:
         """Yield the table of each image of an iterable of any length; as `__call__`."""
         given, at_once = iter(images), self.settings.layout.images
         while block := [Picture.of(image) for image in islice(given, at_once)]:
-            logits = self._logits(GivenImages(block))
-            if probabilities:
-                logits = {n: self._scorer.probabilities(n, each) for n, each in logits.items()}
-            for table in np.stack([each.numpy() for each in logits.values()], axis=1):
-                yield pd.DataFrame(table, index=list(logits), columns=self.classes)
+            found = self._scored(GivenImages(block), probabilities)
+            for table in np.stack([each.numpy() for each in found.values()], axis=1):
+                yield pd.DataFrame(table, index=list(found), columns=self.classes)
 
     @property
     def classes(self) -> list[str]:
@@ -166,11 +164,19 @@ class Classifier:
         self._clip = ClipModel(encoder.clip, settings.runtime)
         sources = [stage.model for stage in stages if isinstance(stage, Attention)]
         self._attention = sources[0].load(settings.runtime) if sources else None
-        texts = {name: self._text_vectors(stage) for name, stage in self._scores.texts.items()}
+        texts = self._scores.texts.items()
+        self._texts = {name: self._text_vectors(stage) for name, stage in texts}
+        self._at_hand = {name: Column() for name in ("image_id", "sha256")}
+        self._boxed = {name for method in self._scores.methods.values() for name in method.boxes}
+        self._common = None if self._boxed else self._scorer({})
+
+    def _scorer(self, boxes: Mapping[str, Tensor]) -> ScoresWorker:
+        """Return what scores images; `boxes` of their views by view set, int64 (n, views, 4)."""
         others: dict[str, ViewReader] = {
             name: OtherImages(name, None, count) for name, count in self._counts.items()
         }
-        self._scorer = self._scores.scorer(pd.DataFrame(index=[0]), texts, others)
+        index: Any = self._at_hand
+        return self._scores.scorer(index, self._texts, others, boxes)
 
     def _text_vectors(self, stage: Stage) -> Descriptions:
         """Encode a text set as its stage does."""
@@ -184,14 +190,31 @@ class Classifier:
 
     # --- Scoring --------------------------------------------------------------------------------
 
-    def _logits(self, images: GivenImages) -> dict[str, Tensor]:
-        """Score images by every method: float32 (images, present classes)."""
+    def _scored(self, images: GivenImages, probabilities: bool) -> dict[str, Tensor]:
+        """Score images by every method: (images, present classes), as of `__call__`."""
         rows = slice(0, len(images))
+        for column in self._at_hand.values():  # an image is known by its digest alone
+            column[:] = images.sha256(rows)
         if self._attention is not None:
             images.maps = self._attention.attention(self._attention.read(images, rows))
         readers = {name: self._reader(name, images) for name in self._counts}
-        inputs = {name: reader.read(rows) for name, reader in readers.items()}
-        return self._scorer.logits(rows, inputs)
+        scorer = self._common or self._scorer(self._boxes(images))
+        logits = scorer.logits(rows, {name: reader.read(rows) for name, reader in readers.items()})
+        if not probabilities:
+            return logits
+        return {name: scorer.probabilities(name, each) for name, each in logits.items()}
+
+    def _boxes(self, images: GivenImages) -> dict[str, Tensor]:
+        """Draw the boxes of the view sets whose boxes a method reads."""
+        import torch
+
+        drawn = {}
+        for name in self._boxed:
+            stage = self._scores.views[name]
+            assert isinstance(stage, ViewEmbeddings)
+            boxes = self._crops(stage.views, images, self._counts[name], stage.columns)
+            drawn[name] = torch.from_numpy(boxes)
+        return drawn
 
     def _reader(self, name: str, images: GivenImages) -> ViewReader:
         """Encode a view set; return the reader that the stage `scores` has for it."""
@@ -220,8 +243,8 @@ class Classifier:
         array = ArraySpec("embeddings", ("image", "view", "dim"), full, full, "float16")
         worker = stage.encoder(self._clip, array, images, views)
         # As many crops at once as in a unit of the settings, which limits memory.
-        layout = self.settings.layout
-        at_once = max(1, layout.images * layout.crops // len(images))
+        crops = self.settings.layout.images * self.settings.crop_block
+        at_once = max(1, crops // len(images))
         units = [images.unit(start, start + at_once) for start in range(0, shape[1], at_once)]
         parts = [worker.compute(unit, worker.read(unit))["embeddings"] for unit in units]
         return np.concatenate(parts, axis=1)
@@ -234,6 +257,14 @@ class Classifier:
         worker, unit = stage.drawer(images.index, images.maps), images.unit(0, count)
         drawn = np.stack([crops.numpy() for crops in worker.draw_all(unit, worker.read(unit))])
         return np.asarray(drawn[..., [worker.columns.index(name) for name in columns]])
+
+
+class Column(list[str]):
+    """Column of the index of the images at hand; what holds it sees those of the next block."""
+
+    def tolist(self) -> Column:
+        """Return the column itself, where that of a table would be copied."""
+        return self
 
 
 class OtherImages(ViewReader):

@@ -36,6 +36,11 @@ def _entries(panel: str, package: str, **lines: str) -> dict[str, Entry]:
 
 
 COMMANDS: dict[str, Entry] = {
+    "try": Entry(
+        "pipeline.cli.commands.trial",
+        "Commands",
+        "Try the methods on a sample of your own photographs, in a few minutes on a CPU.",
+    ),
     **_entries(
         "Commands",
         "pipeline.cli.commands",
@@ -44,6 +49,7 @@ COMMANDS: dict[str, Entry] = {
         list="List datasets, methods, profiles, experiments, models, runs or sweeps.",
         doctor="Check a dataset: images, classes, texts. Exit code 0 if it can be run.",
         init="Write cfgs/datasets/NAME.yaml for your own images.",
+        describe="Let a language model describe the classes of a dataset.",
         classify="Classify single images by every method whose texts are given.",
     ),
     "bench": Entry(
@@ -82,6 +88,11 @@ COMMANDS: dict[str, Entry] = {
         figure="Draw a figure for print from what is stored: PDF, SVG and PNG.",
         report="Write the results of a run, and its crops, as pages to open in a browser.",
         explain="Explain a prediction: which crops decided, and which descriptions they matched.",
+    ),
+    "import-scores": Entry(
+        "pipeline.cli.commands.import_scores",
+        "Study",
+        "Import the scores or predictions of another system, as a method like the others.",
     ),
 }
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.cli.tables import age, cell, print_rich, size
 from pipeline.core.errors import first_of
+from pipeline.core.progress import clock
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
@@ -19,10 +20,13 @@ def print_status(rows: list[dict[str, Any]]) -> None:
 
 def print_plan(rows: list[dict[str, Any]]) -> None:
     """Print what a run would compute, write and hold in memory."""
-    _print_states(rows, ("stage", "state", "units", "to do", "writes", "memory", "key"))
+    _print_states(rows, ("stage", "state", "to do", "items", "time", "writes", "memory"))
     todo = [row["stage"] for row in rows if row["state"] != "done"]
     print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
     if todo:
+        seconds = [row["seconds"] for row in rows]
+        known = None if None in seconds else clock(sum(seconds))
+        print(f"Time on this machine: {f'about {known}' if known else 'unknown'}.")
         print("Memory: per process, for units and open images, without the model and its batch.")
 
 
@@ -38,10 +42,16 @@ def _print_states(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
             "writes": cell(row.get("writes"), size),
             "memory": cell(row.get("holds"), size),
             "age": "" if row["age"] is None else age(row["age"]),
+            "items": f"{row['items']:,} {row['counts']}" if row.get("items") else "",
+            "time": "?" if row.get("seconds", 0) is None else _time(row),
             "key": row["key"],
         }
         table.add_row(*(cells[column] for column in columns))
     print_rich(table)
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    return clock(row["seconds"]) if row.get("seconds") else ""
 
 
 def _state(row: Mapping[str, Any]) -> Iterator[str]:

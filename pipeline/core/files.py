@@ -52,6 +52,8 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(text, object_pairs_hook=_unique)
     except FileNotFoundError:
         raise MissingInput(f"{what} not found: {path}") from None
+    except UnicodeDecodeError as error:
+        raise AbsError(f"{what} {path} is not UTF-8 ({error}); save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise AbsError(f"{what} {path} is not valid JSON: {error}") from None
     except IsADirectoryError:

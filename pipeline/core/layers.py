@@ -30,8 +30,8 @@ NO_DATASET = {"dataset": {"name": "none", "root": "none"}}
 """Placeholder for the dataset section where no dataset is given."""
 SET = "--set"
 """Name of the layer of overrides."""
-NO_RESULT = ("runtime.", "paths.", "layout.")
-"""Sections that change where and how work is done, never a result."""
+NO_RESULT = ("runtime.", "paths.", "layout.", "windows.encode")
+"""Settings that change where and how work is done, never a result."""
 SEVERAL = re.compile(r"\s+(?=[a-z_]+(?:\.[A-Za-z0-9_-]+)+=)")
 """Pattern of the white space between several overrides in one text."""
 

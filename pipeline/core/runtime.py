@@ -20,8 +20,13 @@ class Runtime(Section):
     """Threads of torch; None leaves its default."""
 
 
+BLOCK, SMALL_BLOCK = 10, 4
+"""Crops per image in a unit, and in one of a small N."""
+
+
 class Layout(Section):
     """Block sizes: a unit of work is one block of images, or of images times crops."""
 
     images: int = Field(default=128, ge=1)
-    crops: int = Field(default=10, ge=1)
+    crops: int | None = Field(default=None, ge=1)
+    """None for BLOCK, or SMALL_BLOCK where N is below BLOCK."""

@@ -102,7 +102,11 @@ class Dataset:
             else:
                 skipped.append((path, "listed, but not there"))
         if not samples:
-            raise MissingInput(f"{self.root}: none of the {len(skipped)} listed images exists")
+            listed = self.listing.samples
+            example = f", such as {listed[0][0]!r}" if listed else ""
+            raise MissingInput(
+                f"{self.root}: none of the {len(listed)} listed images is there{example}"
+            )
         return classes, samples, skipped
 
     def _file(self, field: str) -> Path | None:

@@ -9,7 +9,7 @@ all units are finished.
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -105,7 +105,10 @@ def _compute(
     describes.
     """
     stage, size = job.stage, sum(unit.size for unit in todo)
-    with engine.open(job) as session:
+    with ExitStack() as opened:
+        loading = f"{stage.name}: loading {stage.model_name}"
+        with reporter.busy(loading) if todo and stage.model_name else nullcontext():
+            session = opened.enter_context(engine.open(job))
         reporter.say(_start(stage, todo, of))
         with reporter.stage(stage.name, size, stage.counts, len(todo)) as advance:
             written = _compute_all(session, job.artifact, todo, advance, reporter)

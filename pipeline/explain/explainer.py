@@ -27,6 +27,7 @@ from pipeline.texts.vectors import text_vectors
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
 
@@ -122,11 +123,15 @@ class Explainer:
 
     def _branch(self, views: ImageViews, weights: Any) -> Branch:
         """Build a branch from weights (views, competing classes, texts)."""
-        texts = self._texts[str(self.method.explained_by)].vectors[:, : weights.shape[2]]
-        vectors = _float64(views.vectors)
-        present = self._present_columns
-        cosines = np.einsum("vd,cmd->vcm", vectors.numpy(), texts[present].numpy(), optimize=True)
-        return Branch(views.counts, views.places, weights[:, present].numpy(), cosines)
+        texts = self._explained_vectors[:, : weights.shape[2]]
+        cosines = (_float64(views.vectors) @ texts.flatten(0, 1).T).unflatten(1, texts.shape[:2])
+        weights = weights[:, self._present_columns]
+        return Branch(views.counts, views.places, weights.numpy(), cosines.numpy())
+
+    @cached_property
+    def _explained_vectors(self) -> Tensor:
+        """Vectors of the texts of present classes that contributions are divided among."""
+        return self._texts[str(self.method.explained_by)].vectors[self._present_columns]
 
     def _views(self, row: int) -> dict[str, ImageViews]:
         image = self.images.iloc[row]

@@ -36,7 +36,7 @@ class Branch:
     @cached_property
     def by_class(self) -> np.ndarray:
         """What each view adds to the score of each class, float64 (views, classes)."""
-        return np.asarray(self.contributions.sum(axis=2))
+        return np.asarray(np.einsum("vct,vct->vc", self.weights, self.cosines))
 
 
 @dataclass(frozen=True)

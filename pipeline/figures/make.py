@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import ConfigError, MissingInput
 from pipeline.core.layers import known, short
+from pipeline.figures.crops import draw_crops, read_subjects
 from pipeline.figures.guided import draw_guided, read_source
 from pipeline.figures.in_view import draw_in_view, find_votes, read_boxes
 from pipeline.figures.lines import draw_lines
-from pipeline.figures.pictures import Pictures
+from pipeline.figures.pictures import Picture, Pictures
 from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.store.store import Store
@@ -29,9 +30,12 @@ GUIDED = ("fig5", "fig7")
 """Experiments, or files of that name, whose settings are sources of attention."""
 IN_VIEW = "fig6"
 """Figure of images with several classes in view; an experiment has no part in it."""
+CROPS = "crops"
+"""Figure of how the crops of an image are made."""
 STAGES = {
     "guided": ("attention", "crops-raw"),
     "in view": ("scores", "embeddings-raw", "crops-raw"),
+    CROPS: ("attention", "crops-raw", "crops-feature"),
 }
 """Stages that figures on images are drawn from."""
 
@@ -41,7 +45,7 @@ class Wanted:
     """What a figure is to show."""
 
     name: str
-    """`fig4` to `fig7`, another experiment, or a stored sweep."""
+    """`fig4` to `fig7`, `crops`, another experiment, or a stored sweep."""
     dataset: str
     images: Sequence[str] = ()
     """Images by number, path or the end of the path; none for those of the figure's own choice."""
@@ -71,6 +75,8 @@ def make_figure(wanted: Wanted) -> Made:
         return _guided(wanted)
     if wanted.name == IN_VIEW:
         return _in_view(wanted)
+    if wanted.name == CROPS:
+        return _crops(wanted)
     return _lines(wanted)
 
 
@@ -161,14 +167,28 @@ def _in_view(wanted: Wanted) -> Made:
     votes = find_votes(run, wanted.method, rows, len(rows or ()) or wanted.count)
     shown = [pictures.read(vote.row) for vote in votes]
     boxes = read_boxes(run, [vote.row for vote in votes])
-    source = {
+    figure = draw_in_view(shown, votes, boxes, pictures.names)
+    about = _about(run, shown, STAGES["in view"])
+    return Made(figure, f"{run.store.dataset}: {wanted.name}", about)
+
+
+def _crops(wanted: Wanted) -> Made:
+    """Draw how the crops of images are made."""
+    run = Run.of(wanted.dataset, wanted.profile or "official", wanted.overrides, wanted.weights_dir)
+    pictures = Pictures.of(run)
+    shown = [pictures.read(row) for row in pictures.rows(wanted.images, wanted.count)]
+    figure = draw_crops(read_subjects(run, shown))
+    return Made(figure, f"{run.store.dataset}: {wanted.name}", _about(run, shown, STAGES[CROPS]))
+
+
+def _about(run: Run, shown: Sequence[Picture], stages: Sequence[str]) -> dict[str, Any]:
+    """Say what a figure on images was drawn from."""
+    return {
         "dataset": run.store.dataset,
         "settings": str(run.selection),
         "images": {one.image_id: one.sha256 for one in shown},
-        "artifacts": _keys(run, STAGES["in view"]),
+        "artifacts": _keys(run, stages),
     }
-    figure = draw_in_view(shown, votes, boxes, pictures.names)
-    return Made(figure, f"{run.store.dataset}: {wanted.name}", source)
 
 
 def _keys(run: Run, stages: Sequence[str]) -> dict[str, str]:

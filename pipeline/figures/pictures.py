@@ -118,17 +118,21 @@ def show_attention(axes: Axes, attention: np.ndarray, size: tuple[int, int]) -> 
     axes.imshow(veil, extent=(0, size[0], size[1], 0), interpolation="nearest")
 
 
-def outline(axes: Axes, box: Box, number: int, label: str = "", width: float = 1.3) -> None:
-    """Draw the outline of a crop in colour and dashes of a number, with a label at its corner."""
-    colour = COLOURS[number % len(COLOURS)]
-    dashes = DASHES[number % len(DASHES)]
+def outline(
+    axes: Axes,
+    box: Box,
+    number: int,
+    label: str = "",
+    width: float = 1.3,
+    at: tuple[float, float] | None = None,
+) -> None:
+    """Draw the outline of a crop in colour and dashes of a number, with a label at a place."""
+    colour, dashes = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
     rectangle(axes, box, fill=False, edgecolor=colour, linestyle=dashes, linewidth=width)
-    if label:
-        disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": colour}
-        axes.text(
-            box[0], box[1], label, fontsize=6, ha="center", va="center", bbox=disc, zorder=5,
-            clip_on=False,
-        )  # fmt: skip
+    if label and at:
+        disc = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour}
+        text: dict[str, Any] = {"fontsize": 6, "ha": "center", "va": "center", "zorder": 5}
+        axes.text(*at, label, bbox=disc, fontweight="bold", **text)
 
 
 def rectangle(axes: Axes, box: Box, **style: Any) -> None:

@@ -29,7 +29,7 @@ FORMATS = ("pdf", "svg", "png")
 WIDTH = 6.75
 """Width of a figure in inches: the text of a page in ICML's format."""
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 8,
     "text.parse_math": False,
     "text.usetex": False,

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.core.code import code_of
 from pipeline.core.errors import MissingInput
 from pipeline.engine.inline import PREFETCH
+from pipeline.inspect.times import foresee
 from pipeline.stage import Stage
 from pipeline.store.artifact import Artifact
 from pipeline.store.claims import living
@@ -63,12 +64,16 @@ def _state(store: Store, stage: Stage) -> dict[str, Any]:
 def plan(store: Store, stages: list[Stage], forced: Iterable[Stage] = ()) -> list[dict[str, Any]]:
     """The states, with what is left to do of each stage.
 
-    todo: units. writes: bytes of arrays they will take in the store. holds: bytes of memory for
+    todo: units. items: images, crops or texts in them. seconds: expected on this machine; basis:
+    what from. writes: bytes of arrays they will take in the store. holds: bytes of memory for
     the units on their way, beside the model. None where it is not known yet.
     """
     rows = states(store, stages, forced)
-    for row, stage in zip(rows, stages, strict=True):
+    for row, stage, ahead in zip(rows, stages, foresee(store, stages, forced), strict=True):
         row |= _work(store, stage, row)
+        row["todo"] = ahead.units if row["todo"] is None and ahead.items else row["todo"]
+        row |= {"items": ahead.items, "counts": ahead.counts}
+        row |= {"seconds": ahead.seconds, "basis": ahead.basis}
     return rows
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.core.section import Section
@@ -64,6 +64,12 @@ class MethodInputs:
     """Function that reads the views of any slice of images, in the order of the index."""
     sha256: Sequence[str] = ()
     """sha256 of each image's file, which keys its random numbers."""
+    image_ids: Sequence[str] = ()
+    """Id of each image."""
+    classes: Sequence[int] = ()
+    """Label of each competing class, by column of the scores."""
+    boxes: Mapping[str, Tensor] = field(default_factory=dict)
+    """Boxes of the views that `Method.boxes` names, in pixels, int64 (images, views, 4)."""
 
 
 class Method(Section):
@@ -79,8 +85,14 @@ class Method(Section):
     """Whether the method is scored where `scores.methods` names none."""
     weighted: ClassVar[bool] = False
     """Whether views of the method may have weights, as `scores.expectation` gives them."""
+    boxes: ClassVar[tuple[str, ...]] = ()
+    """Names of the views whose boxes the method reads: `raw` or `squares`."""
     published: ClassVar[Mapping[str, Any]] = {}
     """Settings of its views without which the method would not be what its name says."""
+
+    def completed(self, config: ScoresConfig) -> Method:
+        """Return the method with settings that follow from `scores.*` where they are not given."""
+        return self
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the views that the method reads, and how many of each it needs per image.

@@ -8,8 +8,10 @@ from pipeline.core.errors import ConfigError, did_you_mean
 from pipeline.methods.abs import Abs
 from pipeline.methods.awt import Awt, AwtCrops
 from pipeline.methods.base import VIEW_NAMES, Method
+from pipeline.methods.bifta import BiftaViews
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.dmn import DmnZs
+from pipeline.methods.imported import PREFIX, Imported
 from pipeline.methods.lazsl import Lazsl, LazslCrops
 from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
 from pipeline.methods.mta import Mta, MtaCrops
@@ -27,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "abs": Abs,
     "tda": Tda,
     "dmn-zs": DmnZs,
+    "bifta-views": BiftaViews,
     "zero": Zero,
     "mta": Mta,
     "awt": Awt,
@@ -46,6 +49,8 @@ def defaults() -> list[str]:
 
 def method_of(name: str) -> type[Method]:
     """Return the method class of a name; raise ConfigError with the known names for another."""
+    if name.startswith(PREFIX):
+        return Imported
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, METHODS)}")
     return METHODS[name]

@@ -7,6 +7,7 @@ of the pool for all images; another seed is another run. All descriptions are us
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -24,10 +25,10 @@ class Wca(Method):
     descriptions.
     """
 
-    pool: int = Field(default=100, ge=1, le=10_000)
-    """Squares per image that are embedded."""
-    n: int = Field(default=60, ge=1, le=10_000)
-    """Squares drawn from the pool."""
+    pool: int | None = Field(default=None, ge=1, le=10_000)
+    """Squares per image that are embedded; None for 5 where `n` is 3, as 100 for 60."""
+    n: int | None = Field(default=None, ge=1, le=10_000)
+    """Squares drawn from the pool; None for as many as `scores.n`."""
     image_scale: float = Field(default=4.0, ge=-20, le=20)
     """Logarithm of the factor of cosines in the softmax over crops, for a logit scale of 100."""
     text_scale: float = Field(default=2.0, ge=-20, le=20)
@@ -40,9 +41,19 @@ class Wca(Method):
     texts: ClassVar[tuple[str, ...]] = ("clip", "cupl")
     explained_by = "cupl"
 
+    def completed(self, config: ScoresConfig) -> Wca:
+        """Let the number of draws and the pool follow from N where they are not given."""
+        n, pool = self.counts(config)
+        return self.model_copy(update={"n": n, "pool": pool})
+
+    def counts(self, config: ScoresConfig) -> tuple[int, int]:
+        """Return the number of draws, and of squares in the pool."""
+        n = self.n or config.n
+        return n, self.pool or -(-5 * n // 3)
+
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the whole image, which weighs the squares, and the pool of squares."""
-        return {"image": 1, "squares": self.pool}
+        return {"image": 1, "squares": self.counts(config)[1]}
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer; texts are averaged once, images block by block."""
@@ -54,14 +65,25 @@ class Wca(Method):
         scale = relative * math.exp(self.text_scale)
         texts = aligned_texts(labels, inputs.texts["cupl"], scale)
 
-        drawn = torch.tensor(self.drawn(), device=texts.device)
+        places = self.places(inputs)
 
         def score(images: slice, views: Views) -> Tensor:
             image = views["image"].vectors[:, 0]
-            squares = views["squares"].vectors[:, drawn]
+            squares = torch.take_along_dim(views["squares"].vectors, places(images)[..., None], 1)
             return aligned_image(image, squares, relative * math.exp(self.image_scale)) @ texts.T
 
         return score
+
+    def places(self, inputs: MethodInputs) -> Callable[[slice], Tensor]:
+        """Return the function of some images that returns the places drawn for each.
+
+        Places are positions in the pool, int64 (images, n); one row stands for all images.
+        """
+        import torch
+
+        places = self.completed(inputs.config).drawn()
+        drawn = torch.tensor([places], device=inputs.texts["clip"].vectors.device)
+        return lambda images: drawn
 
     def weigher(self, inputs: MethodInputs) -> Weigher:
         """Build a function that multiplies the weights of squares and descriptions.
@@ -76,7 +98,7 @@ class Wca(Method):
         by_text = aligned_text_weights(
             labels, inputs.texts["cupl"], relative * math.exp(self.text_scale)
         )
-        drawn = torch.tensor(self.drawn(), device=by_text.device)
+        drawn = torch.tensor(self.completed(inputs.config).drawn(), device=by_text.device)
 
         def weigh(views: Views) -> dict[str, Tensor]:
             image, pool = views["image"].vectors[:, 0], views["squares"].vectors
@@ -88,8 +110,10 @@ class Wca(Method):
         return weigh
 
     def drawn(self) -> list[int]:
-        """Draw positions in the pool, n integers from 0 to pool - 1."""
+        """Draw positions in the pool, n integers from 0 to pool - 1; both must be given."""
         from pipeline.kernels.sampling import integers, uniforms
 
+        assert self.n is not None
+        assert self.pool is not None
         u = uniforms(self.seed, "wca", "all images", 0, self.n)[:, 0]
         return [int(place) for place in integers(0, self.pool - 1, u)]

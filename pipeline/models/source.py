@@ -73,6 +73,12 @@ class ModelSource(ABC):
         return self.config.model.startswith(LOCAL) or bool(weights and is_file_name(weights))
 
     @property
+    def name(self) -> str:
+        """Name of the model in messages, with that of its weights."""
+        weights = f" ({self.config.weights})" if self.config.weights else ""
+        return f"{self.config.model}{weights}"
+
+    @property
     def note(self) -> str:
         """Assumption about the model, in one line; empty if there is none."""
         return self.resolved.note

@@ -52,6 +52,15 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WEIGHTS = ("weight", "bias", "token", "tokens", "embed", "embedding", "proj")
 """Ends of names of weights, unlike those of indices, masks and counters."""
 
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
+"""First bytes of compressed files: gzip, bzip2, xz, Zstandard, 7-Zip."""
+
+TAR = slice(257, 262)
+"""Where a tar archive has its mark `ustar`."""
+
+PART = re.compile(r".*-([0-9]+)-of-([0-9]+)")
+"""Name of a file, without suffix, that holds a part of a model's tensors."""
+
 OPENAI = ("input_resolution", "context_length", "vocab_size")
 """Entries of OpenAI's archives that are not weights."""
 
@@ -187,6 +196,10 @@ def _unloadable(file: Path, reason: str) -> AbsError:
 
 def _content(file: Path) -> Any:
     """Load a file by its format."""
+    if part := PART.fullmatch(file.stem):
+        number, count = map(int, part.groups())
+        if count > 1:
+            raise ValueError(f"it is part {number} of {count}; save all tensors in one file")
     with file.open("rb") as opened:
         start = opened.read(512)
     if words := _no_weights(start):
@@ -209,7 +222,9 @@ def _content(file: Path) -> Any:
 
 
 def _no_weights(start: bytes) -> str:
-    """Say what a file is that begins with text, or is empty; nothing for any other."""
+    """Say what a file is that begins with text, is packed or empty; nothing for any other."""
+    if start.startswith(PACKED) or start[TAR] == b"ustar":
+        return "it is packed (tar, gzip, ...); unpack it first"
     text = start.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").strip()
     if not text:
         return "" if start else "it is empty"

@@ -39,12 +39,17 @@ class Choice:
 
 
 def choose(
-    choice: Choice, mine: pd.DataFrame, other: pd.DataFrame, names: Sequence[str]
+    choice: Choice,
+    ids: Sequence[str],
+    mine: pd.DataFrame,
+    other: pd.DataFrame,
+    names: Sequence[str],
 ) -> dict[int, list[str]]:
     """Return the numbers of the images to show, each with its groups of `GROUPS`.
 
     Args:
         choice: What was asked for.
+        ids: Image ids of the index.
         mine: Scores of the method that is looked at, a row per image.
         other: Scores of the method that it is compared with.
         names: Names of the classes, by label.
@@ -53,7 +58,6 @@ def choose(
         ConfigError: For an image or a class that is not there, or if no image is left.
     """
     if choice.images:
-        ids = mine["image_id"].tolist()
         return {find_image(ids, image): ["chosen"] for image in choice.images}
     allowed = _allowed(choice, mine, names)
     if not allowed.any():

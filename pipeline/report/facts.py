@@ -102,7 +102,7 @@ def _duplicates(images: pd.DataFrame) -> list[dict[str, Any]]:
     files = [" = ".join(rows["image_id"].head(4)) for _, rows in groups]
     text = f"{len(same):,} images are copies of one another, in {len(labels):,} groups"
     apart = int((labels > 1).sum())
-    text += f"; {apart:,} groups have different labels" if apart else ""
+    text += f"; {apart:,} of these with different labels" if apart else ""
     return [{"text": text, "files": files}]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.explain.views import beside, identity_of
 from pipeline.kernels.statistics import paired
-from pipeline.methods.base import Method, MethodInputs, ViewVectors
+from pipeline.methods.base import Method, MethodInputs, Scorer, ViewVectors
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
 from pipeline.texts.vectors import text_vectors
@@ -23,7 +23,6 @@ from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outc
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
     from pipeline.store.artifact import Artifact
@@ -35,7 +34,7 @@ PRODUCTS = 300_000_000
 FEWEST = 64
 """Images that are scored at least."""
 BLOCK = 32
-"""Images that are read or scored at once, at most."""
+"""Images that are read and scored at once, at most."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,11 @@ class Rescored:
         """
         sizes = numbers(self.config.n)
         chosen = self._sample(method, len(rows), sum(sizes[:-1]))
-        stored, correct = float(rows["correct"].mean()), rows["correct"].to_numpy()[chosen]
-        views, points = self._views(method, chosen, len(rows)), []
-        for n in sizes[:-1]:
-            right = self._predicted(method, views, n) == rows["label"].to_numpy()[chosen]
-            found = paired(right, correct)
+        labels, correct = (rows[name].to_numpy()[chosen] for name in ("label", "correct"))
+        stored = float(rows["correct"].mean())
+        points = []
+        for n, predicted in self._predicted(method, chosen, len(rows), sizes[:-1]).items():
+            found = paired(predicted == labels, correct)
             ends = {"low": stored + found.low, "high": stored + found.high}
             points.append({"n": n, "top1": stored + found.difference, **ends})
         points.append({"n": self.config.n, "top1": stored, "low": stored, "high": stored})
@@ -96,23 +95,31 @@ class Rescored:
         count = min(images, max(FEWEST, PRODUCTS // max(1, crops * branches * texts)))
         return np.unique(np.linspace(0, images - 1, count).astype(int))
 
-    def _predicted(self, method: Method, views: dict[str, ViewVectors], n: int) -> np.ndarray:
-        """Predict the label of each chosen image from its first n crops."""
+    def _predicted(
+        self, method: Method, chosen: np.ndarray, images: int, sizes: list[int]
+    ) -> dict[int, np.ndarray]:
+        """Predict the label of each chosen image from its first n crops, for each n of `sizes`."""
         import torch
 
+        views = method.views(self.config)
+        readers = {name: self._reader(name, count, images) for name, count in views.items()}
+        scorers = {n: self._scorer(method, n, images) for n in sizes}
+        found: dict[int, list[np.ndarray]] = {n: [] for n in sizes}
+        with torch.inference_mode():
+            for places in _blocks(chosen):
+                block = {name: _read(reader, places) for name, reader in readers.items()}
+                rows = slice(int(places[0]), int(places[-1]) + 1)
+                for n, scorer in scorers.items():
+                    first = {name: self._first(v, name, method, n) for name, v in block.items()}
+                    best = scorer(rows, first)[:, self._columns].argmax(dim=1)
+                    found[n].append(self._labels[best.numpy()])
+        return {n: np.concatenate(parts) for n, parts in found.items()}
+
+    def _scorer(self, method: Method, n: int, images: int) -> Scorer:
+        """Build the scorer of a method for another number of crops."""
         config = self.config.model_copy(update={"n": n})
         texts = {name: self._texts[name] for name in method.texts}
-        images = len(next(iter(views.values())).vectors)
-        score = method.scorer(MethodInputs(texts, config, images))
-        first = {name: self._first(view, name, method, n) for name, view in views.items()}
-        found = []
-        with torch.inference_mode():
-            for start in range(0, images, BLOCK):
-                rows = slice(start, start + BLOCK)
-                block = {name: _rows(view, rows) for name, view in first.items()}
-                found.append(score(rows, block)[:, self._columns].argmax(dim=1))
-        predicted: np.ndarray = self._labels[torch.cat(found).numpy()]
-        return predicted
+        return method.scorer(MethodInputs(texts, config, images))
 
     def _first(self, view: ViewVectors, name: str, method: Method, n: int) -> ViewVectors:
         """Return the first n of views whose number is N; others as they are."""
@@ -122,17 +129,6 @@ class Rescored:
         if view.weights is not None:
             return ViewVectors(view.vectors, view.weights * (n / stored))
         return ViewVectors(view.vectors[:, :n])
-
-    def _views(self, method: Method, chosen: np.ndarray, images: int) -> dict[str, ViewVectors]:
-        """Read the views of some images, as stored."""
-        found = {}
-        for name, count in method.views(self.config).items():
-            reader = self._reader(name, count, images)
-            parts = [reader.read(rows) for rows in _slices(chosen)]
-            vectors = _tensor([part[0] for part in parts])
-            weights = [part[1] for part in parts if part[1] is not None]
-            found[name] = ViewVectors(vectors, _tensor(weights) if weights else None)
-        return found
 
     def _reader(self, name: str, count: int, images: int) -> ViewReader:
         upstream = self.identity["upstream"]
@@ -176,20 +172,18 @@ def numbers(most: int) -> list[int]:
     return [*(step for step in steps if step < most), most]
 
 
-def _slices(places: np.ndarray) -> list[slice]:
-    """Return ascending places as slices of at most `BLOCK`."""
-    runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
-    starts = [(run, start) for run in runs for start in range(0, len(run), BLOCK)]
-    return [slice(int(run[s]), int(run[min(s + BLOCK, len(run)) - 1]) + 1) for run, s in starts]
+def _blocks(places: np.ndarray) -> list[np.ndarray]:
+    """Divide ascending places into blocks."""
+    return np.split(places, range(BLOCK, len(places), BLOCK))
 
 
-def _rows(view: ViewVectors, rows: slice) -> ViewVectors:
-    """Return the views of some images, in float32."""
-    weights = None if view.weights is None else view.weights[rows].float()
-    return ViewVectors(view.vectors[rows].float(), weights)
-
-
-def _tensor(parts: list[np.ndarray]) -> Tensor:
+def _read(reader: ViewReader, places: np.ndarray) -> ViewVectors:
+    """Read the views of some images as methods take them, in float32."""
     import torch
 
-    return torch.from_numpy(np.concatenate(parts))
+    runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+    parts = [reader.read(slice(int(run[0]), int(run[-1]) + 1)) for run in runs]
+    vectors = torch.from_numpy(np.concatenate([part[0] for part in parts])).float()
+    weights = [part[1] for part in parts if part[1] is not None]
+    counts = torch.from_numpy(np.concatenate(weights)).float() if weights else None
+    return ViewVectors(vectors, counts)

@@ -22,7 +22,7 @@ PAIRS = 40
 """Confused pairs of classes that are listed for each method."""
 CONFUSED = 16
 """Classes in the matrix of those most confused."""
-COLUMNS = ["image_id", "label", "method", "pred", "correct", "rank", "margin", "confidence"]
+COLUMNS = ["label", "method", "pred", "correct", "rank", "margin", "confidence"]
 """Columns of the scores that reports read."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +50,11 @@ class StoredRun:
         """Name of the dataset."""
         return self.store.dataset
 
-    @property
+    @cached_property
     def stages(self) -> list[str]:
         """Names of all stages of the run, each after those it reads."""
-        return list(self.record.artifacts)
+        reads = {n: self.artifact(n).manifest["upstream"] for n in self.record.artifacts}
+        return list(TopologicalSorter(reads).static_order())
 
     @property
     def selection(self) -> str:
@@ -97,8 +100,9 @@ def find_run(
     if not fitting:
         raise MissingInput(_nothing(store, dataset, finished, named, asked))
     record = min(fitting, key=lambda r: len(_unlike(asked, _values(r))))
-    given = {"paths": layered(None).get("paths") or {}}
-    settings = validate({**record.settings, **given})
+    kept = {name: values for name, values in record.settings.items() if name != "runtime"}
+    paths = {**(layered(None).get("paths") or {}), "artifacts": str(root)}
+    settings = validate({**kept, "paths": paths})
     return StoredRun(store, record, settings, _unlike(asked, _values(record)), len(finished) - 1)
 
 
@@ -133,7 +137,7 @@ def _values(record: Record) -> Values:
 
 
 def _unlike(asked: Values, stored: Values) -> dict[str, tuple[Any, Any]]:
-    """Return settings that both have and that differ; a precision chosen for the device is as asked.
+    """Return settings that both have and that differ; a precision fit for the device is as asked.
 
     Those that only one has are of another version, or of texts and methods that the other lacks.
     """

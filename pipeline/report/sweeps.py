@@ -67,4 +67,14 @@ def _lines(rows: pd.DataFrame, over: str, varied: list[str]) -> list[dict[str, A
                 "seeds": int(ordered["seeds"].max()),
             }
         )
-    return lines
+    return _merged(lines)
+
+
+def _merged(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one line, without the other settings, of a method that does not depend on them."""
+    found = []
+    for method in dict.fromkeys(line["method"] for line in lines):
+        own = [line for line in lines if line["method"] == method]
+        equal = all((line["x"], line["top1"]) == (own[0]["x"], own[0]["top1"]) for line in own)
+        found += [{**own[0], "with": ""}] if equal and len(own) > 1 else own
+    return found

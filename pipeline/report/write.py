@@ -56,7 +56,7 @@ def write_report(
         folder: Where to write: a new or empty folder, or that of an earlier report.
         choice: Images whose crops are shown.
         pair: Method that is looked at, and the one it is compared with; None for the defaults.
-        say: Prints a line of progress.
+        say: Takes a line of progress.
 
     Raises:
         ConfigError: For a folder that holds anything else, an unknown method, image or class.
@@ -67,10 +67,12 @@ def write_report(
     scores = results.read_scores(run)
     method, against = _pair(list(scores), pair)
     images = run.artifact("index").table("images")
+    names = run.artifact("scores").table("classes")["name"].tolist()
+    chosen = choose(choice, images["image_id"].tolist(), scores[method], scores[against], names)
     say(f"results of {len(scores)} methods on {len(images):,} images")
     pages = {"index.html": _results(run, scores, images, method, against)}
     say("crops of the chosen images")
-    pages["crops.html"] = _crops(run, scores, images, folder, choice, method, against)
+    pages["crops.html"] = _crops(run, scores, images, folder, chosen, method, against)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MARK, {"what": "a report of abs-pipeline", "options": run.record.options})
     _write_assets(folder / "assets")
@@ -161,13 +163,12 @@ def _crops(
     scores: dict[str, pd.DataFrame],
     images: pd.DataFrame,
     folder: Path,
-    choice: Choice,
+    chosen: dict[int, list[str]],
     method: str,
     against: str,
 ) -> dict[str, Any]:
     """Collect the data of the page of crops, and write thumbnails."""
     names = run.artifact("scores").table("classes")["name"].tolist()
-    chosen = choose(choice, scores[method], scores[against], names)
     pictures = Pictures(folder / "thumbnails", *_contents(run))
     _make_folder(pictures.folder, folder, run)
     grid = token_grid(run.settings)

@@ -359,7 +359,7 @@ class Artifact:
                 os.fsync(file.fileno())
             sums[str(path.relative_to(self.path))] = path.stat().st_size, found.result()
         rounded = {name: round(value, 4) for name, value in seconds.items()}
-        self.ledger.write(Receipt(unit.name, rows, sums, rounded, maker, now()))
+        self.ledger.write(Receipt(unit.name, rows, sums, rounded, maker, now(), unit.size))
         (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)
 
     def fail(self, unit: Unit, traceback: str) -> None:

@@ -28,6 +28,8 @@ class Receipt:
     maker: dict[str, Any]
     """Host, process, device, batch size and the stage's own code: never part of a key."""
     finished: str
+    size: int = 0
+    """Images or crops of the unit, for rates; 0 in receipts of older versions."""
 
     @property
     def digest(self) -> str:

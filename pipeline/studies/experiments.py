@@ -31,7 +31,13 @@ from pipeline.core.section import Section
 
 SEEDED = (
     *("crops.seed", "squares.seed", "augmented.seed"),
-    *("methods.wca.seed", "methods.tda.seed", "methods.dmn-zs.seed", "descriptions.waffle.seed"),
+    *(
+        "methods.wca.seed",
+        "methods.bifta-views.seed",
+        "methods.tda.seed",
+        "methods.dmn-zs.seed",
+        "descriptions.waffle.seed",
+    ),
 )
 """Settings that seed all random draws."""
 

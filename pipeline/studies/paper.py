@@ -1,6 +1,9 @@
 """The paper's figures beside our results, with a remark on rows that are not comparable.
 
-`cfgs/reported.csv` holds the figures as printed: table, dataset, backbone, method, setting, top-1.
+`cfgs/reported.csv` holds the figures as printed: table, dataset, backbone, method, setting, top-1;
+then the source, the split, texts and number of images where they are known and not those of the
+whole dataset, and a mark that says why a figure is not comparable. Table `rivals` is none of the
+paper's: it has figures of other methods, read in their own code's logs and pages.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ METHODS = {
     "abs": "ABS",
 }
 """Names of the methods in the paper."""
+RIVALS = {"tda": "TDA", "dmn-zs": "DMN-ZS", "lazsl": "LaZSL"}
+"""Names of other methods of which figures are reported."""
 ROW = ["backbone", "row", "method"]
 """Columns that identify a row of a table, with the paper's names in them."""
 SIGMA = "ABS sigma"
@@ -35,14 +40,19 @@ WITHIN = 0.1
 
 
 def reported(table: str, dataset: str) -> pd.DataFrame:
-    """Return a table of the paper for one dataset: backbone, method, row, paper, paper_sigma."""
+    """Return a table of the paper for one dataset.
+
+    Columns are backbone, method, row, paper, paper_sigma, source and mark.
+    """
     import pandas as pd
 
     rows = pd.read_csv(CFGS / "reported.csv", dtype={"table": str}, keep_default_na=False)
     rows = rows[(rows["table"] == table) & (rows["dataset"] == dataset)]
     rows = rows.rename(columns={"setting": "row", "top1": "paper"})
     spread = rows[rows["method"] == SIGMA].set_index("backbone")["paper"]
-    rows = rows[rows["method"] != SIGMA].drop(columns=["table", "dataset"])
+    rows = rows[rows["method"] != SIGMA].drop(
+        columns=["table", "dataset", "split", "texts", "images"]
+    )
     sigmas = rows["backbone"].map(spread).where(rows["method"] == "ABS")
     return rows.assign(paper_sigma=sigmas).reset_index(drop=True)
 
@@ -60,7 +70,7 @@ def beside_paper(sweep: Sweep) -> pd.DataFrame:
     paper = reported(experiment.paper, sweep.store.dataset)
     ours = _mean_over_seeds(sweep)
     if paper.empty:
-        table = ours.assign(paper=np.nan, paper_sigma=np.nan)
+        table = ours.assign(paper=np.nan, paper_sigma=np.nan, mark="")
     else:
         table = paper.merge(ours, on=ROW, how="outer", sort=False)
     table["difference"] = table["ours"] - table["paper"]
@@ -87,7 +97,7 @@ def renamed_results(sweep: Sweep) -> pd.DataFrame:
     backbones = {run.stages[-1].key: backbone_of(run) for _, run in sweep.runs}
     results["backbone"] = results["run"].map(backbones)
     results["scored"] = results["method"]
-    results["method"] = results["method"].map(METHODS).fillna(results["method"])
+    results["method"] = results["method"].map(METHODS | RIVALS).fillna(results["method"])
     # A row without a name in the paper is named by its settings.
     unnamed = results["row"] == ""
     titles = [", ".join(_varied(sweep, row)) for _, row in results[unnamed].iterrows()]
@@ -116,6 +126,8 @@ def backbone_of(run: Run) -> str:
 
 def _remark(table: str, dataset: str, row: Any) -> str:
     """Say why a row of the paper is not comparable; empty if it is."""
+    if row["paper"] == row["paper"] and row["mark"]:
+        return str(row["mark"])
     if row["method"] not in METHODS.values():
         return "as printed in the paper" if row["paper"] == row["paper"] else ""
     if row["paper"] != row["paper"]:

@@ -161,6 +161,12 @@ class ClassTexts:
             which = f"{len(names)} of {len(self._keys)} classes: {', '.join(listed)}"
         raise AbsError(f"{self.path('file')}: no texts for {which}")
 
+    @property
+    def listed(self) -> dict[str, list[str]]:
+        """The entry of the prompt file for each class name; empty for a class without texts."""
+        pairs = zip(self.classes.names, self._keys, strict=True)
+        return {name: self._by_class[key] if key else [] for name, key in pairs}
+
     def _with_nearest(self, name: str) -> str:
         """Return a class name, with the nearest one in the prompt file that no class has."""
         near = nearest(name, [key for key in self._by_class if key not in self._keys])

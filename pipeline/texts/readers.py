@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core import files
 from pipeline.core.errors import AbsError, MissingInput
-from pipeline.texts.rules import SLOT, has_one_slot
+from pipeline.texts.sets import SLOT, has_one_slot
 
 NAMED_SLOT = "{c}"
 """Place of the class name in CLIP_benchmark's templates."""
@@ -40,7 +40,7 @@ def read_templates(path: Path) -> list[str]:
         if not _is_text(template) or both or not has_one_slot(_with_slot(template)):
             raise AbsError(
                 f"template file {path}: template {number} of {len(content)} must be a text with "
-                f"{SLOT} once, where the class name goes"
+                f"{SLOT} once, where the class name goes, and no other braces"
             )
     return [_with_slot(template) for template in content]
 
@@ -95,6 +95,11 @@ def _refuse_no_list(name: str, texts: Any, where: str) -> None:
         if not _is_string(text):
             shown = "null" if text is None else repr(text)
             raise AbsError(f"{where}: text {number} of {name!r} is {shown}; remove or replace it")
+        if SLOT in text or NAMED_SLOT in text:
+            raise AbsError(
+                f"{where}: text {number} of {name!r} is a template, {text!r}; give templates by a "
+                "set of templates, such as descriptions.clip-e, or write the class name"
+            )
 
 
 def _refuse_empty(by_class: dict[str, list[str]], where: str) -> None:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SLOT = "{}"
-"""Placeholder of the class name in a template."""
+from pipeline.texts.sets import SLOT, has_one_slot
 
 OPENINGS: tuple[tuple[str, str], ...] = (
     ("a", "which is"),
@@ -45,11 +44,6 @@ def fill_templates(names: Sequence[str], templates: Sequence[str]) -> list[list[
                 f"a template needs {SLOT} once, where the class name goes: {template!r}"
             )
     return [[template.replace(SLOT, name) for template in templates] for name in names]
-
-
-def has_one_slot(template: str) -> bool:
-    """Return whether a template has {} exactly once."""
-    return template.count(SLOT) == 1
 
 
 def templated_texts(

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.core.paths import Paths
 from pipeline.core.section import MAX_SEED, NOT_IN_KEY, Section
 
 OPTIONAL = "?"
 """Prefix of a path that may be missing; methods that need its texts are then not scored."""
+SLOT = "{}"
+"""Place of the class name in a template."""
+
+
+def has_one_slot(template: str) -> bool:
+    """Return whether a template has {} exactly once, and no other braces."""
+    before, slot, after = template.partition(SLOT)
+    return bool(slot) and not {"{", "}"} & set(before + after)
+
+
+def _one_slot(template: str) -> str:
+    if not has_one_slot(template):
+        raise ValueError("a template needs {} once, where the class name goes, and no other braces")
+    return template
 
 
 class _TextSet(Section):
@@ -48,8 +62,7 @@ class Templates(_TextSet):
     @model_validator(mode="after")
     def _one_source(self) -> Templates:
         for template in self.templates:
-            if template.count("{}") != 1:
-                raise ValueError("a template needs {} once, where the class name goes")
+            _one_slot(template)
         if sum(map(bool, (self.templates, self.library, self.file))) > 1:
             raise ValueError("give one of templates, library and file, and null for the others")
         return self
@@ -70,15 +83,8 @@ class TemplatedSentences(_TextSet):
     """A template with the class name, alone and before each sentence (AWT)."""
 
     rule: Literal["templated"]
-    template: str = "a photo of a {}"
+    template: Annotated[str, AfterValidator(_one_slot)] = "a photo of a {}"
     """Template without a full stop at its end, which is added."""
-
-    @field_validator("template")
-    @classmethod
-    def _one_slot(cls, template: str) -> str:
-        if template.count("{}") != 1:
-            raise ValueError("a template needs {} once, where the class name goes")
-        return template
 
 
 class Descriptors(_TextSet):

@@ -73,6 +73,15 @@ def test_all_methods_score_the_demo_as_its_run_did(
             {"windows.encode": "all", "scores.expectation": True, "raw.prompt": "redcircle"},
         ),
         ("official", {"windows.encode": "all", "attention.model": "random:3", "crops.seed": 5}),
+        (
+            "official",
+            {
+                "scores.methods": ["bifta-views", "abs"],
+                "methods.bifta-views.pool": 6,
+                "methods.bifta-views.n": 4,
+                "methods.bifta-views.overlap": 0.5,
+            },
+        ),
         ("aligned", {"attention.model": "clip", "feature.layer": 0, "scores.soft": False}),
     ],
 )

@@ -51,7 +51,7 @@ SMALL = ("--set", "scores.n=4")
         (["run", "-d", "demo", "--set", "scores.n=99999999999"], 2, "less than or equal to 10000"),
         (["run", "-d", "demo", "--set", "clip.model=ViT-B-99 clip.weights=x"], 1, "'ViT-B-16'?"),
         (["run", "-d", "demo", "--set", "descriptions.cupl.file=/nowhere"], 1, "set descriptions"),
-        (["run", "-d", "demo", "--set", "scores.methods=[nope]"], 2, "'nope'; known: abs, awt-"),
+        (["run", "-d", "demo", "--set", "scores.methods=[nope]"], 2, "'nope'; known: abs, "),
         (["run", "-d", "demo", "--set", "scores.methods=[asb]"], 2, "'asb'; did you mean 'abs'?"),
         (["run", "-d", "demo", "--set", "methods.wca.pol=3"], 2, "did you mean 'pool'?"),
         (["run", "-d", "demo", "--set", "descriptions.new.file=x"], 2, "new.rule: give one of "),

@@ -18,6 +18,11 @@ from tests.helpers.runs import said
 SILENT = {"bench"}
 """Commands that print no results as JSON: `bench` writes files of its own."""
 
+STORED = {"report"}
+"""Commands that read finished runs from the store, and no weights."""
+NO_RUN = {"describe"}
+"""Commands about a dataset without a run: the settings of `describe` are those of its recipe."""
+
 
 def parameters(name: str) -> dict[str, Any]:
     return {param.name: param for param in import_command(name).params}
@@ -31,7 +36,8 @@ def test_a_command_takes_the_common_options(name: str) -> None:
     if "dataset" in found:
         assert found["dataset"].opts == ["--dataset", "-d"]
         assert found["overrides"].opts == ["--set", "-s"]
-        assert found["weights_dir"].opts == ["--weights-dir"]
+    if "dataset" in found and name not in NO_RUN:
+        assert name in STORED or found["weights_dir"].opts == ["--weights-dir"]
         assert name == "check" or found["profile"].opts == ["--profile", "-p"]
 
 

@@ -16,9 +16,10 @@ from tests.helpers.runs import ROOT
 
 FLOORS = (
     *("core", "kernels", "store", "stage", "options"),
-    *("datasets", "texts", "models", "methods", "views", "explain", "load"),
+    *("datasets", "texts", "describe", "models", "methods", "views", "explain", "load"),
     *("engine", "inspect", "stages", "settings", "plan", "run", "classifier"),
-    *("new_dataset", "doctor", "studies", "figures", "report", "cli", "bench", "demo", "__main__"),
+    *("new_dataset", "doctor", "trial", "studies", "figures", "report", "cli", "bench"),
+    *("demo", "__main__"),
 )
 """Rooms from the ground up: a folder, or a file that lies flat. One may import those before it."""
 

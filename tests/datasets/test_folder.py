@@ -125,6 +125,17 @@ def test_variants_of_all_images_are_no_classes(tmp_path: Path, parts: tuple[str,
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("copy", ["flowers", "train"])
+def test_a_copy_of_the_classes_among_them_is_no_class(tmp_path: Path, copy: str) -> None:
+    for name in ("daisy", "rose", "tulip"):
+        picture(tmp_path / name / "0.png")
+    for name in ("rose", "tulip", "of another kind"):
+        picture(tmp_path / copy / name / "0.png")
+    with pytest.raises(AbsError, match=f"the folders {copy} hold folders called like those beside"):
+        read_folder(tmp_path)
+    assert len(read_folder(tmp_path, folders_are_classes=True).classes) == 4
+
+
 @pytest.mark.parametrize(
     "names",
     [

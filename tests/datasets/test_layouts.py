@@ -395,8 +395,8 @@ def test_a_table_of_images(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("path,label\n../a.jpg,b", "row 1: '../a.jpg' is outside the table's folder"),
-        ("path,label\n/etc/passwd,b", "is outside the table's folder"),
+        ("path,label\n../a.jpg,b", "row 1: '../a.jpg' is not below the table's folder"),
+        ("path,label\n/etc/passwd,b", "is not below the table's folder and relative to it"),
         ("path,label\na.jpg,b\na.jpg,c", "row 2: 'a.jpg' is listed twice"),
         ("path,label\na.jpg,", "no row has a path and a label"),
         ("file,label\na.jpg,b", "no column 'path'; it has file, label"),

@@ -181,7 +181,7 @@ def test_several_columns_have_to_be_chosen_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({}, r"dataset\.split: .* has several splits; choose one of train, test"),
+        ({}, r"dataset\.split: .* several splits; choose one of train, test \(abs init: --split"),
         ({"split": "tset"}, r"has no 'tset'; did you mean 'test'\?"),
         ({"split": "test", "image": "imag"}, r"no column 'imag'; did you mean 'image'\?"),
         ({"split": "test", "image": "label"}, r"the column 'label' has no images"),
@@ -197,6 +197,21 @@ def test_choices_that_are_missing_or_wrong(
     saved_splits(tmp_path / "birds")
     with pytest.raises(ConfigError, match=message):
         _ = dataset("huggingface", tmp_path / "birds", **choice).listing
+
+
+def test_columns_that_cannot_be_meant_are_not_offered(tmp_path: Path) -> None:
+    """A column of plain bytes has no images, and one of images no labels."""
+    plain = {"photo": PICTURES, "bird": [NAMES[label] for label in LABELS]}
+    table = datasets.Dataset.from_dict(plain)
+    table.save_to_disk(str(tmp_path / "plain"))
+    with pytest.raises(AbsError, match=r"no column of the type Image among photo, bird; cast"):
+        _ = dataset("huggingface", tmp_path / "plain").listing
+    photos = [{"bytes": content, "path": None} for content in PICTURES]
+    kinds = {"photo": datasets.Image(), "bird": datasets.Value("string")}
+    table = datasets.Dataset.from_dict({**plain, "photo": photos}, datasets.Features(kinds))
+    table.save_to_disk(str(tmp_path / "birds"))
+    with pytest.raises(ConfigError, match=r"choose one of the columns bird \(abs init: --label-c"):
+        _ = dataset("huggingface", tmp_path / "birds").listing
 
 
 def test_another_column_of_images_is_read_anew(tmp_path: Path) -> None:

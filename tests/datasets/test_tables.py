@@ -54,8 +54,8 @@ def write_table(path: Path, image: str, label: str) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_init_reads_the_metadata_of_an_image_folder(root: Path, suffix: str) -> None:
     write_table(root / f"metadata{suffix}", "file_name", "label")
-    path, listing = write_dataset("birds", root)
-    assert named(listing) == ROWS
+    path, found = write_dataset("birds", root)
+    assert named(found.listing) == ROWS
     assert yaml.safe_load(path.read_text())["dataset"]["reader"] == "manifest"
 
 
@@ -67,8 +67,8 @@ def test_columns_of_other_names_are_asked_for_and_kept(root: Path, suffix: str) 
         AbsError, match=r"no column 'path'; it has filepath, species; .*--image-col"
     ):
         write_dataset("birds", table)
-    path, listing = write_dataset("birds", table, image_column="filepath", label_column="species")
-    assert named(listing) == ROWS
+    path, found = write_dataset("birds", table, image_column="filepath", label_column="species")
+    assert named(found.listing) == ROWS
     stored = yaml.safe_load(path.read_text())["dataset"]
     assert (stored["image"], stored["label"]) == ("filepath", "species")
 
@@ -115,7 +115,8 @@ SPLIT_ROWS = {
 def test_splits_of_a_table_are_never_mixed_unasked(tmp_path: Path, form: str) -> None:
     (tmp_path / "metadata.csv").write_text("\n".join(SPLIT_ROWS[form]))
     with pytest.raises(
-        ConfigError, match=r"metadata\.csv are of several splits; .* test, train, or"
+        ConfigError,
+        match=r"metadata\.csv are of several splits; .* test, train, or all \(abs",
     ):
         read_manifest(tmp_path, Columns())
     with pytest.raises(ConfigError, match=r"no rows of 'tset'; did you mean 'test'\?"):
@@ -124,6 +125,39 @@ def test_splits_of_a_table_are_never_mixed_unasked(tmp_path: Path, form: str) ->
     assert {path[-5:]: name for path, name in chosen.items()} == {"1.png": "dog", "2.png": "cat"}
     every = read_manifest(tmp_path, Columns(split="all"))
     assert (len(every.samples), every.skipped) == (3, [("row 4", "no path")])
+
+
+def test_a_header_may_have_spaces_around_its_names(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path, label\n0.png, cat\n1.png, dog\n")
+    assert named(read_manifest(tmp_path, Columns())) == {"0.png": "cat", "1.png": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"path;label\n0.png;cat\n", "cells are parted by ';'; save it with commas"),
+        (b"path\tlabel\n0.png\tcat\n", r"cells are parted by '\\t'; save it with commas"),
+        ("path,label\n0.png,été\n".encode("latin-1"), "is not UTF-8; save it as UTF-8"),
+        ("path,label\n0.png,cat\n".encode("utf-16"), "is not UTF-8; save it as UTF-8"),
+    ],
+)
+def test_tables_in_another_form_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(AbsError, match=message):
+        read_manifest(tmp_path, Columns())
+
+
+@pytest.mark.parametrize("row", [r"images\0.png", "0.png", "images/0"])
+def test_init_counts_what_is_there_and_shows_a_path_that_is_not(root: Path, row: str) -> None:
+    table = root / "manifest.csv"
+    table.write_text(f"path,label\nimages/1.png,cat\n{row},dog\n")
+    _, found = write_dataset("some", table)
+    assert [len(found.samples), found.skipped] == [1, [(row, "listed, but not there")]]
+    table.write_text(f"path,label\n{row},cat\nx,dog\n")
+    with pytest.raises(MissingInput, match="none of the 2 listed images is there, such as") as why:
+        write_dataset("none", table)
+    assert repr(min(row, "x")) in str(why.value)
+    assert not (root.parent / "cfgs" / "datasets" / "none.yaml").exists()
 
 
 @pytest.mark.parametrize(
@@ -178,8 +212,8 @@ def test_a_split_has_the_classes_of_all_splits(split: Path, place: str) -> None:
 def test_init_reads_a_split(split: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.new_dataset.own_cfgs", lambda: split.parent / "cfgs")
     for number, place in enumerate([split, split.parent]):
-        path, listing = write_dataset(f"eurosat{number}", place, split="test")
-        assert len(listing.samples) == 2
+        path, found = write_dataset(f"eurosat{number}", place, split="test")
+        assert len(found.samples) == 2
         assert yaml.safe_load(path.read_text())["dataset"]["reader"] == "coop"
 
 

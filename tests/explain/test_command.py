@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,7 +111,7 @@ def test_the_table_ends_with_the_stored_scores(made: Run, tiny: Path) -> None:
         (["99"], 2, "no image 99; images are numbered from 0 to 7"),
         (["00.png"], 2, "is the end of 2 paths"),
         (["0", "--method", "wca"], 2, "method 'wca' is not scored; known: abs, clip, cupl"),
-        (["0", "--set", "crops.k=3"], 1, "scores of 'tiny' is missing; run: abs scores"),
+        (["0", "--set", "crops.k=3"], 1, "the nearest of 1 has crops.k 20 instead of 3; run: abs"),
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(
@@ -118,3 +120,27 @@ def test_what_is_not_there_is_said_in_one_line(
     done = said("explain", *words, *SMALL, "--dataset", tiny)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (code, 1, "")
     assert message in done.stderr
+
+
+def test_a_copy_elsewhere_is_explained_without_its_images(made: Run, tiny: Path) -> None:
+    here = said("explain", "3", tiny, *SMALL, "--json")
+    there = fsspec.filesystem("memory")
+    there.put(str(made.store.root), "/copied/artifacts", recursive=True)
+    shutil.rmtree(tiny.parent / "images")
+    try:
+        found = said("explain", "3", "tiny", "--store", "memory://copied/artifacts", "--json")
+    finally:
+        there.rm("/copied", recursive=True)
+    assert found.returncode == here.returncode == 0, found.stderr + here.stderr
+    assert json.loads(found.stdout) == json.loads(here.stdout)
+
+
+@pytest.mark.slow
+def test_html_is_the_crop_explorer_of_the_image_alone(made: Run, tiny: Path) -> None:
+    folder = tiny.parent / "page"
+    done = said("explain", "black-eyed_forktail/01.png", tiny, *SMALL, "--html", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = Path(done.stdout.splitlines()[-1])
+    assert page.parent == folder
+    assert "black-eyed_forktail/01.png" in page.read_text()
+    assert "black-eyed_fantail" not in page.read_text().replace("black-eyed fantail", "")

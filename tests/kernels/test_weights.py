@@ -39,7 +39,7 @@ SHAPES = {
 }
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(temperature=st.sampled_from([0.01, 0.03, 1.0]), **SHAPES)
 def test_soft_weights_are_those_of_soft_matching(
     seed: int, counts: list[int], images: int, views: int, dim: int, temperature: float
@@ -68,7 +68,7 @@ def test_soft_weights_are_shares_of_exponentials() -> None:
         assert float(soft_weights(crops, texts, 0.1)[0, 0, c, m]) == pytest.approx(expected)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(**SHAPES)
 def test_mean_weights_are_those_of_the_renormalised_mean(
     seed: int, counts: list[int], images: int, views: int, dim: int
@@ -88,7 +88,7 @@ def test_a_class_without_descriptions_weighs_nothing() -> None:
     assert soft_weights(texts.vectors[None, 0], texts, 1.0)[..., 1, :].sum() == 0
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(**SHAPES)
 def test_aligned_weights_are_those_of_cross_alignment(
     seed: int, counts: list[int], images: int, views: int, dim: int

@@ -339,7 +339,7 @@ def test_a_unit_that_is_scored_again_alone_says_the_same(further: Made) -> None:
         ("methods.transport.stpes=3", "'methods.transport.stpes'; did you mean 'steps'?"),
         ("methods.mean-shift.steps=-1", "methods.mean-shift.steps: input should be greater"),
         ("methods.mean_shift.steps=1", "unknown method 'mean_shift'; did you mean 'mean-shift'?"),
-        ("scores.methods=[nope]", "unknown method 'nope'; known: abs, awt, awt-crops, cache"),
+        ("scores.methods=[nope]", "unknown method 'nope'; known: abs, awt, awt-crops"),
     ],
 )
 def test_settings_of_a_further_method_are_checked(further: Made, change: str, message: str) -> None:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from pipeline.core.errors import ConfigError
 from pipeline.kernels.confidence import entropy_with
 from pipeline.kernels.matching import Descriptions, first_equal
+from pipeline.kernels.overlap import distinct_boxes
+from pipeline.kernels.sampling import uniforms
 from pipeline.kernels.transport import transported
 from pipeline.methods.awt import AwtCrops
 from pipeline.methods.base import MethodInputs, ViewVectors
@@ -25,7 +27,7 @@ from pipeline.methods.zero import ZeroCrops
 from pipeline.run import Run
 from tests.helpers.runs import Runner, make_all
 from tests.reference import rivals as ref
-from tests.reference.case import array
+from tests.reference.case import array, table
 
 DIM = 5
 CLOSE = pytest.approx
@@ -43,13 +45,17 @@ class Case:
             self.texts.append(self.texts[0])
         self.n = draw.draw(st.integers(1, 6))
         self.images = draw.draw(st.integers(1, 3))
+        sides = rng.integers(6, 9, (self.images, 2 * self.n, 1))
+        corners = rng.integers(0, 3, (self.images, 2 * self.n, 2))
+        self.boxes = np.concatenate([corners, corners + sides], axis=2)
         self.views = {name: self._drawn(rng, count) for name, count in self._counts().items()}
         if draw.draw(st.booleans()):
             for crops in self.views.values():
                 crops[:] = crops[:, rng.integers(0, crops.shape[1], crops.shape[1])]
 
     def _counts(self) -> dict[str, int]:
-        return {"image": 1, "raw": self.n, "feature": self.n, "augmented": 2 * self.n}
+        random = dict.fromkeys(("augmented", "squares"), 2 * self.n)
+        return {"image": 1, "raw": self.n, "feature": self.n, **random}
 
     def _drawn(self, rng: np.random.Generator, count: int) -> np.ndarray:
         return np.stack([_units(rng, count) for _ in range(self.images)])
@@ -61,7 +67,13 @@ class Case:
         labels = torch.from_numpy(np.repeat(range(len(self.texts)), [*map(len, self.texts)]))
         texts = Descriptions.from_rows(rows, labels, len(self.texts))
         config = ScoresConfig(n=self.n, m=None, logit_scale=self.scale)
-        scorer = made.scorer(MethodInputs(dict.fromkeys(made.texts, texts), config))
+        inputs = MethodInputs(
+            dict.fromkeys(made.texts, texts),
+            config,
+            sha256=[f"{i:064x}" for i in range(self.images)],
+            boxes={"squares": torch.from_numpy(self.boxes)},
+        )
+        scorer = made.scorer(inputs)
         given = {name: ViewVectors(torch.from_numpy(each)) for name, each in self.views.items()}
         return np.asarray(scorer(slice(0, self.images), given))
 
@@ -197,7 +209,7 @@ def test_lazsl_by_hand() -> None:
     case.n, case.images, case.scale = 3, 1, 100.0
     case.texts = [np.stack([ref.unit(text) for text in texts])]
     image, raw = np.array([[[1.0, 0.0]]]), np.stack([ref.unit(crop) for crop in crops])[None]
-    case.views = {"image": image, "raw": raw, "feature": raw}
+    case.views, case.boxes = {"image": image, "raw": raw, "feature": raw}, np.zeros((1, 3, 4))
     assert case.scores("lazsl-crops", steps=2)[0] == CLOSE([0.945904], abs=1e-6)
 
 
@@ -254,6 +266,52 @@ def test_a_method_on_its_own_views_is_the_same_rule(draw: st.DataObject) -> None
         _, _, mode = ref.mta(views, (scale * np.array(cosines)).tolist(), 0.2, 4.0, 0.3)
         assert mta == CLOSE([ref.dot(mode, mean) for mean in ref.mean_texts(case.texts)], abs=1e-10)
         assert awt == CLOSE(ref.awt(views, case.texts, scale, 0.5, 0.1), abs=1e-10)
+
+
+# --- Squares that overlap little ---------------------------------------------------------------
+
+
+@cases
+@few
+def test_bifta_s_views(draw: st.DataObject) -> None:
+    """Draws are from the kept squares, of each image by itself."""
+    case = Case(draw)
+    pool, n = 2 * case.n, 5
+    found = case.scores("bifta-views", pool=pool, n=n, overlap=0.4, most=3, seed=7)
+    labels = ref.mean_texts(case.texts)
+    for i, row in enumerate(found):
+        kept = ref.kept_boxes(case.boxes[i].tolist(), 0.4, 3)
+        u = uniforms(7, "bifta", f"{i:064x}", 0, n)[:, 0].tolist()
+        drawn = [case.views["squares"][i, kept[int(each * len(kept))]] for each in u]
+        image = case.views["image"][i, 0]
+        assert row == CLOSE(ref.wca(image, drawn, labels, case.texts, case.scale), abs=1e-10)
+
+
+def test_squares_by_hand() -> None:
+    squares = torch.tensor([[[0, 0, 10, 10], [1, 0, 11, 10], [5, 5, 15, 15]]])
+    assert distinct_boxes(squares, 0.85, 3).tolist() == [[True, True, True]]
+    assert distinct_boxes(squares, 0.8, 3).tolist() == [[True, False, True]]
+    assert distinct_boxes(squares, 0.85, 2).tolist() == [[True, True, False]]
+    assert ref.shared(*squares[0, :2].tolist()) == CLOSE(90 / 110)
+
+
+def test_boxes_of_squares_reach_the_method(made: Run, run_of: Runner) -> None:
+    """With squares that may not overlap at all, each image has its first square alone."""
+    values = "pool: 4, n: 2, overlap: 0.0, most: 1"
+    run = run_of("scores.methods=[wca, bifta-views]", f"methods.bifta-views={{{values}}}")
+    make_all(run)
+    squares, image = array(run, "embeddings-squares"), array(run, "embeddings-image")
+    names, counts = ("clip", "cupl"), {}
+    for name in names:
+        rows = table(run, f"descriptions-{name}", "texts").groupby("label")["text_id"]
+        vectors = array(run, f"descriptions-{name}").astype(float)
+        counts[name] = [list(vectors[ids.to_numpy()]) for _, ids in rows]
+    labels, scale = ref.mean_texts(counts["clip"]), run.settings.scores.logit_scale
+    scores = array(run, "scores", "logits")[:, 1]
+    for row, whole, first in zip(scores, image[:, 0], squares[:, 0], strict=True):
+        views = [ref.unit(each.astype(float)) for each in (whole, first)]
+        expected = ref.wca(views[0], [views[1]], labels, counts["cupl"], scale)
+        assert row == CLOSE(expected, abs=2e-3)
 
 
 # --- In a run ---------------------------------------------------------------------------------

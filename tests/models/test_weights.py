@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import bz2
+import gzip
 import io
+import lzma
 import math
 import os
 import pickle
 import re
+import tarfile
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +221,29 @@ def test_what_is_no_weights_file_is_one_line(tmp_path: Path, name: str, content:
 
 
 # --- An attention model ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, "tar"])
+def test_packed_weights_are_named(tmp_path: Path, pack: Any) -> None:
+    """Also in tar, which torch would take for its own format before 1.6."""
+    file = tmp_path / "w.pth"
+    torch.save({"a": torch.zeros(9)}, file)
+    if pack == "tar":
+        with tarfile.open(tmp_path / "w.tar", "w") as tar:
+            tar.add(file, "w.pth")
+        file = tmp_path / "w.tar"
+    else:
+        file.write_bytes(pack(file.read_bytes()))
+    with pytest.raises(AbsError, match=r": it is packed \(tar, gzip, ...\); unpack"):
+        weights.read(file)
+
+
+def test_a_part_of_a_models_weights_is_named(tmp_path: Path) -> None:
+    for number, count, message in ((2, 3, "it is part 2 of 3; save all tensors"), (1, 1, "")):
+        file = tmp_path / f"model-{number:05}-of-{count:05}.safetensors"
+        save_file({"logit_scale": torch.zeros(1)}, file)
+        with pytest.raises(AbsError, match=message) if message else nullcontext():
+            assert list(weights.read(file).tensors) == ["logit_scale"]
 
 
 @pytest.mark.parametrize("extra", [{}, {"mask_token": torch.zeros(1, 1, 192)}])

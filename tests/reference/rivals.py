@@ -225,3 +225,37 @@ def dmn(
         both = zip(softmax(z), softmax(logits), strict=True)
         found[image] = [a + b for a, b in both], logits
     return found
+
+
+def kept_boxes(boxes: Sequence[Sequence[int]], overlap: float, most: int) -> list[int]:
+    """Places of the boxes that are kept in turn."""
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        if len(kept) < most and all(shared(box, boxes[j]) <= overlap for j in kept):
+            kept.append(i)
+    return kept
+
+
+def shared(a: Sequence[int], b: Sequence[int]) -> float:
+    """Share of their union that two boxes have in common, by counting pixels."""
+
+    def pixels(box: Sequence[int]) -> set[tuple[int, int]]:
+        left, top, right, bottom = box
+        return {(x, y) for x in range(left, right) for y in range(top, bottom)}
+
+    return len(pixels(a) & pixels(b)) / len(pixels(a) | pixels(b))
+
+
+def wca(
+    image: Vector, squares: Sequence[Vector], labels: Sequence[Vector], texts: Texts, scale: float
+) -> list[float]:
+    """WCA's cosines, of weights e^4 and e^2 at a logit scale of 100."""
+    relative = scale / 100
+
+    def mean(vectors: Sequence[Vector], by: Vector, power: int) -> Vector:
+        weights = softmax([relative * math.exp(power) * dot(each, by) for each in vectors])
+        return unit(sum((w * v for w, v in zip(weights, vectors, strict=True)), start=0 * by))
+
+    view = mean(squares, image, 4)
+    pairs = zip(texts, labels, strict=True)
+    return [dot(view, mean(each, label, 2)) for each, label in pairs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,35 @@ def test_the_papers_rows_are_found_with_their_sigma() -> None:
     assert ours["paper_sigma"].tolist() == [0.03]
     assert rows[rows["method"] != "ABS"]["paper_sigma"].isna().all()
     assert reported("1", "demo").empty
+
+
+def test_figures_that_are_not_comparable_say_why() -> None:
+    marks = reported("3", "imagenet").set_index("method")["mark"]
+    assert "1000 images" in marks["TPT"] == marks["DiffTPT"]
+    assert "labelled images" in marks["CoOp"]
+    assert "evaluated images" in marks["GDA"]
+    assert marks["ABS"] == marks["WCA"] == ""
+    others = reported("rivals", "imagenet")
+    assert set(others["method"]) == {"TDA", "DMN-ZS", "LaZSL"}
+    assert (others["source"] != "").all()
+
+
+def test_our_rows_of_other_methods_stand_beside_the_reported(
+    made: Run, tiny: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(tiny.read_text())
+    config["dataset"]["name"] = "imagenet"
+    path = tmp_path / "imagenet.yaml"
+    path.write_text(yaml.safe_dump(config))
+    shutil.copytree(made.store.folder, made.store.root / "imagenet")
+    methods = "scores.methods=[abs, tda]"
+    sweep = Sweep.of("rivals", str(path), Experiment(set=[*N4, methods], paper="rivals"))
+    sweep.execute(Reporter(True))
+    found = beside_paper(sweep).set_index(["method", "backbone"])
+    ours = found.loc["TDA"]["ours"]
+    assert ours.notna().sum() == 1
+    remark = found.loc[("TDA", "ViT-B/16"), "remark"]
+    assert remark == "constants chosen for each dataset"
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table4", "table5", "table6", "table9"])

@@ -49,14 +49,16 @@ WORDS = ["elephant", "ox", "penguin", "whale"]
 
 
 def test_templates_take_each_name_where_the_braces_are() -> None:
-    assert fill_templates(["crow", "red {kite}", "{}"], ["a {}.", "{0} {} {{x}}"]) == [
-        ["a crow.", "{0} crow {{x}}"],
-        ["a red {kite}.", "{0} red {kite} {{x}}"],
-        ["a {}.", "{0} {} {{x}}"],
+    assert fill_templates(["crow", "red {kite}", "{}"], ["a {}.", "%s {}, close"]) == [
+        ["a crow.", "%s crow, close"],
+        ["a red {kite}.", "%s red {kite}, close"],
+        ["a {}.", "%s {}, close"],
     ]
 
 
-@pytest.mark.parametrize("template", ["a bird.", "", "a {name}.", "{ }", "{} and {}"])
+@pytest.mark.parametrize(
+    "template", ["a bird.", "", "a {name}.", "{ }", "{} and {}", "{}, a {kind}"]
+)
 def test_a_template_that_does_not_name_the_class_once_is_named(template: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(template))):
         fill_templates(["crow"], ["a {}.", template])
@@ -260,12 +262,12 @@ def refused(read: Callable[..., object], path: Path, *arguments: str) -> str:
 
 
 def test_readers_return_what_is_there(file: Path) -> None:
-    file.write_text('["a {}.", "{} {x}"]')
-    assert read_templates(file) == ["a {}.", "{} {x}"]
+    file.write_text('["a {}.", "{} x"]')
+    assert read_templates(file) == ["a {}.", "{} x"]
     file.write_bytes('\ufeff["a {}.", "a {c}."]'.encode())
     assert read_templates(file) == ["a {}.", "a {}."]
-    file.write_text("a photo of a {c}.\n\n{c}, close.\r\n  {} {x}\n")
-    assert read_templates(file) == ["a photo of a {}.", "{}, close.", "{} {x}"]
+    file.write_text("a photo of a {c}.\n\n{c}, close.\r\n  {} x\n")
+    assert read_templates(file) == ["a photo of a {}.", "{}, close.", "{} x"]
     file.write_text('{"crow": ["Black.", "noir é"], "kite": [" red"]}', encoding="utf-8")
     assert read_texts(file, "prompts") == {"crow": ["Black.", "noir é"], "kite": [" red"]}
     file.write_bytes("\ufeffox\r\n\r\n  Zoë \n\n06-12\ncan't\nox".encode())
@@ -302,6 +304,7 @@ def test_empty_texts_are_kept_on_demand_but_not_empty_lists(file: Path) -> None:
         ('["a {} \\ud800"]', "template 1 of 1"),
         ('[["a {}."]]', "template 1 of 1"),
         ("a {}.\na {} is {c}.", "template 2 of 2"),
+        ("a {c}, a kind of {d}.", "template 1 of 1 must be a text with {} once, where the class"),
         ("'a photo of a {}.',", "looks like code"),
         ("a {}.\nlambda c: f'a {c}.'", "looks like code"),
         ("# templates with {}\na {}.", "looks like code"),
@@ -326,6 +329,8 @@ def test_wrong_template_files_are_refused(file: Path, content: str, message: str
         ('{"crow": ["Black.", " \\n"]}', "'crow' has an empty text (1 in all)"),
         ('{"a": ["Black."], "b": ["", "x", ""], "c": [""]}', "'b' has an empty text (3 in all)"),
         ('{"crow": ["\\ud800"]}', "text 1 of 'crow' is"),
+        ('{"crow": ["Black.", "a {}."]}', "text 2 of 'crow' is a template, 'a {}.'"),
+        ('{"crow": ["a photo of a {c}."]}', "text 1 of 'crow' is a template"),
         ('{"c\\nrow": []}', r"'c\nrow' needs a list"),
         ('{" ": ["Black."]}', "' ' is not a class name"),
         ('{"crow": ["Black."], "crow": ["Grey."]}', "'crow' is listed twice"),
@@ -400,7 +405,7 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", [read_templates, lambda path: read_texts(path, "prompts")])
 def test_json_that_is_not_utf_8_is_refused(file: Path, read: Callable[..., object]) -> None:
     file.write_bytes('["é {}"]'.encode("latin-1"))
-    assert "not valid JSON: 'utf-8' codec" in refused(read, file)
+    assert "is not UTF-8 ('utf-8' codec" in refused(read, file)
 
 
 # --- real files ------------------------------------------------------------------------------

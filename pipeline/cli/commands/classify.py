@@ -27,7 +27,7 @@ def command(
     descriptions: Annotated[
         str | None, typer.Option(help="JSON file of sentences by class name.")
     ] = None,
-    dataset: Annotated[
+    of_dataset: Annotated[  # `dataset` would also be taken from the words, which are images
         str | None,
         typer.Option("--dataset", "-d", help="Dataset that gives classes, texts and models."),
     ] = None,
@@ -56,10 +56,10 @@ def command(
         "settings": dict(flatten(changes, "")),
         "weights_dir": weights_dir,
     }
-    if dataset is not None:
+    if of_dataset is not None:
         if classes or descriptions:
             raise ConfigError("give --dataset, or --classes and --descriptions, not both")
-        classifier = Classifier.of(dataset, **common)
+        classifier = Classifier.of(of_dataset, **common)
     elif classes is None:
         raise ConfigError("give --classes FILE, or --dataset for those of a dataset")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,15 +10,9 @@ import typer
 from pipeline.cli.explain_tables import print_deciding
 from pipeline.explain.deciding import Deciding
 from pipeline.explain.explainer import Explainer
-from pipeline.options import (
-    DatasetOption,
-    JsonOption,
-    ProfileOption,
-    SetOption,
-    WeightsOption,
-    print_json,
-)
-from pipeline.run import Run
+from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
+from pipeline.report.choice import Choice
+from pipeline.report.stored import StoredRun, find_run
 
 
 def command(
@@ -32,23 +27,44 @@ def command(
     texts: Annotated[
         int, typer.Option(min=1, help="Number of descriptions to list, of each of the two classes.")
     ] = 3,
-    profile: ProfileOption = "official",
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="Profile of the run. Default: official.")
+    ] = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Folder or address of the store, or of a copy."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write the crop explorer of this image there."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain a prediction: which crops decided, and which descriptions they matched.
 
     Compares the predicted class with its rival: the true class if the prediction is wrong, or else
-    the second best. Contributions add up to the stored scores. Only stored results are read.
+    the second best. Contributions add up to the stored scores. Only stored results are read, of a
+    store or of a copy of one; neither weights nor images are needed.
     """
-    run = Run.of(dataset, profile, overrides, weights_dir)
-    (scores,) = run.named("scores")
-    found = Explainer.of(run.store.open(scores), method).explain(image)
+    run = find_run(dataset, profile, overrides or (), store)
+    found = Explainer.of(run.artifact("scores"), method).explain(image)
     deciding = Deciding.of(found, views, texts)
+    page = None if html is None else _explored(run, html.absolute(), found.image_id, method)
     if as_json:
-        chosen = run.selection.as_dict() if run.selection else None
-        print_json({"selection": chosen, **deciding.as_dict()})
-    else:
-        print(f"{run.store.dataset}: {run.selection}")
-        print_deciding(deciding)
+        about = {"dataset": run.dataset, "settings": run.selection, "page": page and str(page)}
+        print_json({**about, **deciding.as_dict()})
+        return
+    print(f"{run.dataset}: {run.selection}")
+    print_deciding(deciding)
+    if page:
+        print(f"\n{page}")
+
+
+def _explored(run: StoredRun, folder: Path, image_id: str, method: str) -> Path:
+    """Write a report that shows this image alone; return the page of its crops."""
+    from pipeline.report.write import write_report  # needs the extra `report`
+
+    write_report(run, folder, Choice([image_id]), (method, None), lambda _: None)
+    return folder / "crops.html"

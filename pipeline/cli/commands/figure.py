@@ -23,7 +23,7 @@ def command(
         typer.Argument(
             metavar="FIGURE",
             help="fig4 (parameters), fig5 or fig7 (attention and crops), fig6 (several classes in "
-            "view), or the lines of another experiment or stored sweep.",
+            "view), crops (how they are made), or the lines of another experiment or stored sweep.",
         ),
     ],
     images: Annotated[

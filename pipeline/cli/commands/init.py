@@ -57,7 +57,7 @@ def command(
 
     Detects the layout of the images, counts images and classes, and prints the next commands.
     """
-    path, listing = write_dataset(
+    path, found = write_dataset(
         name,
         expand(images),
         reader=reader,
@@ -70,13 +70,15 @@ def command(
         force=force,
     )
     if as_json:
-        found = {"images": len(listing.samples), "skipped": len(listing.skipped)}
-        kinds = {"classes": len(listing.classes), "layout": listing.layout}
-        print_json({"path": str(path), **found, **kinds})
+        counts = {"images": len(found.samples), "skipped": len(found.skipped)}
+        kinds = {"classes": len(found.classes.names), "layout": found.listing.layout}
+        print_json({"path": str(path), **counts, **kinds})
         return
-    counts = f"{len(listing.samples):,} images, {len(listing.classes)} classes"
-    skipped = f", {len(listing.skipped):,} files skipped" if listing.skipped else ""
-    print(f"{counts} ({listing.layout}){skipped}")
+    skipped = f", {len(found.skipped):,} files skipped" if found.skipped else ""
+    print(
+        f"{len(found.samples):,} images, {len(found.classes.names)} classes "
+        f"({found.listing.layout}){skipped}"
+    )
     if templates := templates_beside(expand(images)):
         print(f"templates of clip-e: {templates}")
     print(f"{path}\nNext: abs doctor {name}; abs run {name}")

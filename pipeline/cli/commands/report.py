@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.core.paths import home
-from pipeline.options import DatasetOption, QuietOption, SetOption
+from pipeline.core.progress import Reporter
+from pipeline.options import DatasetOption, JsonOption, QuietOption, SetOption, print_json
 from pipeline.report.choice import Choice
 from pipeline.report.stored import find_run
 from pipeline.report.write import check_folder, check_packages, write_report
@@ -47,6 +48,7 @@ def command(
     ] = False,
     count: Annotated[int, typer.Option(min=1, max=500, help="Images of each group.")] = 12,
     quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the results of a run, and its crops, as pages to open in a browser.
 
@@ -58,21 +60,20 @@ def command(
     run = find_run(dataset, profile, overrides or (), store)
     folder = (out or home() / "reports" / run.dataset).absolute()
     check_folder(folder)
-    say = _nothing if quiet else print
-    _say_which(run.differences, run.others)
+    reporter = Reporter(quiet)
+    _say_which(run.differences, run.others, reporter)
     choice = Choice(images or (), classes or (), errors, count)
-    print(write_report(run, folder, choice, (method, against), say))
+    page = write_report(run, folder, choice, (method, against), reporter.say)
+    print_json({"page": str(page)}) if as_json else print(page)
 
 
-def _nothing(line: str) -> None:
-    return
-
-
-def _say_which(differences: dict[str, tuple[object, object]], others: int) -> None:
+def _say_which(
+    differences: dict[str, tuple[object, object]], others: int, reporter: Reporter
+) -> None:
     """Say in which settings the run is not as asked for."""
     if differences:
         apart = [
             f"{name} {stored} instead of {asked}" for name, (asked, stored) in differences.items()
         ]
         more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
-        print(f"The nearest of {others + 1} finished runs has {', '.join(apart[:5])}{more}.")
+        reporter.say(f"the nearest of {others + 1} finished runs has {', '.join(apart[:5])}{more}")

@@ -169,7 +169,9 @@ def _table(root: Path, split: str | None) -> tuple[str, Any]:
         return name, loaded
     if split is None and len(loaded) > 1:
         splits = ", ".join(loaded)
-        raise ConfigError(f"dataset.split: {root} has several splits; choose one of {splits}")
+        raise ConfigError(
+            f"dataset.split: {root} has several splits; choose one of {splits} (abs init: --split)"
+        )
     chosen = str(next(iter(loaded))) if split is None else split
     if chosen not in loaded:
         hint = did_you_mean(chosen, loaded)
@@ -205,8 +207,16 @@ def _column(table: Any, what: str, wanted: str | None) -> str:
         return candidates[0]
     if what in candidates and isinstance(features[what], kind):
         return what
-    names = ", ".join(candidates or features)
-    raise ConfigError(f"dataset.{what}: choose one of the columns {names}")
+    if what == "image" and not candidates:
+        raise AbsError(
+            f"no column of the type Image among {', '.join(features)}; cast the column of images "
+            "with cast_column and save the table again"
+        )
+    others = [name for name, feature in features.items() if not isinstance(feature, library.Image)]
+    names = ", ".join(candidates or others)
+    raise ConfigError(
+        f"dataset.{what}: choose one of the columns {names} (abs init: --{what}-column)"
+    )
 
 
 def _missing_images(table: Any, image: str) -> dict[int, str]:

@@ -26,6 +26,8 @@ NAMES = ("manifest", "metadata")
 """Names of tables that are looked for in a folder, with each suffix in order."""
 PATHS, LABEL = ("path", "file_name"), "label"
 """Usual columns of paths, of which the first that is there is read, and of labels."""
+SEPARATORS = {";", "\t", "|"}
+"""What parts the cells of other tables than CSV."""
 SPLIT, ALL = "split", "all"
 """Column of splits, and the choice of every row."""
 
@@ -68,7 +70,7 @@ def _rows_of_split(table: Path, splits: list[str], chosen: str | None) -> list[i
     if chosen is None and len(known) > 1:
         raise ConfigError(
             f"dataset.split: the rows of {table} are of several splits; choose one of "
-            f"{', '.join(known)}, or {ALL}"
+            f"{', '.join(known)}, or {ALL} (abs init: --split)"
         )
     if chosen not in (None, ALL, *known):
         hint = did_you_mean(str(chosen), known) if known else "its rows have no split"
@@ -138,15 +140,20 @@ def _columns(table: Path, columns: Columns) -> tuple[list[str], list[Any], list[
 def _read(table: Path) -> Stored:
     try:
         return READERS[table.suffix.lower()](table)
+    except UnicodeDecodeError:
+        raise AbsError(f"{table} cannot be read: it is not UTF-8; save it as UTF-8") from None
     except Exception as error:  # whatever a damaged table makes the libraries raise
         raise AbsError(f"{table} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _read_csv(table: Path) -> Stored:
-    """Read cells as text. ValueError for columns of one name, or a row of another length."""
+    """Read cells as text. ValueError for columns of one name, a row of another length, or cells
+    that are not parted by commas."""
     with open(table, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
-        header = next(rows, [])
+        header = [name.strip() for name in next(rows, [])]
+        if len(header) == 1 and (found := SEPARATORS & set(header[0])):
+            raise ValueError(f"its cells are parted by {found.pop()!r}; save it with commas")
         if twice := [name for name in header if header.count(name) > 1]:
             raise ValueError(f"two columns are called {twice[0]!r}")
         cells = []
@@ -191,7 +198,10 @@ READERS = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_li
 def _check(table: Path, number: int, path: str, seen: set[str]) -> None:
     where = f"{table}, row {number}"
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise AbsError(f"{where}: {path!r} is outside the table's folder")
+        raise AbsError(
+            f"{where}: {path!r} is not below the table's folder and relative to it; write it so, "
+            "or move the table to a folder above the images"
+        )
     if (plain := str(PurePosixPath(path))) in seen:
         raise AbsError(f"{where}: {path!r} is listed twice")
     seen.add(plain)

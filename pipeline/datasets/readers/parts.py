@@ -1,4 +1,4 @@
-"""Folders that are parts of a dataset, not classes: splits, kinds of files, variants of all images.
+"""Folders that are parts of a dataset, not classes: splits, kinds of files, variants, copies.
 
 Told by their names and sub-folders alone, before any image is counted.
 """
@@ -32,14 +32,17 @@ KINDS = frozenset({
 
 
 def refuse_parts(root: Path, folders: list[Path]) -> None:
-    """Raise AbsError if the folders in `root` look like splits, kinds of files or variants."""
+    """Raise AbsError if folders in `root` look like splits, kinds of files, variants or copies."""
     words = {folder: _words(folder.name) for folder in folders}
     names = splits_among([folder.name for folder in folders])
     if splits := [folder for folder in folders if folder.name in names]:
         _refuse(root, splits, "look like splits", max(splits, key=lambda one: _is_test(words[one])))
     if all(words[folder] and words[folder] <= KINDS for folder in folders):
         _refuse(root, folders, "look like kinds of files", folders[0])
-    if variants := _variants(folders):
+    inner = {folder: _subfolder_names(folder) for folder in folders}
+    if copies := _copies(inner):
+        _refuse(root, copies, "hold folders called like those beside them", copies[0])
+    if variants := _variants(inner):
         _refuse(root, variants, "have the same sub-folders and look like variants", variants[0])
 
 
@@ -72,13 +75,27 @@ def _is_test(words: frozenset[str]) -> bool:
     return any(word.startswith("test") for word in words)
 
 
-def _variants(folders: list[Path]) -> list[Path]:
-    """Return folders with sub-folders alone, two or more and most of them also in others."""
-    inner = {folder: _subfolder_names(folder) for folder in folders}
+def _copies(inner: dict[Path, list[str]]) -> list[Path]:
+    """Return folders of which most sub-folders are called like folders beside them.
+
+    Archives that hold all images twice, once in a folder of their own, unpack to such folders.
+    """
+    beside = {folder.name for folder in inner}
+    return [folder for folder, names in inner.items() if _mostly(beside, names)]
+
+
+def _variants(inner: dict[Path, list[str]]) -> list[Path]:
+    """Return folders of which most sub-folders are also in others."""
     counts = Counter(name for names in inner.values() for name in names)
-    shared = {f: sum(counts[name] > 1 for name in names) for f, names in inner.items()}
-    found = [f for f in folders if shared[f] >= 2 and 2 * shared[f] > len(inner[f])]
+    shared = {name for name, count in counts.items() if count > 1}
+    found = [folder for folder, names in inner.items() if _mostly(shared, names)]
     return found if len(found) > 1 else []
+
+
+def _mostly(shared: set[str], names: list[str]) -> bool:
+    """Return whether two or more of the names, and most of them, are shared ones."""
+    count = len(shared.intersection(names))
+    return count >= 2 and 2 * count > len(names)
 
 
 def _subfolder_names(folder: Path) -> list[str]:

@@ -193,7 +193,10 @@ def _shards(root: Path, split: str | None) -> tuple[list[Path], list[tuple[str, 
     wanted = [name for name in splits if split is None or split in _words(name)]
     if len(wanted) != 1:
         reason = "several splits" if split is None else f"not exactly one split {split!r}"
-        raise ConfigError(f"dataset.split: {root} has {reason}; choose one of {', '.join(splits)}")
+        raise ConfigError(
+            f"dataset.split: {root} has {reason}; choose one of {', '.join(splits)} "
+            "(abs init: --split)"
+        )
     shards = splits[wanted[0]]
     for path in shards:
         if _part_of_name(path, 2):

@@ -36,6 +36,10 @@ class ClipMaps:
         """Read the images of `rows`, squashed: uint8 (n, 3, side, side)."""
         return self._preprocess.block((image, None) for image in images.block(rows))
 
+    def try_out(self) -> int:
+        """Compute maps of a batch of black images, to be timed; return how many."""
+        return len(self.attention(self._clip.black()))
+
     def attention(self, inputs: Tensor) -> np.ndarray:
         """Compute attention maps, float32 (n, layers, grid, grid)."""
         return self._clip.cls_attention(inputs)

@@ -31,6 +31,10 @@ class RandomMaps:
         """Return the sha256 of the images' files; no image is decoded."""
         return images.sha256(rows)
 
+    def try_out(self) -> int:
+        """Draw the maps of one image."""
+        return len(self.attention(["0" * 64]))
+
     def attention(self, inputs: list[str]) -> np.ndarray:
         """Draw independent attention to each patch: float32 (n, 1, grid, grid)."""
         patches = self.grid * self.grid

@@ -49,12 +49,21 @@ class AttentionMaps(Protocol):
         """Compute attention to each patch as a share of 1: float32 (n, layers, grid, grid)."""
         ...
 
+    def try_out(self) -> int:
+        """Compute maps of a few black images, to be timed; return how many."""
+        ...
+
 
 class AttentionSource(Protocol):
     """Interface of a configured source."""
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the maps, as JSON types."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Name of the model in messages; empty if none is loaded."""
         ...
 
     @property
@@ -73,6 +82,7 @@ class RandomAttention:
 
     seed: int
     """Seed of the noise."""
+    name = ""
 
     def identity(self) -> dict[str, Any]:
         """Return the seed."""
@@ -98,6 +108,11 @@ class ClipAttention:
 
     clip: ClipSource
     """The CLIP of the run."""
+
+    @property
+    def name(self) -> str:
+        """Name of the CLIP."""
+        return self.clip.name
 
     @property
     def note(self) -> str:

@@ -36,6 +36,7 @@ class AttentionVit:
         self._in_batches = Batches(runtime, device)
         self._ran_whole = False
         trained, side = self._model.pretrained_cfg, int(self._model.patch_embed.img_size[0])
+        self._side = side
         self.preprocess = squashed(side, "bilinear", device)
         self._normalise = Normalise(trained["mean"], trained["std"], device, dtype)
 
@@ -57,6 +58,11 @@ class AttentionVit:
     def read(self, images: Images, rows: slice) -> Tensor:
         """Read the images of `rows`, preprocessed: uint8 (n, 3, side, side)."""
         return self.preprocess.block((image, None) for image in images.block(rows))
+
+    def try_out(self) -> int:
+        """Compute maps of a batch of black images, to be timed; return how many."""
+        images = torch.zeros(self._in_batches.size, 3, self._side, self._side, dtype=torch.uint8)
+        return len(self.attention(images))
 
     @torch.inference_mode()
     def attention(self, images: Tensor) -> np.ndarray:

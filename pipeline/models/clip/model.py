@@ -67,6 +67,7 @@ class ClipModel:
         self._tower, self._grid = tower.to(self.device).eval(), source.grid
         self._tokenizer = Tokenizer.of(source.resolved).loaded
         self._in_batches = Batches(runtime, self.device)
+        self._side = source.image_size
         steps = transform.transforms
         self.preprocess = Preprocessing(
             Resizer(source.image_size, source.resize_mode, source.interpolation),
@@ -85,6 +86,10 @@ class ClipModel:
     def batch_size(self) -> int:
         """Number of images in a batch."""
         return self._in_batches.size
+
+    def black(self) -> Tensor:
+        """Return a batch of black images, to be timed: uint8 (batch size, 3, side, side)."""
+        return torch.zeros(self.batch_size, 3, self._side, self._side, dtype=torch.uint8)
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:

@@ -55,7 +55,7 @@ function offerFilters() {
   labels.sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
   offer(controls.class, [["", "All"], ...labels.map((label) => [String(label), nameOf(label)])]);
   for (const [id, control] of Object.entries(controls)) {
-    control.addEventListener("input", () => settle({ [id]: control.value, crop: null }));
+    control.addEventListener(id === "search" ? "input" : "change", () => settle({ [id]: control.value, crop: null }));
   }
 }
 
@@ -110,8 +110,8 @@ function drawDetail(entry) {
     verdict(entry),
     make("div", { class: "columns" },
       make("figure", {}, stage(entry, crops, crop), choices(entry), legend(), caption(entry)),
-      make("div", {}, ...panels(entry, crops, crop))),
-    scores(entry));
+      make("div", { class: "beside" }, ...panels(entry, crops, crop)),
+      scores(entry)));
   document.title = `${nameOf(entry.label)}: crops`;
 }
 

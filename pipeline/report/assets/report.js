@@ -41,7 +41,7 @@ function styled(layout, height) {
   return {
     height, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
     font: { family: "system-ui, sans-serif", size: 13, color: colour("ink") },
-    margin: { l: 10, r: 20, t: 14, b: 46 }, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    margin: { l: 10, r: 20, t: 14, b: 46 }, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
     hoverlabel: { bgcolor: colour("surface"), bordercolor: colour("muted"), font: { color: colour("ink") } },
     ...own,
   };
@@ -173,7 +173,7 @@ const drawConfusion = chart("chart-confusion", () => {
   const shares = found.matrix.map((row, i) => row.map((count) => 100 * count / Math.max(1, found.of[i])));
   const places = names.map((_, i) => i);
   const shown = shares.map((row) => row.map((share) => (share >= 0.5 ? Math.round(share) : "")));
-  const scale = [[0, colour("page")], [0.02, faint("#0072b2", 0.12)], [1, "#0b5a8a"]];
+  const scale = [[0, colour("page")], [1, colour("for")]];
   const heat = {
     type: "heatmap", z: shares, x: places, y: places, zmin: 0, zmax: 100, colorscale: scale, showscale: false, xgap: 1, ygap: 1,
     text: shown, texttemplate: "%{text}", customdata: found.matrix.map((row, i) => row.map((count, j) => [names[i], names[j], count])),

@@ -1,0 +1,220 @@
+"""`abs describe`: let a language model describe the classes of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.core.errors import AbsError, ConfigError
+from pipeline.core.paths import expand
+from pipeline.core.progress import Reporter
+from pipeline.describe.answers import Answers
+from pipeline.describe.client import Asked, Endpoint, Price, ask_all
+from pipeline.describe.description import Description
+from pipeline.describe.recipes import load_recipe
+from pipeline.options import (
+    DatasetOption,
+    JsonOption,
+    ProfileOption,
+    QuietOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
+from pipeline.plan import read
+from pipeline.settings import load
+
+RECIPE = "recipe."
+"""Section of the recipe in `--set`."""
+BY_HAND = "by-hand"
+"""Model of answers that are read from a table, unless one is named."""
+
+
+def command(
+    dataset: DatasetOption,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Recipe: a name in cfgs/recipes, or a YAML file.")
+    ] = "cupl",
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model, as the endpoint knows it.")
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="Base address of the endpoint. Default: OPENAI_BASE_URL, or OpenAI's."),
+    ] = None,
+    about: Annotated[
+        str, typer.Option(help="A sentence about the pictures, for recipes that need it.")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(help="File to write. Default: one in the store.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print requests, tokens and cost; ask nothing.")
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Ask nothing; write what is stored.")
+    ] = False,
+    prompts_to: Annotated[
+        str | None, typer.Option(help="CSV file for the prompts, to be answered elsewhere.")
+    ] = None,
+    answers: Annotated[
+        str | None, typer.Option(help="CSV file of answers, from --prompts-to.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")] = 8,
+    rate: Annotated[float, typer.Option(min=0, help="Most requests a minute; 0: any.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="Further attempts at a request.")] = 5,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that an answer may take.")] = 120,
+    price: Annotated[
+        str | None,
+        typer.Option(metavar="IN,OUT", help="Price of a million tokens of prompts and of answers."),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Most money to be spent; needs --price.")
+    ] = None,
+    profile: ProfileOption = "official",
+    overrides: SetOption = None,
+    weights_dir: WeightsOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Let a language model describe the classes of a dataset.
+
+    Asks an endpoint that speaks OpenAI's protocol (vLLM, Ollama, llama.cpp, hosted ones), stores
+    every answer, and writes a JSON file of texts by class name. The key of the endpoint is read
+    from OPENAI_API_KEY. The same command goes on where it was interrupted and asks nothing twice.
+    Fields of the recipe are set like settings: --set recipe.samples=4.
+    """
+    cost = _price(price, budget)
+    own = [each for each in overrides or () if each.startswith(RECIPE)]
+    others = [each for each in overrides or () if each not in own]
+    asked = load_recipe(recipe, [each.removeprefix(RECIPE) for each in own])
+    settings = load(dataset, profile, others, weights_dir)
+    _, found = read(settings)
+    stored = Answers(settings.paths.store / settings.dataset.name / "describe" / "answers.jsonl")
+    by_hand = prompts_to or answers
+    if model is None and not by_hand:
+        raise ConfigError("give --model NAME, as the endpoint knows it")
+    title = Path(recipe).stem
+    description = Description(title, asked, model or BY_HAND, about, found.classes.names, stored)
+    path = stored.path.with_name(f"{description.stem}.json") if to is None else expand(to)
+    reporter = Reporter(quiet or as_json)
+    if stored.damaged:
+        reporter.say(f"{stored.path}: {stored.damaged} lines are damaged and asked again")
+    if dry_run:
+        planned = description.plan(cost)
+        print_json(planned) if as_json else _print_plan(planned)
+        return 0
+    if by_hand:
+        if not _by_hand(description, prompts_to, answers):
+            return 0
+    elif not partial and description.pending():
+        _ask(
+            description,
+            Endpoint(endpoint, timeout, retries, rate),
+            concurrency,
+            budget,
+            cost,
+            reporter,
+        )
+    report = description.write(path)
+    print_json(report) if as_json else _print_report(report, asked.rule, dataset)
+    return 0
+
+
+def _price(given: str | None, budget: float | None) -> Price:
+    if given is None:
+        if budget is not None:
+            raise ConfigError("--budget: give --price IN,OUT too, for a million tokens")
+        return Price()
+    try:
+        prompt, answer = map(float, given.split(","))
+    except ValueError:
+        raise ConfigError(f"--price {given!r}: write two numbers, such as 0.15,0.6") from None
+    if not (0 <= prompt < float("inf") and 0 <= answer < float("inf")):
+        raise ConfigError(f"--price {given!r}: prices are not negative")
+    return Price(prompt, answer)
+
+
+def _by_hand(description: Description, prompts_to: str | None, answers: str | None) -> bool:
+    """Read and write tables of answers and prompts; return whether all is answered."""
+    if answers is not None:
+        with description.answers.writing():
+            filled, empty = description.add_answers(expand(answers))
+        print(f"{filled:,} answers stored" + (f", {empty:,} are empty" if empty else ""))
+    left = description.pending()
+    if prompts_to is not None:
+        description.write_prompts(expand(prompts_to))
+        print(
+            f"{len(left):,} prompts: {prompts_to}\nNext: fill in the column answer, then --answers"
+        )
+        return False
+    if left:
+        raise AbsError(
+            f"{len(left):,} requests have no answer yet; write them with --prompts-to FILE.csv, or "
+            "give --partial"
+        )
+    return True
+
+
+def _ask(
+    description: Description,
+    endpoint: Endpoint,
+    concurrency: int,
+    budget: float | None,
+    price: Price,
+    reporter: Reporter,
+) -> None:
+    """Ask whatever is not answered, step by step; AbsError if something stays unanswered."""
+    with description.answers.writing():
+        while left := description.pending():
+            with reporter.stage(f"describe {description.name}", len(left), "requests") as advance:
+                outcome = ask_all(
+                    left,
+                    lambda request: endpoint.ask(request, description.name),
+                    description.answers,
+                    concurrency,
+                    budget,
+                    price,
+                    description.spent(price),
+                    advance,
+                )
+            _refuse_unanswered(outcome, len(left), budget)
+
+
+def _refuse_unanswered(outcome: Asked, asked: int, budget: float | None) -> None:
+    """Raise AbsError unless every request was answered."""
+    left = f"{asked - outcome.answered:,} of {asked:,} requests have no answer"
+    again = "the same command asks only these"
+    if outcome.failed:
+        request, reason = outcome.failed[0]
+        which = repr(request.label) if request.label else "the questions"
+        raise AbsError(f"{left}; the first ({which}): {reason}; {again}")
+    if outcome.over_budget:
+        raise AbsError(f"{left}: the budget of {budget:g} is spent; with a larger one, {again}")
+    if outcome.stopped:
+        raise AbsError(f"stopped; {left}; {again}")
+
+
+def _print_plan(planned: dict[str, Any]) -> None:
+    about = "about " if planned["estimated"] else ""
+    print(
+        f"{about}{planned['requests']:,} requests, {planned['stored']:,} answered already\n"
+        f"{about}{planned['to_send']:,} to send: {planned['tokens_in']:,} tokens of prompts, at "
+        f"most {planned['tokens_out_at_most']:,} of answers"
+    )
+    if planned["cost_at_most"] or planned["spent"]:
+        print(f"at most {planned['cost_at_most']:.4g}, and {planned['spent']:.4g} spent already")
+
+
+def _print_report(report: dict[str, Any], rule: str, dataset: str) -> None:
+    print(
+        f"{report['texts']:,} texts of {report['classes']:,} classes, {report['fewest']} to "
+        f"{report['most']} each: {report['file']}"
+    )
+    if report["dropped"]:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["dropped"].items())
+        print(f"left out: {reasons}; see {report['dropped_file']}")
+    text_set = "cupl" if rule == "sentences" else "clip-d"
+    print(f"Next: abs run --dataset {dataset} --set descriptions.{text_set}.file={report['file']}")

@@ -1,0 +1,215 @@
+"""Ask an endpoint that speaks OpenAI's chat protocol: retries, rate, concurrency, spending.
+
+Retries with back-off are those of the `openai` library. The key is read from the environment by
+that library; it is never stored, and taken out of every message.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.core.errors import AbsError, MissingInput
+from pipeline.describe.answers import Answer, Answers
+from pipeline.describe.requests import Request
+
+KEY = "OPENAI_API_KEY"
+"""Environment variable of the key."""
+IN_A_ROW = 5
+"""Requests that may fail one after the other before no more are sent."""
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Price:
+    """Price of a million tokens of prompts and of answers, in any currency."""
+
+    prompt: float = 0.0
+    answer: float = 0.0
+
+    def of(self, tokens_in: int, tokens_out: int) -> float:
+        """Return what tokens cost."""
+        return (self.prompt * tokens_in + self.answer * tokens_out) / MILLION
+
+
+class Endpoint:
+    """A place that answers requests.
+
+    Args:
+        address: Base address, such as `http://127.0.0.1:8000/v1`; None for the library's own.
+        timeout: Seconds that an answer may take.
+        retries: Attempts after the first one, with growing pauses.
+        rate: Most requests a minute; 0 for any number.
+    """
+
+    def __init__(self, address: str | None, timeout: float, retries: int, rate: float) -> None:
+        try:
+            import openai
+        except ImportError:
+            raise MissingInput(
+                "asking an endpoint needs the openai library: pip install 'abs-pipeline[describe]'"
+            ) from None
+        self._errors = openai
+        self._key = os.environ.get(KEY, "")
+        if not self._key and address is None and not os.environ.get("OPENAI_BASE_URL"):
+            raise MissingInput(f"give --endpoint ADDRESS, or the key of OpenAI's in {KEY}")
+        # Local servers ignore the key, but the library insists on one.
+        self._client = openai.OpenAI(
+            base_url=address, api_key=self._key or "none", timeout=timeout, max_retries=retries
+        )
+        self._pause, self._next, self._lock = 60 / rate if rate else 0.0, 0.0, threading.Lock()
+
+    def ask(self, request: Request, recipe: str) -> Answer:
+        """Return the answer to a request; AbsError in one line if there is none."""
+        self._wait_for_turn()
+        try:
+            # A server that knows this header answers a repeated request without new work.
+            headers = {"Idempotency-Key": request.key}
+            told = self._client.chat.completions.create(**request.body, extra_headers=headers)
+            choice, usage = told.choices[0], told.usage
+            text = choice.message.content or ""
+        except self._errors.APIStatusError as error:
+            raise Refused(self._told(error), error.status_code) from None
+        except Exception as error:  # of many types: the library's, the connection's, the parser's
+            raise Refused(self._told(error), 0) from None
+        return Answer.to(
+            request,
+            recipe,
+            model=str(told.model or request.model),
+            text=text,
+            finish=str(choice.finish_reason or ""),
+            tokens_in=usage.prompt_tokens if usage else request.tokens,
+            tokens_out=usage.completion_tokens if usage else -(-len(text) // 4),
+        )
+
+    def _wait_for_turn(self) -> None:
+        """Sleep until the next request may be sent."""
+        with self._lock:
+            turn = max(self._next, time.monotonic())
+            self._next = turn + self._pause
+        time.sleep(max(0.0, turn - time.monotonic()))
+
+    def _told(self, error: Exception) -> str:
+        """Return an error in one line, without the key."""
+        line = " ".join(str(error).split()) or type(error).__name__
+        if cause := error.__cause__:
+            line += f" ({' '.join(str(cause).split()) or type(cause).__name__})"
+        line = line.replace(self._key, "***") if self._key else line
+        return line[:300]
+
+
+class Refused(AbsError):
+    """A request without an answer."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.hopeless = status in (401, 403, 404)
+        """Whether any other request would be refused too."""
+
+
+@dataclass
+class Asked:
+    """Outcome of a series of requests."""
+
+    answered: int = 0
+    failed: list[tuple[Request, str]] = field(default_factory=list)
+    over_budget: bool = False
+    stopped: bool = False
+    """Whether a signal, or too many failures, ended the series."""
+
+
+def ask_all(
+    requests: Iterable[Request],
+    ask: Callable[[Request], Answer],
+    answers: Answers,
+    concurrency: int = 8,
+    budget: float | None = None,
+    price: Price | None = None,
+    spent: float = 0.0,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Asked:
+    """Ask all requests, some at a time, and store each answer as it comes.
+
+    No request is sent whose longest answer could exceed the budget. On a signal to stop, those that
+    are under way are awaited and stored, so that none is paid for twice.
+
+    Args:
+        requests: Requests without an answer.
+        ask: Function that returns the answer to one, or raises Refused.
+        answers: Store of answers, held by `Answers.writing`.
+        concurrency: Requests under way at once.
+        budget: Most money to be spent, with what was spent before; None for any.
+        price: Price of tokens.
+        spent: Money that was spent before.
+        advance: Called with 1 for each answer.
+    """
+    outcome, price, in_a_row = Asked(), price or Price(), 0
+    running: dict[Future[Answer], tuple[Request, float]] = {}
+
+    def ask_and_store(request: Request) -> Answer:
+        answer = ask(request)
+        answers.add(answer)
+        return answer
+
+    def collect(done: Iterable[Future[Answer]]) -> None:
+        nonlocal spent, in_a_row
+        for future in done:
+            request, _ = running.pop(future)
+            try:
+                answer = future.result()
+            except Refused as error:
+                outcome.failed.append((request, str(error)))
+                in_a_row = IN_A_ROW if error.hopeless else in_a_row + 1
+                continue
+            in_a_row = 0
+            outcome.answered += 1
+            spent += price.of(answer.tokens_in, answer.tokens_out)
+            advance(1)
+
+    with ThreadPoolExecutor(concurrency) as pool, stop_signal() as stop:
+        for request in requests:
+            if len(running) >= concurrency:
+                collect(wait(running, return_when=FIRST_COMPLETED).done)
+            outcome.stopped = stop.is_set() or in_a_row >= IN_A_ROW
+            most = price.of(request.tokens, request.max_tokens)
+            reserved = sum(cost for _, cost in running.values())
+            while running and budget is not None and spent + reserved + most > budget:
+                collect(wait(running, return_when=FIRST_COMPLETED).done)
+                reserved = sum(cost for _, cost in running.values())
+            outcome.over_budget = budget is not None and spent + most > budget
+            if outcome.stopped or outcome.over_budget:
+                break
+            running[pool.submit(ask_and_store, request)] = request, most
+        while running:
+            collect(wait(running, return_when=FIRST_COMPLETED).done)
+    outcome.stopped |= stop.is_set()
+    return outcome
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """Yield an event that the first signal to stop sets; a second one ends the process as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[signal.Signals, Any] = {}
+
+    def note(number: int, _: Any) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

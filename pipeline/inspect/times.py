@@ -1,0 +1,194 @@
+"""Foretell how long stages take: from receipts of this machine, else from a measured probe.
+
+A receipt holds the seconds of reading, computing and writing a unit, which overlap: the longest of
+the three counts. A probe loads the model and times a batch of random pixels or of short texts; it
+is cached beside the store. Stages without a model are counted by a rough constant.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pipeline.core import files
+from pipeline.core.errors import AbsError, MissingInput
+from pipeline.core.hashing import digest
+from pipeline.core.progress import clock
+from pipeline.stage import Cost, Stage
+from pipeline.store.artifact import MANIFEST, Artifact
+from pipeline.store.store import Store
+from pipeline.store.units import Keyed, Unit
+
+ARTIFACTS, RECEIPTS = 5, 20
+"""Most artifacts of a stage, and most receipts of each, that a rate is taken from."""
+STEPS = ("read", "compute", "write")
+ENCODING = ("descriptions", "attention", "embeddings")
+"""Stages that encode something."""
+NAMES = {"receipts": "receipts of this machine", "probe": "a probe of its models"}
+LIGHT = Cost(load=0.2, item=0.002)
+"""Cost of a stage without a model."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What is left to do of a stage, and how long that takes."""
+
+    stage: str
+    units: int
+    items: int
+    """Images, crops or texts of these units."""
+    counts: str
+    """Noun for the items."""
+    seconds: float | None
+    """Expected time on this machine; None if nothing is known of it."""
+    basis: str
+    """`receipts`, `probe`, or empty for a stage without a model."""
+
+
+class ForeseenStore(Store):
+    """A store that counts the images of a dataset before they are indexed."""
+
+    def rows(self, stage: Keyed) -> int:
+        """Rows of a finished artifact, or images of the dataset if the index is not finished."""
+        try:
+            return super().rows(stage)
+        except MissingInput:
+            if dataset := getattr(stage, "dataset", None):
+                return len(dataset.samples)
+            raise
+
+
+def foresee(
+    store: Store, stages: Iterable[Stage], forced: Iterable[Stage] = (), probing: bool = True
+) -> list[Foreseen]:
+    """Return what is left to do of each stage, and the time it takes.
+
+    probing: measure models of which there is no receipt; their libraries are imported.
+    """
+    counting = ForeseenStore(store.root, store.dataset, store.options)
+    names = {stage.name for stage in forced}
+    return [_foreseen(counting, stage, stage.name in names, probing) for stage in stages]
+
+
+def total(foreseen: Iterable[Foreseen]) -> float | None:
+    """Sum the seconds of stages; None if those of one are unknown."""
+    seconds = [each.seconds for each in foreseen]
+    known = [value for value in seconds if value is not None]
+    return sum(known) if len(known) == len(seconds) else None
+
+
+def in_words(foreseen: list[Foreseen], here: bool = True) -> str:
+    """Return the work left and its time in one line, with what the time is taken from.
+
+    here: False if other machines work too, whose time is not foretold.
+    """
+    todo = [each for each in foreseen if each.units]
+    kinds = {"crops": 0, "images": 0, "texts": 0}
+    for each in todo:
+        if each.counts in kinds and each.stage.startswith(ENCODING):
+            kinds[each.counts] += each.items
+    counts = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
+    units = sum(each.units for each in todo)
+    work = f"{len(todo)} of {len(foreseen)} stages to compute, {units:,} units"
+    encode = f"; to encode: {', '.join(counts)}" if counts else ""
+    seconds = total(todo) if here else None
+    if seconds is None:
+        return f"{work}{encode}"
+    basis = " and ".join(dict.fromkeys(NAMES[each.basis] for each in todo if each.basis))
+    return f"{work}{encode}; about {clock(seconds)}{f' by {basis}' if basis else ''}"
+
+
+def _foreseen(store: Store, stage: Stage, forced: bool, probing: bool) -> Foreseen:
+    todo = _todo(store, stage, forced)
+    if todo is None:
+        return Foreseen(stage.name, 0, 0, stage.counts, None, "")
+    size = sum(unit.size for unit in todo)
+    items = sum(stage.items(store, unit) for unit in todo)
+    if not todo:
+        return Foreseen(stage.name, 0, 0, stage.counts, 0.0, "")
+    noun = "crops" if items != size else stage.counts
+    seconds, basis = _seconds(store, stage, size, items, probing)
+    return Foreseen(stage.name, len(todo), items, noun, seconds, basis)
+
+
+def _todo(store: Store, stage: Stage, forced: bool) -> list[Unit] | None:
+    """Return the unfinished units; None if their number is unknown."""
+    try:
+        units = stage.units(store)
+        return units if forced else store.artifact(stage).unfinished(units)
+    except MissingInput:
+        return None
+
+
+def _seconds(
+    store: Store, stage: Stage, size: int, items: int, probing: bool
+) -> tuple[float | None, str]:
+    """Return the time of units of some size, and what is known of it."""
+    if found := list(islice(_rates(store, stage), ARTIFACTS * RECEIPTS)):
+        return _load_time(store, stage) + statistics.median(found) * size, "receipts"
+    if not stage.has_model:
+        return LIGHT.load + LIGHT.item * items, ""
+    cost = _probed(store, stage, probing)
+    return (cost.load + cost.item * items, "probe") if cost else (None, "")
+
+
+def _artifacts(store: Store, stage: Stage) -> list[Artifact]:
+    """Return artifacts of a stage with the same models, of all datasets, the newest first."""
+    paths = store.root.glob(f"*/{stage.name}/*/ledger")
+    newest = sorted((path.parent for path in paths), key=lambda path: -path.stat().st_mtime)
+    found = (Artifact(path, stage.name) for path in newest)
+    models = _models(stage.identity())
+    same = (each for each in found if _models(each.identity or {}) == models)
+    return list(islice(same, ARTIFACTS))
+
+
+def _models(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what an identity says of models; datasets and texts do not matter."""
+    outside = identity.get("outside", {})
+    return {name: outside[name] for name in ("clip", "model") if name in outside}
+
+
+def _rates(store: Store, stage: Stage) -> Iterator[float]:
+    """Yield seconds for each item of a unit, from receipts that this machine wrote."""
+    host = os.uname().nodename
+    for artifact in _artifacts(store, stage):
+        names = artifact.ledger.units()[:RECEIPTS]
+        for receipt in filter(None, map(artifact.ledger.read, names)):
+            if receipt.maker.get("host") == host and receipt.size:
+                yield max(receipt.seconds.get(step, 0.0) for step in STEPS) / receipt.size
+
+
+def _load_time(store: Store, stage: Stage) -> float:
+    """Return the seconds that loading took last; 0 if no manifest says."""
+    for artifact in _artifacts(store, stage):
+        if (artifact.path / MANIFEST).is_file():
+            return float(artifact.manifest.get("last_pass", {}).get("load", 0.0))
+    return 0.0
+
+
+def _probed(store: Store, stage: Stage, probing: bool) -> Cost | None:
+    """Return the cost of a stage's model, measured on this machine now or before."""
+    try:
+        request = [_models(stage.identity()), stage.probe_name, os.uname().nodename]
+        path = store.root / ".memory" / f"probe-{digest({'of': request})}.json"
+        return _cached(path) or (_measured(path, stage) if probing else None)
+    except AbsError:
+        return None
+
+
+def _cached(path: Any) -> Cost | None:
+    try:
+        return Cost(**files.read_sealed(path, "a probe"))
+    except (AbsError, TypeError):
+        return None
+
+
+def _measured(path: Any, stage: Stage) -> Cost:
+    cost = stage.probe()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_sealed(path, {"load": cost.load, "item": cost.item})
+    return cost
