@@ -274,11 +274,12 @@ class WindowEmbeddings(ViewEmbeddings):
         return len(model.encode_windows(tokens, rows, *more))
 
     def _input_bytes(self, rows: int, store: Store) -> int:
-        tokens = 4 * (1 + self.clip.grid**2) * self.clip.width
+        tokens = 4 * self.clip.tokens * self.clip.width
         return super()._input_bytes(rows, store) + tokens * rows
 
     def check(self) -> None:
-        """Raise ConfigError if CLIP has no such block."""
+        """Raise ConfigError if CLIP has no such block, or no place for the prompt."""
+        self.clip.vision.check_prompt(self.clip.config.model, self.config.prompt)
         layers = self.clip.layers
         if not -layers <= self.config.layer < layers:
             raise ConfigError(

@@ -117,7 +117,7 @@ def vectors_are_the_cpus(bench: Bench) -> Iterator[Line]:
     )
     pixels = bench.pixels(here)
     yield _close("whole images, against the CPU", there, here, lambda clip: _images(clip, pixels))
-    for layer in (0, len(here._blocks) - 1):
+    for layer in (0, len(here._tower.blocks) - 1):
         vectors = partial(_windows, pixels=pixels, layer=layer)
         yield _close(f"windows at block {layer}, against the CPU", there, here, vectors)
 

@@ -248,7 +248,7 @@ def encoders(case: Case, pairs: int) -> Iterator[Row]:
     )
     for each in (clip, case.auto_clip):
         yield _share_of_products(each, pixels, pairs)
-    last, generator = len(clip._blocks) - 1, np.random.default_rng(0)
+    last, generator = len(clip._tower.blocks) - 1, np.random.default_rng(0)
     sides = generator.choice([7, 9, 11, 13], N)
     corners = (generator.random((2, N)) * (15 - sides)).astype(int)
     ends = [np.zeros(N, int), *corners, *(corners + sides)]
@@ -281,8 +281,8 @@ def encoders(case: Case, pairs: int) -> Iterator[Row]:
 
 def _share_of_products(clip: Any, pixels: Tensor, pairs: int) -> Row:
     """Compare encoding crops with the four F.linear of every block but the last, alone."""
-    blocks, visual = clip._blocks[:-1], clip._visual
-    count, length = clip.batch_size, 1 + visual.grid_size[0] ** 2
+    blocks = clip._tower.blocks[:-1]
+    count, length = clip.batch_size, 1 + clip._grid**2
     mlp, attention = blocks[0].mlp, blocks[0].attn
     layers = (
         (attention.in_proj_weight, attention.in_proj_bias),

@@ -81,7 +81,7 @@ def random_values(self: Any, unit: Unit, inputs: Any) -> dict[str, Any]:
 def random_texts(self: Any, texts: list[str]) -> torch.Tensor:
     """Draw random unit vectors (texts, dim); replaces `ClipModel.encode_texts`."""
     values = np.random.default_rng(len(texts)).standard_normal(
-        (len(texts), self._visual.output_dim)
+        (len(texts), self._model.visual.output_dim)
     )
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     return torch.from_numpy(values.astype(np.float32))

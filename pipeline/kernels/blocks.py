@@ -9,6 +9,7 @@ encoder, so the last block needs only its query; keys and values are folded away
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 
 import torch
 import torch.nn.functional as F
@@ -93,13 +94,14 @@ def norm(layer: nn.LayerNorm, tokens: Tensor) -> Tensor:
     return F.layer_norm(tokens, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
 
 
+@singledispatch
 def all_tokens_after(
     block: ResidualAttentionBlock, tokens: Tensor, marks: Marks = UNMARKED
 ) -> Tensor:
     """Run a block for all tokens.
 
     Args:
-        block: Block of an open_clip ViT.
+        block: Block of an open_clip ViT; another kind registers its own function.
         tokens: Tokens that enter it, (n, tokens, width), the class token first; not changed.
         marks: Changes of a visual prompt.
 
@@ -110,13 +112,14 @@ def all_tokens_after(
     return after_attention(block, tokens, _attended(block, _normed(block, tokens, marks), marks))
 
 
+@singledispatch
 def class_token_after(
     block: ResidualAttentionBlock, tokens: Tensor, marks: Marks = UNMARKED
 ) -> Tensor:
     """Run a block for the class token alone.
 
     Args:
-        block: Block of an open_clip ViT.
+        block: Block of an open_clip ViT; another kind registers its own function.
         tokens: Tokens that enter it, (n, tokens, width), the class token first.
         marks: Changes of a visual prompt.
 
@@ -142,6 +145,22 @@ def after_attention(block: ResidualAttentionBlock, tokens: Tensor, attended: Ten
     tokens, mlp = tokens + block.ls_1(attended), block.mlp
     hidden = mlp.gelu(linear(norm(block.ln_2, tokens), mlp.c_fc.weight, mlp.c_fc.bias))
     return tokens.add_(block.ls_2(linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)))
+
+
+@singledispatch
+def class_row(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
+    """Compute the class token's attention in a block, as the mean over heads.
+
+    Args:
+        block: Block of an open_clip ViT; another kind registers its own function.
+        tokens: Tokens that enter it, (n, tokens, width), the class token first.
+
+    Returns:
+        float32 (n, tokens).
+    """
+    normed = norm(block.ln_1, in_dtype_of(block, tokens))
+    folded = folding.folded_query(block.attn, normed[:, 0])
+    return folding.attention_of(folded, normed).mean(dim=1).float()
 
 
 def in_dtype_of(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:

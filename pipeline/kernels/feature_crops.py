@@ -1,7 +1,7 @@
 """Crops inside CLIP's token grid (section 3.3), and the other visual prompts on tokens (Table 5).
 
 A window of the tokens that enter a block becomes a token sequence of its own, which goes through
-the remaining blocks behind the image's own class token.
+the remaining blocks behind the image's own class token, and the tail.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.kernels.blocks import UNMARKED, Marks, all_tokens_after, class_token_after
 from pipeline.kernels.prompt_names import FeaturePrompt
+from pipeline.kernels.towers import Tower, class_token_tower
 from pipeline.kernels.windows import Stretch, class_token_after_windows, grid_of
 
 
@@ -25,7 +26,7 @@ class Sequences:
     """Token sequences that enter a block, with the marks of a visual prompt."""
 
     tokens: Tensor
-    """(n, 1 + grid * grid, width), the class token first."""
+    """(n, prefix + grid * grid, width), the patches last."""
     marks: Marks = UNMARKED
     """Changes inside the block that the sequences enter."""
 
@@ -56,21 +57,22 @@ def encode_windows(
         ValueError: For a layer that does not exist, an unknown prompt, tokens that are not a square
             grid behind a class token, or windows that are empty or leave the grid.
     """
-    blocks = len(visual.transformer.resblocks)
+    tower = class_token_tower(visual)
+    blocks = len(tower.blocks)
     if not -blocks <= layer < blocks:
         raise ValueError(f"layer {layer} is not one of {blocks} blocks")
     if prompt == "crop" and layer in (-1, blocks - 1):
-        (embeddings,) = finish_windows(visual, tokens[None], windows[None])
+        (embeddings,) = finish_windows(tower, tokens[None], windows[None])
         return F.normalize(embeddings, dim=-1)
     sequences = prompt_windows(tokens, windows, prompt, gain)
-    return F.normalize(finish(visual, sequences, layer), dim=-1)
+    return F.normalize(finish(tower, sequences, layer), dim=-1)
 
 
-def finish_windows(visual: VisionTransformer, tokens: Tensor, windows: Tensor) -> Tensor:
-    """Run the last block, the final norm and the projection over equally many windows of images.
+def finish_windows(tower: Tower, tokens: Tensor, windows: Tensor) -> Tensor:
+    """Run the last block and the tail over equally many windows of images.
 
     Args:
-        visual: Image encoder of an open_clip CLIP with a class token.
+        tower: Image encoder that shares windows (`Tower.shares_windows`).
         tokens: Tokens that enter the last block, (images, 1 + grid * grid, width).
         windows: Half-open windows in tokens, integers (images, n, 4).
 
@@ -80,16 +82,16 @@ def finish_windows(visual: VisionTransformer, tokens: Tensor, windows: Tensor) -
     Raises:
         ValueError: As in `encode_windows`.
     """
-    final = class_token_after_windows(visual.transformer.resblocks[-1], tokens, windows)
-    embeddings = _project(visual, final.flatten(0, 1))
+    final = class_token_after_windows(tower.blocks[-1], tokens, windows)
+    embeddings = tower.tail(final.flatten(0, 1)[:, None])
     return torch.unflatten(embeddings, 0, windows.shape[:2])
 
 
-def finish(visual: VisionTransformer, sequences: Sequences, layer: int) -> Tensor:
-    """Run the blocks from `layer` on, the final norm and the projection.
+def finish(tower: Tower, sequences: Sequences, layer: int) -> Tensor:
+    """Run the blocks from `layer` on, and the tail.
 
     Args:
-        visual: Image encoder of an open_clip CLIP with a class token.
+        tower: Image encoder.
         sequences: Tokens that enter block `layer`; their marks apply to this block only.
         layer: First block to run; negative ones count from the end.
 
@@ -97,27 +99,25 @@ def finish(visual: VisionTransformer, sequences: Sequences, layer: int) -> Tenso
         Embeddings (n, dim), not normalised.
     """
     tokens, marks = sequences.tokens, sequences.marks
-    *middle, last = list(visual.transformer.resblocks)[layer:]
+    *middle, last = list(tower.blocks)[layer:]
     for block in middle:
         tokens, marks = all_tokens_after(block, tokens, marks), UNMARKED
-    return _project(visual, class_token_after(last, tokens, marks))
-
-
-def _project(visual: VisionTransformer, class_token: Tensor) -> Tensor:
-    """Apply the final norm and the projection: (n, width) to (n, dim)."""
-    pooled, _ = visual._pool(class_token[:, None])
-    projected: Tensor = pooled @ visual.proj
-    return projected
+    if tower.tail.reads_class_token_only:
+        final = class_token_after(last, tokens, marks)[:, None]
+    else:
+        final = all_tokens_after(last, tokens, marks)
+    embeddings: Tensor = tower.tail(final)
+    return embeddings
 
 
 def prompt_windows(
-    tokens: Tensor, windows: Tensor, prompt: FeaturePrompt, gain: float = 2.0
+    tokens: Tensor, windows: Tensor, prompt: FeaturePrompt, gain: float = 2.0, prefix: int = 1
 ) -> Sequences:
     """Apply a visual prompt to windows of images' tokens (Table 5, feature space).
 
     Args:
-        tokens: Tokens that enter a block, the class token first: (1 + grid * grid, width) of one
-            image, or (n, 1 + grid * grid, width) of each window's image.
+        tokens: Tokens that enter a block, the patches last: (prefix + grid * grid, width) of one
+            image, or (n, prefix + grid * grid, width) of each window's image.
         windows: Half-open windows in tokens, integers (n, 4).
         prompt: `crop`, the window resized to the grid (`resize_windows`); `mask`, tokens outside
             the window are zero as they enter the block; `highlight-fea`, tokens in the window are
@@ -125,22 +125,23 @@ def prompt_windows(
             `highlight-attn`, the class token's attention to the window is multiplied by `gain`
             before it is normalised.
         gain: Strength of the two highlights.
+        prefix: Number of tokens before the patches: 1 for a class token.
 
     Returns:
         n sequences in float32 or finer.
 
     Raises:
-        ValueError: For an unknown prompt, tokens that are not a square grid behind a class token,
-            or windows that are empty or leave the grid.
+        ValueError: For an unknown prompt, tokens that are not a square grid behind the prefix, or
+            windows that are empty or leave the grid.
     """
     tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
     if prompt not in get_args(FeaturePrompt):
         raise ValueError(f"unknown prompt {prompt!r}: one of {', '.join(get_args(FeaturePrompt))}")
     if prompt == "crop":
-        return Sequences(resize_windows(tokens, windows))
-    inside = covered(windows.to(tokens.device), grid_of(tokens, windows))
+        return Sequences(resize_windows(tokens, windows, prefix))
+    inside = covered(windows.to(tokens.device), grid_of(tokens, windows, prefix))
     whole = tokens.expand(len(windows), -1, -1)
-    none = inside.new_zeros(len(windows), 1)
+    none = inside.new_zeros(len(windows), prefix)
     chosen = torch.cat([none, inside], dim=1).to(tokens.dtype)
     if prompt == "mask":
         kept = torch.cat([~none, inside], dim=1)
@@ -166,25 +167,27 @@ def covered(windows: Tensor, grid: int) -> Tensor:
     return (rows[:, :, None] & columns[:, None, :]).flatten(1)
 
 
-def resize_windows(tokens: Tensor, windows: Tensor) -> Tensor:
+def resize_windows(tokens: Tensor, windows: Tensor, prefix: int = 1) -> Tensor:
     """Build the token sequences of feature crops (Eq. 7, then bicubic resizing).
 
     Args:
-        tokens: Tokens that enter a block, the class token first: (1 + grid * grid, width) of one
-            image, or (n, 1 + grid * grid, width) of each window's image.
+        tokens: Tokens that enter a block, the patches last: (prefix + grid * grid, width) of one
+            image, or (n, prefix + grid * grid, width) of each window's image.
         windows: Half-open windows in tokens, integers (n, 4): left, top, right, bottom.
+        prefix: Number of tokens before the patches: 1 for a class token.
 
     Returns:
-        (n, 1 + grid * grid, width) in the dtype of the tokens, the image's own class token, then
-            the window resized to the grid (bicubic, a = -0.75, align_corners=False).
+        (n, prefix + grid * grid, width) in the dtype of the tokens: the image's own tokens before
+            the patches, then the window resized to the grid (bicubic, a = -0.75,
+            align_corners=False).
 
     Raises:
-        ValueError: For tokens that are not a square grid behind a class token, or windows that are
+        ValueError: For tokens that are not a square grid behind the prefix, or windows that are
             empty or leave the grid.
     """
-    grid = grid_of(tokens, windows)
+    grid = grid_of(tokens, windows, prefix)
     tokens = tokens if tokens.ndim == 3 else tokens[None]
-    image = tokens[:, 1:].unflatten(1, (grid, grid))
+    image = tokens[:, prefix:].unflatten(1, (grid, grid))
     stretched = Stretch.of(windows, grid, tokens)(image).flatten(1, 2)
-    class_token = tokens[:, :1].expand(len(windows), 1, -1)
-    return torch.cat([class_token, stretched], dim=1)
+    first = tokens[:, :prefix].expand(len(windows), prefix, -1)
+    return torch.cat([first, stretched], dim=1)

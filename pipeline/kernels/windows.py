@@ -168,24 +168,25 @@ def class_token_after_windows(
     return after_attention(block, first.expand(*attended.shape), attended)
 
 
-def grid_of(tokens: Tensor, windows: Tensor) -> int:
+def grid_of(tokens: Tensor, windows: Tensor, prefix: int = 1) -> int:
     """Return the number of tokens along a side, after checking tokens and windows.
 
     Windows on a device are not read, which would wait for it: check them before they go there.
 
     Args:
-        tokens: Tokens of images, (..., 1 + grid * grid, width), the class token first.
+        tokens: Tokens of images, (..., prefix + grid * grid, width), the patches last.
         windows: Half-open windows in tokens, integers (..., n, 4), inside the grid.
+        prefix: Number of tokens before the patches: 1 for a class token.
 
     Raises:
-        ValueError: For tokens that are not a square grid behind a class token, or windows of
-            another shape or dtype, that are empty, or that leave the grid.
+        ValueError: For tokens that are not a square grid behind the prefix, or windows of another
+            shape or dtype, that are empty, or that leave the grid.
     """
     count = tokens.shape[-2] if tokens.ndim > 1 else 0
-    grid = math.isqrt(max(count - 1, 0))
-    if grid * grid + 1 != count:
+    grid = math.isqrt(max(count - prefix, 0))
+    if grid * grid + prefix != count or not grid:
         raise ValueError(
-            f"tokens of shape {tuple(tokens.shape)}: expected (1 + grid * grid, width)"
+            f"tokens of shape {tuple(tokens.shape)}: expected ({prefix} + grid * grid, width)"
         )
     if windows.ndim < 2 or windows.shape[-1] != 4 or windows.is_floating_point():
         raise ValueError(f"windows of shape {tuple(windows.shape)}: expected integers (n, 4)")

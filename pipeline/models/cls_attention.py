@@ -3,8 +3,8 @@
 Fused attention keeps no attention maps. But all ViTs of timm call torch's fused function, with
 queries and keys as they are compared: normalised, rotated, with the mask to be added. This function
 is intercepted while a model runs, and the class token's row is computed from its arguments in
-float32; it equals the first row of the full softmax. For blocks of open_clip the row is computed
-directly.
+float32; it equals the first row of the full softmax. (`pipeline.kernels.blocks.class_row` computes
+the row for the blocks of a CLIP.)
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.core.errors import ConfigError
-from pipeline.kernels import folding
-from pipeline.kernels.blocks import in_dtype_of, norm
 
 NEEDS_CLASS_TOKEN = "choose a ViT with a class token (such as vit_base_patch16_224.dino)"
 """Advice for a model without attention of a class token."""
@@ -77,21 +74,6 @@ class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
             )
         rows = torch.stack(self._rows, dim=1)[:, :, prefix:]
         return rows.reshape(*rows.shape[:2], grid, grid)
-
-
-def class_row(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """Compute the class token's attention in a block of open_clip, as the mean over heads.
-
-    Args:
-        block: Block of an open_clip ViT.
-        tokens: Tokens that enter it, (n, tokens, width).
-
-    Returns:
-        float32 (n, tokens).
-    """
-    normed = norm(block.ln_1, in_dtype_of(block, tokens))
-    folded = folding.folded_query(block.attn, normed[:, 0])
-    return folding.attention_of(folded, normed).mean(dim=1).float()
 
 
 def fuse(modules: Iterable[nn.Module]) -> None:

@@ -69,6 +69,13 @@ TRANSFORMERS = FolderLayout(
     ("preprocessor_config.json", "processor_config.json", "merges.txt", "tokenizer.json"),
 )
 """Layout of transformers' CLIPModel."""
+TOKENIZER_OF_TRANSFORMERS = FolderLayout(
+    "the tokenizer",
+    "tokenizer_config.json",
+    ("tokenizer.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt"),
+    TOKENIZER,
+)
+"""Layout of a tokenizer of transformers; its vocabulary takes the place of weights."""
 VIT = FolderLayout("the attention model", "config.json", ("model.safetensors", "pytorch_model.bin"))
 """Layout of timm."""
 

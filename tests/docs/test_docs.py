@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.docs import model_names
 from tests.docs.pages import (
     Block,
     anchors,
@@ -296,3 +297,9 @@ def test_every_setting_is_on_its_page_with_its_default(monkeypatch: pytest.Monke
     for name, default, _ in rows:
         if default:
             assert yaml.safe_load(default.strip("`")) == known[name.strip("`")], name
+
+
+def test_the_names_of_open_clip_are_listed_as_they_are_served() -> None:
+    page = model_names.PAGE.read_text()
+    assert page == model_names.written(page), "run `python -m tests.docs.model_names`"
+    assert "101 have a ViT; 90 of these" in page

@@ -213,9 +213,9 @@ def vit_module(folder: Path) -> nn.Module:
 
 
 def finished(clip: ClipModel, tokens: Tensor, layer: int) -> Tensor:
-    """Apply the blocks from `layer` on to tokens (n, 1 + grid * grid, width), as unit vectors."""
+    """Apply the blocks from `layer` on to tokens (n, tokens, width), as unit vectors."""
     with torch.inference_mode():
-        return F.normalize(finish(clip._visual, Sequences(tokens), layer), dim=-1)
+        return F.normalize(finish(clip._tower, Sequences(tokens), layer), dim=-1)
 
 
 def assert_attention(maps: Any, images: Images, expected: list[list[list[float]]]) -> None:

@@ -21,6 +21,7 @@ from pipeline.kernels.feature_crops import (
     prompt_windows,
     resize_windows,
 )
+from pipeline.kernels.towers import class_token_tower
 from tests.helpers import small_models
 from tests.helpers.plain_vit import (
     Window,
@@ -81,7 +82,8 @@ def test_windows_in_double_precision(visual: Any, layer: int) -> None:
     assert found.shape == (len(windows), 24)
     assert (found - expected).norm(dim=-1).max() < 1e-10
     sequences = prompt_windows(tokens, torch.tensor(windows), "crop")
-    assert (F.normalize(finish(visual, sequences, layer), dim=-1) - expected).abs().max() < 1e-10
+    again = F.normalize(finish(class_token_tower(visual), sequences, layer), dim=-1)
+    assert (again - expected).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("layer", [-1, 2, 0])
@@ -117,7 +119,7 @@ def test_the_whole_window_is_the_image_itself(visual: Any) -> None:
 def test_vectors_are_scaled_to_length_1_only_at_the_end(visual: Any) -> None:
     grid = visual.grid_size[0]
     sequences = prompt_windows(tokens_of(grid).float(), torch.tensor(windows_of(grid)), "crop")
-    pooled = finish(visual, sequences, -1)
+    pooled = finish(class_token_tower(visual), sequences, -1)
     assert (pooled.norm(dim=-1) - 1).abs().min() > 0.1
 
 

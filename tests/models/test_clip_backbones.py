@@ -32,7 +32,7 @@ def assert_cut_anywhere(clip: ClipModel, source: ClipSource) -> None:
         assert tokens.shape[1] == 1 + source.grid**2
         assert (small_models.finished(clip, tokens, layer) - expected).abs().max() <= 1e-5
     assert (clip.encode_images(image) - expected).abs().max() <= 1e-5
-    assert len(clip._blocks) == source.layers
+    assert len(clip._tower.blocks) == source.layers
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,20 @@ def test_small_models_of_open_clip_run(tmp_path: Path, name: str) -> None:
     assert clip.encode_texts(["a bird"]).shape == (1, source.dim)
 
 
-PLAIN = """
+SERVED = """
+EVA01-g-14 EVA01-g-14-plus EVA02-B-16 EVA02-E-14 EVA02-E-14-plus EVA02-L-14 EVA02-L-14-336
+MobileCLIP-B MobileCLIP2-B MobileCLIP2-L-14 PE-Core-B-16 PE-Core-L-14-336 PE-Core-S-16-384
+PE-Core-T-16-384 PE-Core-bigG-14-448 coca_ViT-B-32 coca_ViT-L-14 coca_base
+vit_medium_patch16_gap_256
 ViT-B-16 ViT-B-16-plus ViT-B-16-plus-240 ViT-B-16-quickgelu ViT-B-32 ViT-B-32-256
 ViT-B-32-plus-256 ViT-B-32-quickgelu ViT-H-14 ViT-H-14-378 ViT-H-14-378-quickgelu
 ViT-H-14-quickgelu ViT-H-16 ViT-L-14 ViT-L-14-280 ViT-L-14-336 ViT-L-14-336-quickgelu
 ViT-L-14-quickgelu ViT-L-16 ViT-L-16-320 ViT-M-16 ViT-M-16-alt ViT-M-32 ViT-M-32-alt ViT-S-16
 ViT-S-16-alt ViT-S-32 ViT-S-32-alt ViT-bigG-14 ViT-bigG-14-quickgelu ViT-e-14 ViT-g-14
 """
+
+
+SIGLIP = "vit_base_patch16_siglip_224"
 
 
 def refusal(name: str, config: Any) -> str:
@@ -84,8 +91,8 @@ def test_each_name_of_open_clip_is_served_or_refused_in_one_line(
     monkeypatch.setattr("pipeline.models.clip.vision.find_spec", lambda name: None)
     names = open_clip.list_models()
     refusals = {name: refusal(name, open_clip.get_model_config(name)) for name in names}
-    assert {name for name in names if not refusals[name]} == set(PLAIN.split())
-    for name in set(names) - set(PLAIN.split()):
+    assert {name for name in names if not refusals[name]} == set(SERVED.split())
+    for name in set(names) - set(SERVED.split()):
         assert refusals[name].startswith(f"clip.model: {name} ")
         assert "(such as ViT-B-16)" in refusals[name]
         assert "\n" not in refusals[name]
@@ -107,9 +114,11 @@ def test_a_served_name_has_the_measures_that_its_source_says() -> None:
     ("vision", "reason"),
     [
         ({"layers": [3, 4, 6, 3]}, "is a ResNet"),
-        ({"timm_model_name": "convnext_base"}, "is built on timm's convnext_base"),
-        ({"attentional_pool": "cascade"}, "pools its tokens by attention"),
-        ({"pool_type": "avg"}, "pools its tokens by pool_type 'avg'"),
+        ({"timm_model_name": "convnext_base"}, "is built on timm's convnext_base, which is no pl"),
+        ({"timm_model_name": SIGLIP, "timm_pool": "token"}, "pools the tokens of .* by .* 'tok"),
+        ({"timm_model_name": SIGLIP, "timm_pool": "map"}, r"image_size 56, and timm's .*224 224"),
+        ({"attentional_pool": "cascade"}, r"pools its tokens twice \(attentional_pool 'cascade'"),
+        ({"pool_type": "max"}, "pools its tokens by pool_type 'max'"),
         ({"image_size": [224, 288]}, r"has the image_size \[224, 288\], not a square"),
         ({"patch_size": [16]}, r"has the patch_size \[16\], not a square"),
         ({"qk_norm": True}, r"has blocks that cannot be split \(qk_norm\)"),

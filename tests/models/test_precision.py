@@ -48,13 +48,13 @@ def test_half_precision_stays_near_single(tmp_path: Path, name: str) -> None:
     """Whole images, windows of the last block and of one before it, and texts."""
     half, single = (loaded(tmp_path, each) for each in (name, "float32"))
     images, rows = noise(3), torch.tensor([[0, 0, 0, 7, 7], [0, 1, 2, 5, 6], [2, 1, 2, 5, 6]])
-    assert half._blocks[0].attn.in_proj_weight.dtype == getattr(torch, name)
-    assert half._blocks[-1].attn.in_proj_weight.dtype == torch.float32
+    assert half._tower.blocks[0].attn.in_proj_weight.dtype == getattr(torch, name)
+    assert half._tower.blocks[-1].attn.in_proj_weight.dtype == torch.float32
     pairs = [
         (half.encode_images(images), single.encode_images(images)),
         (half.encode_texts(["a bird", "wings"]), single.encode_texts(["a bird", "wings"])),
     ]
-    for layer in (half._visual.transformer.layers - 1, 1):
+    for layer in (len(half._tower.blocks) - 1, 1):
         tokens = [clip.tokens_before(images, layer) for clip in (half, single)]
         cut = [
             clip.encode_windows(own, rows, layer, "crop", 2.0)
@@ -170,7 +170,7 @@ def test_a_vector_does_not_depend_on_what_it_is_encoded_with(
     assert torch.equal(clip.encode_images(images[3:10], full=True), vectors[3:10])
     ends = [(i, j, k, m) for i in (0, 2) for j in (0, 1) for k in (4, 7) for m in (3, 6)]
     rows = torch.tensor([(image, *end) for image in range(3) for end in ends])
-    for layer in (len(clip._blocks) - 1, len(clip._blocks) - 2):
+    for layer in (len(clip._tower.blocks) - 1, len(clip._tower.blocks) - 2):
         tokens = clip.tokens_before(images[:3], layer)
         all_of_them = clip.encode_windows(tokens, rows, layer, "crop", 2.0).half()
         some = torch.arange(1, len(rows), 3)

@@ -111,8 +111,9 @@ def test_a_file_of_openai_gets_the_activation_it_was_trained_with(
     clip = ClipModel(source, CPU)
     assert source.resolved.name == ("tiny-quickgelu" if kind == "OpenAI" else "tiny")
     assert type(clip._model.transformer.resblocks[0].mlp.gelu) is activation
-    assert torch.equal(clip._visual.conv1.weight, named(module, half=True)["visual.conv1.weight"])
-    assert clip._visual.conv1.weight.dtype == torch.float32
+    first = clip._model.visual.conv1.weight
+    assert torch.equal(first, named(module, half=True)["visual.conv1.weight"])
+    assert first.dtype == torch.float32
 
 
 def test_a_file_of_openai_without_its_activation_is_refused(
@@ -149,8 +150,9 @@ def test_positions_of_another_grid_are_resampled_as_open_clip_does(
     open_clip.factory._MODEL_CONFIGS["tiny"]["vision_cfg"]["image_size"] = 72
     expected = open_clip.create_model("tiny", pretrained=str(tmp_path / "w.safetensors"))
     clip = ClipModel(clip_source(tmp_path, tiny_name, str(tmp_path / "w.safetensors")), CPU)
-    assert clip._visual.positional_embedding.shape == (82, 32)
-    assert torch.equal(clip._visual.positional_embedding, expected.visual.positional_embedding)
+    found = clip._model.visual.positional_embedding
+    assert found.shape == (82, 32)
+    assert torch.equal(found, expected.visual.positional_embedding)
 
 
 # --- What must not run or is no weights file -------------------------------------------------

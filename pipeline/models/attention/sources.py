@@ -125,7 +125,8 @@ class ClipAttention:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Layers and grid of CLIP's image encoder."""
+        """Layers and grid of CLIP's image encoder; ConfigError if it has no class token to read."""
+        self.clip.vision.check_class_token(self.clip.config.model)
         return self.clip.layers, self.clip.grid
 
     def load(self, runtime: Runtime) -> AttentionMaps:

@@ -13,18 +13,13 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import convert_weights_to_lp
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from open_clip.transformer import (
-    LayerNorm,
-    LayerNormFp32,
-    ResidualAttentionBlock,
-    VisionTransformer,
-)
-from torch import Tensor
+from open_clip.transformer import LayerNormFp32, ResidualAttentionBlock
+from torch import Tensor, nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from pipeline.core.errors import AbsError
 from pipeline.core.runtime import Runtime
-from pipeline.kernels.blocks import all_tokens_after, fold
+from pipeline.kernels.blocks import all_tokens_after, class_row, fold
 from pipeline.kernels.feature_crops import (
     Sequences,
     finish,
@@ -33,14 +28,15 @@ from pipeline.kernels.feature_crops import (
 )
 from pipeline.kernels.prompt_names import FeaturePrompt
 from pipeline.kernels.resize import Resizer
+from pipeline.kernels.towers import Tower
 from pipeline.kernels.transfer import to_device
 from pipeline.kernels.windows import grid_of
 from pipeline.models import weights
 from pipeline.models.batches import Batches, Normalise
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.tokenizer import Tokenizer
+from pipeline.models.clip.towers import tower_of
 from pipeline.models.clip.weights import fill
-from pipeline.models.cls_attention import class_row
 from pipeline.models.device import device_of, quiet
 from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import Preprocessing
@@ -60,14 +56,15 @@ class ClipModel:
     def __init__(self, source: ClipSource, runtime: Runtime) -> None:
         self.device = device_of(runtime)
         model, transform, self._choice = build(source)
-        visual, dtype = _plain_vit(model), dtype_of(source.config.precision)
-        for block in visual.transformer.resblocks:
-            fold(block)
-        _convert(model, visual, dtype)
+        tower, dtype = tower_of(model.visual), dtype_of(source.config.precision)
+        for block in tower.blocks:
+            if isinstance(block, ResidualAttentionBlock):
+                fold(block)
+        _convert(model, tower, dtype)
         # Weights keep requires_grad: only then does torch fold a batch of texts into one product,
         # which in bfloat16 is four times as fast.
         self._model = model.to(self.device).eval()
-        self._visual, self._blocks = visual, list(visual.transformer.resblocks)
+        self._tower, self._grid = tower.to(self.device).eval(), source.grid
         self._tokenizer = Tokenizer.of(source.resolved).loaded
         self._in_batches = Batches(runtime, self.device)
         self._side = source.image_size
@@ -107,7 +104,7 @@ class ClipModel:
         """Encode images: uint8 (n, 3, side, side) to (n, dim); `full` as in `Batches`."""
 
         def vectors(batch: Tensor) -> Tensor:
-            return finish(self._visual, Sequences(self._embed(batch)), 0)
+            return finish(self._tower, Sequences(self._embed(batch)), 0)
 
         return _unit(self._in_batches(vectors, images, full))
 
@@ -120,13 +117,13 @@ class ClipModel:
             layer: Index of the block, from 0.
 
         Returns:
-            (n, 1 + grid * grid, width), the class token first, on the device and in the dtype of
+            (n, prefix + grid * grid, width), the patches last, on the device and in the dtype of
                 the blocks before.
         """
 
         def tokens(batch: Tensor) -> Tensor:
             entering = self._embed(batch)
-            for block in self._blocks[:layer]:
+            for block in self._tower.blocks[:layer]:
                 entering = all_tokens_after(block, entering)
             return entering
 
@@ -138,12 +135,12 @@ class ClipModel:
     ) -> Tensor:
         """Encode windows of images' tokens (Eq. 7).
 
-        A vector does not depend on the other windows. At the last block, windows of an image share
-        almost all computation, which is done in float64 and then rounded; at earlier blocks,
-        batches are full.
+        A vector does not depend on the other windows. At the last block, where it is plain and the
+        class token alone leaves it, windows of an image share almost all computation, which is done
+        in float64 and then rounded; elsewhere, batches are full.
 
         Args:
-            tokens: Tokens that enter block `layer`, (images, 1 + grid * grid, width).
+            tokens: Tokens that enter block `layer`, (images, prefix + grid * grid, width).
             rows: Image, then window in tokens, integers (n, 5); by image.
             layer: Index of the block that the windows enter.
             prompt: Visual prompt; see `pipeline.kernels.feature_crops.prompt_windows`.
@@ -152,13 +149,16 @@ class ClipModel:
         Returns:
             (n, dim).
         """
-        grid_of(tokens, rows[:, 1:])
-        if prompt == "crop" and layer in (-1, len(self._blocks) - 1):
+        tower, prefix = self._tower, self._tower.prefix
+        grid_of(tokens, rows[:, 1:], prefix)
+        last = layer in (-1, len(tower.blocks) - 1)
+        if prompt == "crop" and last and tower.shares_windows:
             return self._finish_windows(tokens, rows)
 
         def vectors(batch: Tensor) -> Tensor:
             entering = tokens[batch[:, 0]]
-            return finish(self._visual, prompt_windows(entering, batch[:, 1:], prompt, gain), layer)
+            windows = prompt_windows(entering, batch[:, 1:], prompt, gain, prefix)
+            return finish(tower, windows, layer)
 
         on_device = to_device(rows, self.device)
         return _unit(self._in_batches(vectors, on_device, full=True))
@@ -191,31 +191,22 @@ class ClipModel:
 
         def rows(batch: Tensor) -> Tensor:
             tokens, by_block = self._embed(batch), []
-            for block in self._blocks:
+            for block in self._tower.blocks:
                 by_block.append(class_row(block, tokens))
                 tokens = all_tokens_after(block, tokens)
-            return torch.stack(by_block, dim=1)[:, :, 1:]
+            return torch.stack(by_block, dim=1)[:, :, self._tower.prefix :]
 
-        maps = self._in_batches(rows, images).unflatten(2, self._visual.grid_size)
+        maps = self._in_batches(rows, images).unflatten(2, (self._grid, self._grid))
         return np.asarray(maps.cpu().numpy())
 
     @cached_property
-    def _exact_end(self) -> VisionTransformer:
-        """Image encoder whose last block, norm and projection are float64, except on MPS."""
-        if self.device.type == "mps":
-            return self._visual
-        end = deepcopy(self._visual, {id(block): block for block in self._blocks[:-1]})
-        for part in (end.transformer.resblocks[-1], end.ln_post):
-            for module in part.double().modules():
-                if isinstance(module, LayerNormFp32):
-                    module.__class__ = LayerNorm
-        assert end.proj is not None
-        end.proj.data = end.proj.data.double()
-        return end
+    def _exact_end(self) -> Tower:
+        """Last block and tail of the image encoder in float64, except on MPS."""
+        return self._tower if self.device.type == "mps" else self._tower.exact_end()
 
     def _embed(self, batch: Tensor) -> Tensor:
         """Compute the tokens that enter the first block."""
-        tokens: Tensor = self._visual._embeds(self._normalise(batch))
+        tokens: Tensor = self._tower.stem(self._normalise(batch))
         return tokens
 
 
@@ -240,42 +231,50 @@ def _equally_many(image: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
     return grouped.unflatten(0, (images, most)), place
 
 
-def _plain_vit(model: Any) -> VisionTransformer:
-    """Return the image encoder; AbsError unless it is open_clip's ViT with plain blocks."""
-    visual = model.visual
-    plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None
-    if not plain or visual.pool_type != "tok" or visual.proj is None:
-        raise AbsError("clip.model: needs a ViT of open_clip whose class token is projected")
-    blocks = visual.transformer.resblocks
-    if not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
-        raise AbsError("clip.model: needs a ViT of open_clip with plain blocks")
-    return visual
-
-
 def _unit(vectors: Tensor) -> Tensor:
     """Normalise rows to length 1, float32 on the CPU."""
     precise = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     return F.normalize(precise, dim=-1).float().cpu()
 
 
-def _convert(model: Any, visual: VisionTransformer, dtype: torch.dtype) -> None:
+def _convert(model: Any, tower: Tower, dtype: torch.dtype) -> None:
     """Convert products to `dtype`; norms stay in float32.
 
-    So do the last block over images, which costs little for the class token alone, and the
-    projection behind it.
+    So do the last block over images, which costs little for the class token alone, and the tail
+    behind it.
     """
     if dtype == torch.float32:
         return
-    blocks = visual.transformer.resblocks
-    last, projection = deepcopy(blocks[-1]), visual.proj
-    assert projection is not None
-    exact = projection.detach().clone()
-    convert_weights_to_lp(model, dtype)
-    blocks[-1] = last
-    projection.data = exact
-    for module in model.modules():
-        if isinstance(module, LayerNorm):  # on CUDA, input and weights must agree
+    exact = deepcopy((tower.blocks[-1], tower.tail))
+    for part in _convertible(model):
+        convert_weights_to_lp(part, dtype)
+    for module in tower.blocks.modules():
+        if not isinstance(module, nn.LayerNorm):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+    tower.blocks[-1], tower.tail = exact
+    for module in [*model.modules(), *tower.modules()]:
+        if isinstance(module, nn.LayerNorm):  # on CUDA, input and weights must agree
             module.__class__ = LayerNormFp32
+
+
+def _convertible(model: Any) -> list[nn.Module]:
+    """Return the parts of a model that open_clip can convert to another dtype.
+
+    It fails at a text encoder whose projection is a layer with a bias, but not at its parts.
+    """
+    text = getattr(model, "text", nn.Identity())
+    if isinstance(getattr(text, "text_projection", None), nn.Linear):
+        return [model.visual, *text.children()]
+    return [model]
+
+
+def _class_of(config: dict[str, Any]) -> Any:
+    """Return the class of open_clip that builds a configuration; takes its name out."""
+    custom = config.pop("custom_text", False)
+    if "multimodal_cfg" in config:
+        return open_clip.CoCa
+    return open_clip.CustomTextCLIP if custom else open_clip.CLIP
 
 
 def build(source: ClipSource) -> tuple[Any, Compose, dict[str, str]]:
@@ -288,7 +287,7 @@ def build(source: ClipSource) -> tuple[Any, Compose, dict[str, str]]:
     model = source.resolved
     found = weights.read(model.file) if model.file else None
     config = deepcopy(model.architecture["model"])
-    kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    kind = _class_of(config)
     fields = {field.name for field in dataclasses.fields(PreprocessCfg)} - {"size"}
     given = model.architecture["preprocess"] or {}
     preprocess = {k: v for k, v in given.items() if k in fields and v is not None}

@@ -24,7 +24,7 @@ from pipeline.models.clip.folder import FolderConfig, config_beside
 from pipeline.models.clip.preprocess import OPENAI, preprocess_of, unusual
 from pipeline.models.clip.vision import activation, vision_of
 from pipeline.models.hub import Repository
-from pipeline.models.local_dir import OPEN_CLIP
+from pipeline.models.local_dir import OPEN_CLIP, TOKENIZER, TOKENIZER_OF_TRANSFORMERS
 from pipeline.models.resolved import LOCAL, Resolved, is_file_name
 from pipeline.models.weights import is_torchscript
 
@@ -47,14 +47,15 @@ def resolve(name: str, weights: str, paths: Paths, digests: HashCache) -> Resolv
     _config(name)
     tag = open_clip.get_pretrained_cfg(name, weights)
     if not tag:
-        return _resolve_file(name, _local_file(name, weights, paths), digests)
+        return _resolve_file(name, _local_file(name, weights, paths), paths, digests)
     name = _variant(name, bool(tag.get("quick_gelu", False)), weights)
     architecture = {"model": _config(name), "preprocess": {k: tag[k] for k in OPENAI if k in tag}}
     preprocess_of(name, architecture["preprocess"])
-    return Resolved(name, architecture, _file_of(tag, paths))
+    extra = _tokenizer_of(name, architecture["model"], paths)
+    return Resolved(name, architecture, _file_of(tag, paths), extra=extra)
 
 
-def _resolve_file(name: str, file: Path, digests: HashCache) -> Resolved:
+def _resolve_file(name: str, file: Path, paths: Paths, digests: HashCache) -> Resolved:
     """Resolve a built-in architecture with the weights of a local file."""
     published = _published(digests.sha256(file))
     if config := config_beside(file):
@@ -64,13 +65,15 @@ def _resolve_file(name: str, file: Path, digests: HashCache) -> Resolved:
         quick, preprocess = published.get("quick_gelu", False), unusual(published)
     else:
         # Only OpenAI publishes weights as TorchScript; `weights.read` rejects any other.
-        quick, preprocess = is_torchscript(file) or _config(name).get("quick_gelu"), {}
+        quick, preprocess = is_torchscript(file) or _config(name).get("quick_gelu"), _shared(name)
         note = (
             f"{file}: no {OPEN_CLIP.config} beside it; assumed "
-            f"{activation({'quick_gelu': quick})}, {preprocess_of(name, {})}"
+            f"{activation({'quick_gelu': quick})}, {preprocess_of(name, preprocess)}"
         )
     name = _variant(name, bool(quick), str(file))
-    return Resolved(name, {"model": _config(name), "preprocess": preprocess}, file, note=note)
+    architecture = {"model": _config(name), "preprocess": preprocess}
+    extra = _tokenizer_of(name, architecture["model"], paths)
+    return Resolved(name, architecture, file, extra=extra, note=note)
 
 
 def _as_configured(
@@ -116,6 +119,26 @@ def _file_of(tag: dict[str, Any], paths: Paths) -> Path:
     local_name = Path(str(tag.get("url", ""))).name
     source = Repository(repository, paths, "set clip.weights to a file")
     return source.file((name,) if name else HUB_NAMES, local_name)
+
+
+def _shared(name: str) -> dict[str, Any]:
+    """Return the preprocessing that all tags of a name have; OpenAI's if they differ."""
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    first, *others = [unusual(open_clip.get_pretrained_cfg(name, tag)) for tag in tags] or [{}]
+    return first if all(other == first for other in others) else {}
+
+
+def _tokenizer_of(name: str, model: dict[str, Any], paths: Paths) -> tuple[Path, ...]:
+    """Return the files that decide a name's tokenizer; none for open_clip's own.
+
+    MissingInput if they are neither on this machine nor can be fetched.
+    """
+    repository = model["text_cfg"].get("hf_tokenizer_name")
+    if not repository:
+        return ()
+    remedy = f"choose another clip.model than {name}"
+    folder = Repository(repository, paths, remedy).folder([TOKENIZER_OF_TRANSFORMERS])
+    return tuple(folder / file for file in TOKENIZER if (folder / file).is_file())
 
 
 def _config(name: str) -> dict[str, Any]:

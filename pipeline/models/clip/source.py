@@ -59,6 +59,11 @@ class ClipSource(ModelSource):
         return self.vision.dim
 
     @property
+    def tokens(self) -> int:
+        """Tokens of an image."""
+        return self.vision.tokens
+
+    @property
     def width(self) -> int:
         """Length of a token of the image encoder."""
         return self.vision.width

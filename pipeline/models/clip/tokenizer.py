@@ -34,12 +34,17 @@ class Tokenizer:
     """The `text_cfg` of the model's configuration."""
     merges: Path | None = None
     """Merges of the model; None for OpenAI's."""
+    folder: Path | None = None
+    """Folder of a tokenizer of transformers; None where open_clip looks for it by its name."""
 
     @classmethod
     def of(cls, model: Resolved) -> Tokenizer:
         """Return the tokenizer of a resolved model."""
+        text = model.architecture["model"]["text_cfg"]
+        if text.get("hf_tokenizer_name") and model.extra:
+            return cls(model.name, text, folder=model.extra[0].parent)
         merges = [path for path in model.extra if path.name == MERGES]
-        return cls(model.name, model.architecture["model"]["text_cfg"], *merges)
+        return cls(model.name, text, *merges)
 
     @property
     def context_length(self) -> int:
@@ -65,6 +70,10 @@ class Tokenizer:
         options |= self.text.get("tokenizer_kwargs") or {}
         try:
             with quiet():
+                if self.folder:
+                    mode = self.text.get("tokenizer_mode")
+                    more = {"context_length": self.context_length, "tokenizer_mode": mode}
+                    return open_clip.tokenizer.HFTokenizer(str(self.folder), **more, **options)
                 if self.text.get("hf_tokenizer_name"):
                     return open_clip.get_tokenizer(self.model)
                 return open_clip.SimpleTokenizer(context_length=self.context_length, **options)

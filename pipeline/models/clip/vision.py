@@ -1,9 +1,10 @@
 """Requirements on a CLIP's configuration so that its image encoder can be split at a block.
 
-Feature crops enter the encoder at an inner block, as windows of its token grid behind the class
-token. So it must be open_clip's own ViT with a square grid, plain blocks and a projected class
-token. This is checked from the configuration alone, before torch is imported or anything is
-downloaded.
+Feature crops enter the encoder at an inner block, as windows of its token grid behind the tokens
+that are no patches. So it must be a ViT with a square grid, of open_clip or one of timm's that are
+known, whose vector is its class token, the mean of its patches, or an attention over its tokens by
+one constant query. This is checked from the configuration alone, before torch is imported or
+anything is downloaded.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.core.errors import ConfigError
+from pipeline.kernels.prompt_names import FeaturePrompt
+from pipeline.models.clip.timm_towers import TOWERS, TimmTower
 
 DEFAULTS = {"image_size": 224, "patch_size": 16, "layers": 12, "width": 768}
 """Values that open_clip uses where a configuration has none."""
@@ -28,7 +31,20 @@ CUSTOM = (
 )
 """Options that replace the plain blocks, as `block_type` does."""
 
-NEEDS_VIT = "feature crops need a ViT with a class token (such as ViT-B-16)"
+Pooling = Literal["class token", "mean", "attention"]
+"""What becomes the vector of an image: its class token, the mean of its patches, or an attention
+over its tokens by one constant query.
+"""
+
+POOLINGS: dict[Any, Pooling] = {
+    "tok": "class token",
+    "avg": "mean",
+    "token": "class token",
+    "map": "attention",
+}
+"""Pooling of each `pool_type` of open_clip's ViT and `timm_pool` of timm's."""
+
+NEEDS_VIT = "feature crops need a ViT (such as ViT-B-16)"
 """Advice for an unsupported image encoder."""
 NEEDS_TEXT_ENCODER = "choose one with open_clip's own text encoder (such as ViT-B-16)"
 """Advice for an unsupported text encoder."""
@@ -48,11 +64,38 @@ class Vision:
     """Length of an embedding."""
     width: int
     """Length of a token."""
+    prefix: int = 1
+    """Tokens before the patches: 1 with a class token, else 0."""
+    pooling: Pooling = "class token"
+    """What becomes the vector of an image."""
+    eva: bool = False
+    """True for blocks of EVA; else they are plain."""
 
     @property
     def grid(self) -> int:
         """Tokens along a side; pixels that do not fill a patch are left out."""
         return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image."""
+        return self.prefix + self.grid**2
+
+    def check_prompt(self, name: str, prompt: FeaturePrompt) -> None:
+        """Raise ConfigError for a visual prompt on tokens that the encoder has no place for."""
+        plain = not self.eva and (prompt != "highlight-attn" or self.pooling == "class token")
+        if prompt in ("crop", "mask") or plain:
+            return
+        lacks = "plain blocks" if self.eva else "a class token that becomes its vector"
+        raise ConfigError(f"feature.prompt: {prompt} needs {lacks}, which {name} lacks")
+
+    def check_class_token(self, name: str) -> None:
+        """Raise ConfigError for an encoder without a class token that its vector is made from."""
+        if not self.prefix or self.pooling == "mean":
+            raise ConfigError(
+                f"attention.model: {name} has no class token that its vector is made from, so "
+                "no attention of its own; choose a ViT (such as vit_base_patch16_224.dino)"
+            )
 
 
 def vision_of(name: str, config: Any) -> Vision:
@@ -69,9 +112,12 @@ def vision_of(name: str, config: Any) -> Vision:
     vision, text = parts.get("vision_cfg"), parts.get("text_cfg")
     if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
         raise ConfigError(f"clip.model: the configuration of {name} has no vision_cfg and text_cfg")
-    if reason := _unfit(vision) or ("is a CoCa model" if "multimodal_cfg" in parts else ""):
+    of_timm = vision.get("timm_model_name")
+    if reason := _unfit_of_timm(vision, parts) if of_timm else _unfit(vision):
         raise ConfigError(f"clip.model: {name} {reason}; {NEEDS_VIT}")
     _check_text(name, text)
+    if of_timm:
+        return _vision_of_timm(TOWERS[of_timm], POOLINGS[_timm_pool(vision)], parts["embed_dim"])
     sides = [_side(vision, field) for field in ("image_size", "patch_size")]
     lengths = [parts.get("embed_dim"), _value(vision, "width")]
     numbers = [*sides, _value(vision, "layers"), *lengths]
@@ -80,7 +126,16 @@ def vision_of(name: str, config: Any) -> Vision:
             f"clip.model: {name} has image_size, patch_size, layers, embed_dim, width of "
             f"{numbers}; expected whole numbers and a patch within the image"
         )
-    return Vision(*numbers)
+    attends = vision.get("attentional_pool")
+    image_size, patch_size, layers, dim, width = numbers
+    pooling = "attention" if attends else POOLINGS[_pool(vision)]
+    return Vision(image_size, patch_size, layers, dim, width, pooling=pooling)
+
+
+def _vision_of_timm(tower: TimmTower, pooling: Pooling, dim: int) -> Vision:
+    """Return the dimensions of an encoder of timm."""
+    sizes = tower.image_size, tower.patch_size, tower.layers, dim, tower.width
+    return Vision(*sizes, tower.prefix, pooling, tower.eva)
 
 
 def activation(config: Mapping[str, Any]) -> str:
@@ -90,20 +145,36 @@ def activation(config: Mapping[str, Any]) -> str:
 
 def _unfit(vision: Mapping[str, Any]) -> str:
     """Return why the image encoder cannot be split; empty if it can."""
-    if vision.get("timm_model_name"):
-        return f"is built on timm's {vision['timm_model_name']}, not on open_clip's ViT"
     if isinstance(vision.get("layers"), list | tuple):
         return "is a ResNet"
-    if vision.get("attentional_pool"):
-        return "pools its tokens by attention"
-    if vision.get("pool_type", "tok") != "tok":
-        return f"pools its tokens by pool_type {vision['pool_type']!r}"
+    if vision.get("attentional_pool") not in (None, False, True):
+        return f"pools its tokens twice (attentional_pool {vision['attentional_pool']!r})"
+    if _pool(vision) not in ("tok", "avg"):
+        return f"pools its tokens by pool_type {_pool(vision)!r}"
     custom = [field for field in CUSTOM if vision.get(field)]
     if custom or vision.get("block_type") == "custom":
         return f"has blocks that cannot be split ({', '.join(custom) or 'block_type custom'})"
     for field in ("image_size", "patch_size"):
         if not _square(vision, field):
             return f"has the {field} {vision[field]!r}, not a square"
+    return ""
+
+
+def _unfit_of_timm(vision: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
+    """Return why an image encoder of timm cannot be split; empty if it can."""
+    name, pool = vision["timm_model_name"], _timm_pool(vision)
+    if name not in TOWERS:
+        return f"is built on timm's {name}, which is no plain ViT"
+    tower = TOWERS[name]
+    if pool not in POOLINGS or (POOLINGS[pool] == "class token" and not tower.prefix):
+        return f"pools the tokens of timm's {name} by timm_pool {pool!r}"
+    if _side(vision, "image_size") != tower.image_size or not _square(vision, "image_size"):
+        return (
+            f"has the image_size {_value(vision, 'image_size')!r}, and timm's {name} "
+            f"{tower.image_size}"
+        )
+    if not _positive(parts.get("embed_dim")):
+        return f"has the embed_dim {parts.get('embed_dim')!r}, not a whole number"
     return ""
 
 
@@ -119,6 +190,16 @@ def _check_text(name: str, text: Mapping[str, Any]) -> None:
             f"clip.model: {name} needs the tokenizer {text['hf_tokenizer_name']}; install it with "
             f"`pip install transformers`, or {NEEDS_TEXT_ENCODER}"
         )
+
+
+def _pool(vision: Mapping[str, Any]) -> Any:
+    """Return the pooling of open_clip's ViT, by its name there."""
+    return vision.get("pool_type", "tok")
+
+
+def _timm_pool(vision: Mapping[str, Any]) -> Any:
+    """Return the pooling of timm's ViT; an empty one stands for the encoder's own, the mean."""
+    return vision.get("timm_pool", "avg") or "avg"
 
 
 def _value(vision: Mapping[str, Any], field: str) -> Any:
