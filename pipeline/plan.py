@@ -22,6 +22,7 @@ from stages.embeddings import AugmentedEmbeddings, BoxEmbeddings, ImageEmbedding
 from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores
+from stages.settled import settled
 
 
 def read(s: Settings) -> tuple[HashCache, Dataset]:
@@ -44,7 +45,6 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
         texts[name] = DescriptionsStage(prompts.config, prompts, dataset.classes, clip, s.runtime)
 
     attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
-
     grid = TokenGrid.of(clip, s.windows.view)
     counts = {name: views.get(name, 0) for name in VIEW_NAMES}
     blocks = index, s.layout.images, s.crop_block
@@ -57,7 +57,7 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     augmented = AugmentedCrops(*blocks, counts["augmented"], s.augmented)
 
     common = clip, index, s.layout.images, dataset, s.runtime
-    embeddings = {
+    embeddings: dict[str, Stage] = {
         "image": ImageEmbeddings(*common),
         "raw": BoxEmbeddings(*common, raw, s.raw),
         "feature": WindowEmbeddings(*common, windows[0] if windows else feature, s.feature),
@@ -65,9 +65,10 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
         "augmented": AugmentedEmbeddings(*common, augmented),
     }
 
-    viewed = {name: embeddings[name] for name in views}
     drawn = {"feature": feature} if windows and "feature" in views else {}
     config = s.scores.naming(methods)
+    embeddings = settled(config, methods, embeddings, drawn, texts, dataset.classes, s.runtime)
+    viewed = {name: embeddings[name] for name in views}
     scores = Scores(
         config, methods, index, dataset.classes, viewed, drawn, texts, s.layout.images, s.runtime
     )

@@ -75,7 +75,10 @@ class Run:
         found = [stage for stage in self.stages if name in (stage.name, stage.kind)]
         if not found:
             names = {n for stage in self.stages for n in (stage.name, stage.kind)}
-            raise ConfigError(f"unknown stage {name!r}; {did_you_mean(name, names)}")
+            raise ConfigError(
+                f"no stage {name!r} among those that the chosen methods need; "
+                f"{did_you_mean(name, names)}"
+            )
         return found
 
     def execute(

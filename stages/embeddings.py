@@ -23,7 +23,7 @@ equal views that are stored under other settings are reused.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -43,6 +43,7 @@ from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
 from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
 from pipeline.views.sets import ViewSet
+from pipeline.views.workers import ViewInputs, ViewWorker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,7 +190,8 @@ class ViewEmbeddings(Embeddings):
     def _reusable(self, store: Store) -> ReusableViews:
         """Open the views, and the artifacts whose vectors may be reused for equal views."""
         stored = list(sources(store, self, self.views))
-        return ReusableViews(store.open(self.views), self.columns, stored, code_of(self))
+        grid = self.views.units(store)
+        return ReusableViews(store.open(self.views), grid, self.columns, stored, code_of(self))
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ class _ClipWorker(Worker):
         """Declare `embeddings` (image, view, dim)."""
         return [self.array]
 
-    def _whole_images(self, rows: slice) -> Tensor:
+    def _whole_images(self, rows: slice | Sequence[int]) -> Tensor:
         """Return whole images, decoded and preprocessed: uint8 (n, 3, side, side)."""
         return self.clip.preprocess.block((image, None) for image in self.images.block(rows))
 
@@ -328,7 +330,7 @@ class ImageWorker(_ClipWorker):
 
 
 @dataclass
-class _ViewWorker(_ClipWorker):
+class _ViewWorker(_ClipWorker, ViewWorker):
     """Base of the workers for views, which embed each distinct view of an image once.
 
     Holds the source of views, which may know vectors of equal views already.
@@ -340,27 +342,35 @@ class _ViewWorker(_ClipWorker):
         """Embed every view, also those that are stored under other settings."""
         self.views = self.views.without_reuse()
 
-    def _views(self, unit: Unit) -> RequestedViews:
-        """Return the unit's views, with the vectors that can be reused."""
-        return self.views.request(unit, self.array.shape[-1], self.environment())
+    def read(self, unit: Unit) -> ViewInputs:
+        """Return the unit's views, and what the model reads of those without a vector."""
+        return self.inputs(range(unit.rows.start, unit.rows.stop), unit.crops)
+
+    def compute(self, unit: Unit, inputs: ViewInputs) -> dict[str, Any]:
+        """Return the vectors of all views: float16 (n, views, dim)."""
+        return {"embeddings": self.encode(inputs).all()}
+
+    def inputs(self, rows: Sequence[int], crops: slice | None) -> ViewInputs:
+        """Return views, with the vectors that can be reused, and pixels for the others, if any."""
+        views = self.views.request(rows, crops, self.array.shape[-1], self.environment())
+        pixels = self.pixels(rows, views) if views.missing.any() else None
+        return ViewInputs(rows, views, pixels)
+
+    @abstractmethod
+    def pixels(self, rows: Sequence[int], views: RequestedViews) -> Tensor:
+        """Return what CLIP reads of the missing views: uint8 (n, 3, side, side)."""
 
 
 @dataclass
 class _CropWorker(_ViewWorker):
     """Base of the workers that embed boxes of images."""
 
-    def read(self, unit: Unit) -> tuple[RequestedViews, Tensor | None]:
-        """Return the views, and the crops of those without a vector, if any.
-
-        Crops are decoded and preprocessed: uint8 (n, 3, side, side).
-        """
-        views = self._views(unit)
-        if not views.missing.any():
-            return views, None
-        rows, images = views.missing_rows, enumerate(self.images.block(unit.rows))
-        pairs = ((image, rows[rows[:, 0] == i, 1:5]) for i, image in images)
+    def pixels(self, rows: Sequence[int], views: RequestedViews) -> Tensor:
+        """Return the missing crops, decoded and preprocessed: uint8 (n, 3, side, side)."""
+        missing, images = views.missing_rows, enumerate(self.images.block(rows))
+        pairs = ((image, missing[missing[:, 0] == i, 1:5]) for i, image in images)
         boxed = ((image, boxes) for image, boxes in pairs if len(boxes))
-        return views, self._crops(boxed, rows)
+        return self._crops(boxed, missing)
 
     @abstractmethod
     def _crops(self, boxed: Iterable[tuple[Any, np.ndarray]], rows: np.ndarray) -> Tensor:
@@ -374,12 +384,11 @@ class _CropWorker(_ViewWorker):
             uint8 (n, 3, side, side).
         """
 
-    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
-        """Return the vectors of all views, encoded in full batches: float16 (n, views, dim)."""
-        views, crops = inputs
-        if crops is not None:
-            views.fill(half(self.clip.encode_images(crops, full=True)))
-        return {"embeddings": views.all()}
+    def encode(self, inputs: ViewInputs) -> RequestedViews:
+        """Encode the missing crops in full batches; return all views."""
+        if inputs.pixels is not None:
+            inputs.views.fill(half(self.clip.encode_images(inputs.pixels, full=True)))
+        return inputs.views
 
 
 @dataclass
@@ -428,25 +437,24 @@ class WindowWorker(_ViewWorker):
     layer: int
     _tokens: dict[str, Any] = field(default_factory=dict)
 
-    def read(self, unit: Unit) -> tuple[RequestedViews, Tensor | None]:
-        """Return the views, and the images, uint8 (n, 3, side, side), if any view has no vector."""
-        views = self._views(unit)
-        return views, self._whole_images(unit.rows) if views.missing.any() else None
+    def pixels(self, rows: Sequence[int], views: RequestedViews) -> Tensor:
+        """Return whole images, uint8 (n, 3, side, side)."""
+        return self._whole_images(rows)
 
-    def compute(self, unit: Unit, inputs: tuple[RequestedViews, Tensor | None]) -> dict[str, Any]:
-        """Run CLIP's remaining blocks over each window; return float16 (n, views, dim)."""
+    def encode(self, inputs: ViewInputs) -> RequestedViews:
+        """Run CLIP's remaining blocks over each missing window; return all views."""
         import torch
 
-        views, images = inputs
-        if images is not None:
-            tokens, rows = self._tokens_of(unit, images), torch.from_numpy(views.missing_rows)
+        if inputs.pixels is not None:
+            tokens = self._tokens_of(inputs.rows, inputs.pixels)
+            rows = torch.from_numpy(inputs.views.missing_rows)
             more = self.layer, self.config.prompt, self.config.gain
-            views.fill(half(self.clip.encode_windows(tokens, rows, *more)))
-        return {"embeddings": views.all()}
+            inputs.views.fill(half(self.clip.encode_windows(tokens, rows, *more)))
+        return inputs.views
 
-    def _tokens_of(self, unit: Unit, images: Tensor) -> Any:
+    def _tokens_of(self, rows: Sequence[int], images: Tensor) -> Any:
         """Return the tokens of a block of images, cached for the block's further units."""
-        block = str(unit.rows)
+        block = str(rows)
         if block not in self._tokens:
             self._tokens = {block: self.clip.tokens_before(images, self.layer)}
         return self._tokens[block]

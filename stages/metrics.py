@@ -59,7 +59,9 @@ class Metrics(Stage):
 def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
     """Yield `stage.field` and value of all settings, file digests and keys behind a stage."""
     identity = stage.identity()
-    for name, part in (identity["config"] | identity["outside"]).items():
+    own = identity["config"] | identity["outside"]
+    rule = identity["settled"]["config"] if "settled" in identity else {}
+    for name, part in (own | {f"settled.{n}": rule[n] for n in rule if n == "rule"}).items():
         prefix = stage.name if name == "config" else f"{stage.name}.{name}"
         yield from flatten(part, prefix)
     yield f"{stage.name}.key", stage.key

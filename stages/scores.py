@@ -7,7 +7,9 @@ Writes two tables and an array:
 
     scores.parquet     a row per image and method: image_id, method (str), label, pred, rank (int64;
                        rank of the label, from 1), correct (bool), top5 (list of labels), margin,
-                       confidence (float32; probability of the prediction)
+                       confidence (float32; probability of the prediction); for methods whose
+                       images stop when they have settled also crops_used and round (float64, for
+                       some methods NaN) and bound (float64)
     classes.parquet    label (int64), name (str), present (bool; false if it only competes)
     logits.zarr        (image, method, class) float32
 
@@ -17,6 +19,7 @@ and `methods.NAME` for a method with settings of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -37,7 +40,8 @@ from pipeline.stage import Stage, Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.config import BOX
-from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
+from pipeline.views.readers import Reader, is_settled, view_reader
+from pipeline.views.settled import SettledReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,8 +99,11 @@ class Scores(Stage):
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""
         rows, present = self.image_block, sum(self.classes.present)
-        arrays = [store.open(stage).array("embeddings") for stage in self.views.values()]
-        vectors = sum(array.shape[1] * array.shape[2] for array in arrays)
+        vectors = sum(
+            math.prod(store.open(stage).array("embeddings").shape[1:])
+            for stage in self.views.values()
+            if not is_settled(stage)
+        )
         logits = 4 * rows * len(self.methods) * present
         return Footprint(6 * rows * vectors + 2 * logits, logits)
 
@@ -107,7 +114,10 @@ class Scores(Stage):
             name: text_vectors(store.open(stage), classes) for name, stage in self.texts.items()
         }
         counts = views_read(self.methods.values(), self.config)
-        views = {name: self._reader(store, name, count) for name, count in counts.items()}
+        views = {
+            name: view_reader(store, name, self.views[name], self.drawn, self.config, count)
+            for name, count in counts.items()
+        }
         read = {name for method in self.methods.values() for name in method.boxes}
         boxes = {name: self._boxes(store, name, counts[name]) for name in read}
         return self.scorer(store.open(self.index).table("images"), texts, views, boxes)
@@ -116,7 +126,7 @@ class Scores(Stage):
         self,
         images: pd.DataFrame,
         texts: dict[str, Descriptions],
-        views: dict[str, ViewReader],
+        views: Mapping[str, Reader],
         boxes: Mapping[str, Tensor],
     ) -> ScoresWorker:
         """Return what scores images.
@@ -147,16 +157,6 @@ class Scores(Stage):
         table = table[table["crop"] < count].sort_values(["image", "crop"])
         return torch.tensor(table[BOX].to_numpy()).reshape(-1, count, 4)
 
-    def _reader(self, store: Store, name: str, count: int) -> ViewReader:
-        """Open the embeddings of a view set, of which methods read the first `count` views."""
-        array = store.open(self.views[name]).array("embeddings")
-        if name not in self.drawn:
-            return ViewReader(name, array, count)
-        draws = store.open(self.drawn[name])
-        if self.config.expectation:
-            return ExpectedReader(name, array, self.config.n, patch_probs(draws, array.shape[0]))
-        return DrawnReader(name, array, count, outcomes(draws, array.shape[0], count))
-
 
 @dataclass
 class ScoresWorker(Worker):
@@ -172,7 +172,7 @@ class ScoresWorker(Worker):
     images: Any
     classes: Classes
     texts: dict[str, Descriptions]
-    views: dict[str, ViewReader]
+    views: Mapping[str, Reader]
     device: torch.device
     boxes: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -190,10 +190,10 @@ class ScoresWorker(Worker):
 
     def _scorer(self, method: Method) -> Scorer:
         """Build the scorer of a method, with its texts on the device."""
-        readers = [self.views[name] for name in method.views(self.config)]
+        names = method.views(self.config)
 
         def block(rows: slice) -> Views:
-            return self._views({reader.name: reader.read(rows) for reader in readers})
+            return self._views({name: self.views[name].read(rows) for name in names})
 
         on_device = {name: self.texts[name].to(self.device) for name in method.texts}
         everything = np.arange(len(self.present))
@@ -235,7 +235,10 @@ class ScoresWorker(Worker):
 
         logits = self.logits(unit.rows, inputs)
         images = self.images.iloc[unit.rows]
-        tables = [self._results(name, scores, images) for name, scores in logits.items()]
+        tables = [
+            self._results(name, scores, images).assign(**self._settled(name, unit.rows))
+            for name, scores in logits.items()
+        ]
         outputs = {
             "scores": pd.concat(tables, ignore_index=True),
             "logits": np.stack([scores.numpy() for scores in logits.values()], axis=1),
@@ -282,6 +285,14 @@ class ScoresWorker(Worker):
         return per_image_results(
             name, logits.numpy(), probabilities.numpy(), images, np.flatnonzero(self.present)
         )
+
+    def _settled(self, name: str, rows: slice) -> dict[str, Any]:
+        """Return the columns of a method whose images stopped when they had settled."""
+        reader = self.views.get(self.methods[name].settling(self.config) or "")
+        if not isinstance(reader, SettledReader):
+            return {}
+        looks = reader.looks(rows)
+        return {column: looks[column].to_numpy() for column in ("crops_used", "bound", "round")}
 
     def _class_table(self) -> Any:
         import pandas as pd

@@ -27,6 +27,8 @@ from pipeline.run import Run
 from pipeline.store.artifact import MANIFEST
 
 OVERRIDES = ["scores.methods=null", "scores.n=6"]
+SETTLED = ["scores.methods=[abs]", "scores.n=20", "scores.expectation=true", "scores.settle=1e-5"]
+"""Settings under which some images settle at once, others late or never."""
 
 
 @dataclass
@@ -35,12 +37,13 @@ class Case:
 
     folder: Path
     dataset: Path
+    overrides: list[str]
     expected: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path) -> Case:
+    def of(cls, folder: Path, overrides: list[str]) -> Case:
         """Write the dataset, and run all stages on it."""
-        case = cls(folder, write_dataset(folder, classes=4, images=10))
+        case = cls(folder, write_dataset(folder, classes=4, images=10), overrides)
         run = case.run("undisturbed")
         case.expected = run_all_stages(run)
         return case
@@ -48,12 +51,12 @@ class Case:
     def run(self, store: str) -> Run:
         """Return a run with the store `store` below the folder of the case."""
         os.environ["ABS_ARTIFACTS"] = str(self.folder / store)
-        return Run.of(str(self.dataset), "official", OVERRIDES)
+        return Run.of(str(self.dataset), "official", self.overrides)
 
     def start(self, store: str) -> subprocess.Popen[bytes]:
         """Start the run in another process."""
         words = ["-m", "pipeline", "run", "--dataset", str(self.dataset)]
-        words += [word for override in OVERRIDES for word in ("--set", override)]
+        words += [word for override in self.overrides for word in ("--set", override)]
         return subprocess.Popen(
             [sys.executable, *words],
             cwd=PROJECT,
@@ -197,10 +200,11 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0, help="multiplies the default counts")
+    parser.add_argument("--settle", action="store_true", help="with crops that settle early")
     options = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as folder:
-        case = Case.of(Path(folder))
+        case = Case.of(Path(folder), SETTLED if options.settle else OVERRIDES)
         for name in options.parts or PARTS:
             part, count = PARTS[name]
             start = time.monotonic()

@@ -26,7 +26,7 @@ from pipeline.settings import Settings, resolve_precision, validate
 from pipeline.stage import Stage
 from pipeline.store.units import ArraySpec, row_units
 from pipeline.texts.vectors import by_class
-from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader
+from pipeline.views.readers import DrawnReader, ExpectedReader, Rows, ViewReader
 from pipeline.views.reuse import DrawnViews
 from stages.attention import Attention
 from stages.crops import Crops, FeatureCrops
@@ -149,6 +149,8 @@ class Classifier:
         from pipeline.models.clip.model import ClipModel
 
         settings, notes = resolve_precision(settings)
+        all_crops = settings.scores.model_copy(update={"settle": None})
+        settings = settings.model_copy(update={"scores": all_crops})
         digests = HashCache(settings.paths.memory(settings.dataset.name))
         place = settings.dataset, settings.paths, digests
         opened = (digests, GivenClasses(*place, classes)) if classes else None
@@ -270,7 +272,7 @@ class Column(list[str]):
 class OtherImages(ViewReader):
     """Reader of the images of an index, of which there are none."""
 
-    def read(self, rows: slice) -> Any:
+    def read(self, rows: Rows) -> Any:
         """Raise ConfigError: the method compares images with each other."""
         raise ConfigError(
             "a chosen method compares the images of a dataset with each other; score them by "

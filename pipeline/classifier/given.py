@@ -106,9 +106,10 @@ class GivenImages(Images):
         """Return the unit of all images and of crops `start` to `stop` (excluded) of each."""
         return Unit("given", slice(0, len(self)), slice(start, stop))
 
-    def block(self, rows: slice) -> Iterator[Image.Image]:
+    def block(self, rows: slice | Sequence[int]) -> Iterator[Image.Image]:
         """Yield the images of `rows` in order, RGB."""
-        return (picture.image for picture in self._pictures[rows])
+        rows = range(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        return (self._pictures[row].image for row in rows)
 
     def sha256(self, rows: slice) -> list[str]:
         """Return the digests of the images of `rows`, in order."""

@@ -94,6 +94,11 @@ COMMANDS: dict[str, Entry] = {
         "Study",
         "Import the scores or predictions of another system, as a method like the others.",
     ),
+    "check-settle": Entry(
+        "pipeline.cli.commands.check_settle",
+        "Study",
+        "Compare decisions of images that settle early with those of all their crops.",
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.tables import cell, print_rich, size
+from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
 
 FIGURES = ("top1", "sigma", "top5", "mean_per_class_recall", "ece")
@@ -130,6 +131,21 @@ def print_check(check: Mapping[str, Any]) -> None:
     print(f"paper: {check['paper']:.2f}{sigma}, {check['ours'] - check['paper']:+.2f}: {verdict}")
     for difference, effect in check["reasons"]:
         print(f"  {difference} ({effect})")
+
+
+def print_settling(checks: Iterable[SettlingCheck]) -> None:
+    """Print the decisions that are the same, accuracy and crops of each method."""
+    for each in checks:
+        low, high = 100 * each.same_low, 100 * each.same_high
+        print(
+            f"{each.method}: {each.same:,} of {each.images:,} decisions are those of all crops "
+            f"({low:.2f} to {high:.2f} %)"
+        )
+        print(f"  top-1 {100 * each.top1:.2f}, with all crops {100 * each.top1_of_all:.2f}")
+        crops = f"{each.crops:.1f} ({each.crops_low:.1f} to {each.crops_high:.1f}) of {each.of}"
+        print(f"  crops an image: {crops}")
+        verdict = "holds" if each.holds else "IS BROKEN"
+        print(f"  promise of {each.p:g} {verdict}: p of as many or more is {each.as_rare:.3g}")
 
 
 def print_comparison(comparison: Mapping[str, Any], a: str, b: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,15 +50,15 @@ class Images:
     def __init__(self, contents: Contents, index: pd.DataFrame) -> None:
         self._contents = contents
         self._files = list(zip(index["path"], index["sha256"], strict=True))
-        self._rows = slice(0, 0)
+        self._rows: Sequence[int] = range(0)
         self._held: dict[int, Image.Image] = {}
 
-    def block(self, rows: slice) -> Iterator[Image.Image]:
+    def block(self, rows: slice | Sequence[int]) -> Iterator[Image.Image]:
         """Yield the images of `rows` in order, RGB; threads decode a few of them ahead."""
+        rows = range(rows.start, rows.stop) if isinstance(rows, slice) else rows
         if rows != self._rows:
             self._rows, self._held = rows, {}
-        numbers = range(rows.start, rows.stop)
-        for row, decoded in prefetch(readers(), self._image, numbers, depth=READERS):
+        for row, decoded in prefetch(readers(), self._image, rows, depth=READERS):
             image = decoded.result()
             if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
                 self._held[row] = image

@@ -8,6 +8,7 @@ caption contains the name of a test species.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,25 +59,35 @@ class Species:
 def species() -> tuple[Species, ...]:
     """Return the test species, in order of genus; names and birds are distinct."""
     rng = np.random.default_rng(SEED)
+    return tuple(drawn_species(rng, dict.fromkeys(TEST_GENERA, SPECIES_PER_GENUS)))
+
+
+def drawn_species(
+    rng: np.random.Generator, genera: Mapping[str, int], redrawn: int = REDRAWN
+) -> list[Species]:
+    """Draw distinct species, genus after genus.
+
+    Args:
+        rng: Random generator.
+        genera: Number of species of each genus.
+        redrawn: Number of attributes that a species draws anew; fewer make more similar species.
+    """
     chosen: list[Species] = []
-    for genus in TEST_GENERA:
+    for genus, count in genera.items():
         attribute, value = GENERA[genus]
         common = random_bird(rng) | {attribute: value}
-        while (
-            len(chosen) % SPECIES_PER_GENUS
-            or not chosen
-            or not chosen[-1].name.text.endswith(genus)
-        ):
-            candidate = _species(rng, genus, common)
+        full = len(chosen) + count
+        while len(chosen) < full:
+            candidate = _species(rng, genus, common, redrawn)
             if _is_new(candidate, chosen):
                 chosen.append(candidate)
-    return tuple(chosen)
+    return chosen
 
 
-def _species(rng: np.random.Generator, genus: str, common: Bird) -> Species:
+def _species(rng: np.random.Generator, genus: str, common: Bird, redrawn: int) -> Species:
     free = [name for name in ATTRIBUTES if name != GENERA[genus][0]]
     bird = dict(common)
-    for name in rng.choice(free, REDRAWN, replace=False):
+    for name in rng.choice(free, redrawn, replace=False):
         bird[name] = str(rng.choice(ATTRIBUTES[name]))
     names = [name for name in possible_names(bird) if name.text.endswith(genus)]
     return Species(names[int(rng.integers(len(names)))], bird)
@@ -105,21 +116,26 @@ def training_bird(rng: np.random.Generator) -> Bird:
 
 
 def descriptions(wrong_share: float) -> dict[str, list[str]]:
-    """Write `DESCRIPTIONS` one-part sentences for each class; exactly `wrong_share` are wrong.
+    """Write `DESCRIPTIONS` one-part sentences for each test species; `wrong_share` are wrong."""
+    return descriptions_of(species(), wrong_share, SEED)
+
+
+def descriptions_of(of: Sequence[Species], wrong_share: float, seed: int) -> dict[str, list[str]]:
+    """Write `DESCRIPTIONS` one-part sentences for each species; exactly `wrong_share` are wrong.
 
     A wrong sentence has the name of its class and the part of a random other bird, like a mistake
     of a language model. The correct sentences are the same for every share.
     """
-    total = len(species()) * DESCRIPTIONS
+    total = len(of) * DESCRIPTIONS
     wrong = set(
-        np.random.default_rng(SEED + 1).permutation(total)[: round(wrong_share * total)].tolist()
+        np.random.default_rng(seed + 1).permutation(total)[: round(wrong_share * total)].tolist()
     )
     sentences: dict[str, list[str]] = {}
-    for index, one in enumerate(species()):
-        topics = _topics(np.random.default_rng([SEED + 2, index]), one.bird)
+    for index, one in enumerate(of):
+        topics = _topics(np.random.default_rng([seed + 2, index]), one.bird)
         first = index * DESCRIPTIONS
         sentences[one.name.text] = [
-            _description(first + i, one, topic, first + i in wrong)
+            _description(seed, first + i, one, topic, first + i in wrong)
             for i, topic in enumerate(topics)
         ]
     return sentences
@@ -131,10 +147,12 @@ def _topics(rng: np.random.Generator, bird: Bird) -> list[tuple[Statement, ...]]
     return [topics[i] for i in sorted(rng.choice(len(topics), DESCRIPTIONS, replace=False))]
 
 
-def _description(index: int, one: Species, statements: tuple[Statement, ...], wrong: bool) -> str:
-    rng = np.random.default_rng([SEED + 3, index])
+def _description(
+    seed: int, index: int, one: Species, statements: tuple[Statement, ...], wrong: bool
+) -> str:
+    rng = np.random.default_rng([seed + 3, index])
     if wrong:
-        statements = wrong_statements(np.random.default_rng([SEED + 4, index]), statements)
+        statements = wrong_statements(np.random.default_rng([seed + 4, index]), statements)
     sentence = one_part_sentence(rng, one.name, statements)
     return sentence[0].upper() + sentence[1:]
 

@@ -23,7 +23,7 @@ from pipeline.stage import Stage, refuse_changed
 from pipeline.store.artifact import Artifact, store_error
 from pipeline.store.claims import claimed, living
 from pipeline.store.store import Store
-from pipeline.store.units import Unit
+from pipeline.store.units import Unit, by_round
 
 POLL, MAX_POLL = 0.2, 2.0
 """First and longest pause, in seconds, between two checks for units of other processes."""
@@ -111,7 +111,11 @@ def _compute(
             session = opened.enter_context(engine.open(job))
         reporter.say(_start(stage, todo, of))
         with reporter.stage(stage.name, size, stage.counts, len(todo)) as advance:
-            written = _compute_all(session, job.artifact, todo, advance, reporter)
+            written: list[Unit] = []
+            for together in by_round(todo):
+                written += _compute_all(session, job.artifact, together, advance, reporter)
+                if session.failed:
+                    break
     if session.failed:
         raise _failure(job, session)
     return session.seconds, written

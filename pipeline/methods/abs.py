@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors, Weigher, crops
+from pipeline.methods.base import (
+    MethodInputs,
+    SumOverViews,
+    ViewScorer,
+    ViewVectors,
+    Weigher,
+    crops,
+)
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.kernels.matching import Descriptions
 
 
-class Abs(Method):
+class Abs(SumOverViews):
     """Attention-based selection."""
 
     texts: ClassVar[tuple[str, ...]] = ("cupl",)
@@ -37,24 +44,19 @@ class Abs(Method):
         """
         return super().probabilities(scores / sum(self.views(config).values()), config)
 
-    def scorer(self, inputs: MethodInputs) -> Scorer:
-        """Build a scorer that sums over all views: 2n crops if both branches are on."""
+    def view_scorer(self, inputs: MethodInputs) -> ViewScorer:
+        """Build a function that sums over the views of a branch."""
         from pipeline.kernels.matching import mean_view, soft_match
 
         config, texts = inputs.config, _first_texts(inputs)
-        means, names = texts.means(), self.views(config)
+        means = texts.means()
 
         def score_view(view: ViewVectors) -> Tensor:
-            vectors = _first_vectors(view, config)
             if config.soft:
-                return soft_match(vectors, texts, config.scaled_temperature, view.weights)
-            return mean_view(vectors, view.weights) @ means.T
+                return soft_match(view.vectors, texts, config.scaled_temperature, view.weights)
+            return mean_view(view.vectors, view.weights) @ means.T
 
-        def score(images: slice, views: Views) -> Tensor:
-            first, *others = [score_view(views[name]) for name in names]
-            return sum(others, start=first)
-
-        return score
+        return score_view
 
     def weigher(self, inputs: MethodInputs) -> Weigher:
         """Build a function that weighs each view as often as it counts, and its cosines by Eq. 9

@@ -49,6 +49,9 @@ Scorer = Callable[[slice, Views], "Tensor"]
 Scores are float (images, classes); the class with the highest score is predicted.
 """
 
+ViewScorer = Callable[[ViewVectors], "Tensor"]
+"""Function of views of one kind that returns the sum of their scores, float (images, classes)."""
+
 
 @dataclass(frozen=True)
 class MethodInputs:
@@ -124,6 +127,14 @@ class Method(Section):
         """
         return (config.logit_scale * scores).softmax(dim=-1)
 
+    def settling(self, config: ScoresConfig) -> str | None:
+        """Return the view whose draws may stop once an image has settled; None for no view.
+
+        Args:
+            config: Settings of the section `scores`.
+        """
+        return None
+
     @abstractmethod
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build the scorer. Import heavy libraries here instead of at the top of the module.
@@ -165,6 +176,37 @@ def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
     import torch
 
     return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
+
+
+class SumOverViews(Method):
+    """Base class of methods whose class scores are sums over all views.
+
+    Views that are independent draws may then stop before all of them are embedded.
+    """
+
+    @abstractmethod
+    def view_scorer(self, inputs: MethodInputs) -> ViewScorer:
+        """Build a function from views of one kind to their sum of scores, (images, classes)."""
+
+    def settling(self, config: ScoresConfig) -> str | None:
+        """Return the raw crops, which cost most; feature crops if they are drawn and alone."""
+        views = self.views(config)
+        drawn = ("raw", "squares") if config.expectation else ("raw", "squares", "feature")
+        return next((name for name in drawn if name in views), None)
+
+    def scorer(self, inputs: MethodInputs) -> Scorer:
+        """Build a scorer that sums over the first views of each kind, as many as it needs."""
+        score_view, counts = self.view_scorer(inputs), self.views(inputs.config)
+
+        def score_first(view: ViewVectors, count: int) -> Tensor:
+            drawn = view.weights is None
+            return score_view(view._replace(vectors=view.vectors[:, :count]) if drawn else view)
+
+        def score(images: slice, views: Views) -> Tensor:
+            first, *others = [score_first(views[name], n) for name, n in counts.items()]
+            return sum(others, start=first)
+
+        return score
 
 
 VIEW_NAMES = ("image", "raw", "feature", "squares", "augmented")

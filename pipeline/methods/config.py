@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.core.section import Section
+from pipeline.core.section import NOT_IN_KEY, Section
 
 
 class ScoresConfig(Section):
@@ -39,6 +39,13 @@ class ScoresConfig(Section):
     """Component of ABS (Table 4): soft matching."""
     expectation: bool = False
     """Exact expectation of the feature branch, times n, instead of n draws."""
+    settle: Annotated[float | None, NOT_IN_KEY] = Field(default=None, gt=0, lt=1)
+    """Probability, per image, with which the decision may differ from that of all n crops; an image
+    that has settled is shown no more crops. None to embed n crops of every image. It is in the key
+    of the embeddings that it shortens.
+    """
+    settle_at: Annotated[Literal["N", "expectation"], NOT_IN_KEY] = "N"
+    """Decision that `settle` keeps: that of n crops, or that of infinitely many."""
 
     @field_validator("methods")
     @classmethod

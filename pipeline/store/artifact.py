@@ -187,6 +187,8 @@ class Artifact:
         a changed or missing chunk loses its receipt, so that the next run computes it again.
         """
         folder = f"{name}.zarr"
+        if folder not in self.manifest["arrays"]:
+            raise AbsError(f"{self.path}: {self.stage} has no array {name!r}")
         wrote = self.manifest["arrays"][folder]
         if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
             metadata = f"{folder}/{arrays.METADATA}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +22,8 @@ class Unit:
     name: str
     rows: slice
     crops: slice | None = None
+    round: int = 0
+    """Units of a round read what all units of the rounds before have written."""
 
     @property
     def size(self) -> int:
@@ -56,6 +60,39 @@ def crop_units(count: int, block: int, crops: int, crop_block: int) -> list[Unit
         Unit(f"{unit.name}-{c:03d}", unit.rows, slice(c * crop_block, (c + 1) * crop_block))
         for unit in row_units(count, block)
         for c in range(-(-crops // crop_block))
+    ]
+
+
+WIDER = 4
+"""Blocks of rows in a unit after the first round, in which few rows ask for more."""
+
+
+def round_units(count: int, block: int, ends: Sequence[int]) -> list[Unit]:
+    """Blocks of rows times rounds; round i goes on from crop `ends[i - 1]` up to `ends[i]`."""
+    return [
+        Unit(f"r{number:02d}-{unit.name}", unit.rows, slice(first, last), number)
+        for number, (first, last) in enumerate(itertools.pairwise([0, *ends]))
+        for unit in row_units(count, WIDER * block if number else block)
+    ]
+
+
+def by_round(units: Iterable[Unit]) -> list[list[Unit]]:
+    """Group units by round, the first round first; the order within a round is kept."""
+    ordered = sorted(units, key=lambda unit: unit.round)
+    return [list(group) for _, group in itertools.groupby(ordered, lambda unit: unit.round)]
+
+
+def overlapping(units: Iterable[Unit], rows: Sequence[int], crops: slice | None) -> list[Unit]:
+    """Return the units that have any of some ascending rows, and any of some crops."""
+    return [
+        unit
+        for unit in units
+        if bisect_left(rows, unit.rows.start) < bisect_left(rows, unit.rows.stop)
+        and (
+            crops is None
+            or unit.crops is None
+            or max(unit.crops.start, crops.start) < min(unit.crops.stop, crops.stop)
+        )
     ]
 
 

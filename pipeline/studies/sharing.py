@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from pipeline.stage import Stage
 from pipeline.store.units import Unit
 from pipeline.views.reuse import StoredViews, family, places, sources
 from stages.embeddings import ViewEmbeddings
+from stages.settled import SettledEmbeddings
 
 if TYPE_CHECKING:
     from pipeline.store.store import Store
@@ -43,22 +44,25 @@ def crops_used(run: Run) -> int:
     return images * sum(count for name, count in counts.items() if name != "image")
 
 
-def crops_to_embed(store: Store, stages: Iterable[Stage]) -> int | None:
+def crops_to_embed(store: Store, stages: Sequence[Stage]) -> int | None:
     """Count the distinct views left to embed; None before the views of all units are drawn.
 
     A lower bound: vectors computed on another device or with another batch size are counted as
-    reusable here, but a run computes them again.
+    reusable here, but a run computes them again. None also while images may settle early: how many
+    crops they take is known afterwards.
     """
     try:
+        if _settling_crops(store, stages):
+            return None
         return sum(_missing_views(store, group) for group in _families(stages))
     except AbsError:
         return None
 
 
-def crops_at_most(store: Store, stages: Iterable[Stage]) -> int | None:
+def crops_at_most(store: Store, stages: Sequence[Stage]) -> int | None:
     """Count all views of unfinished units; None before the number of units is known."""
     try:
-        return sum(
+        return _settling_crops(store, stages) + sum(
             int(unit.rows.stop - unit.rows.start) * stage.views.shape(store)[1]
             for group in _families(stages)
             for stage in group
@@ -68,12 +72,22 @@ def crops_at_most(store: Store, stages: Iterable[Stage]) -> int | None:
         return None
 
 
+def _settling_crops(store: Store, stages: Iterable[Stage]) -> int:
+    """Count the crops of all unfinished rounds, as if no image settled."""
+    return sum(
+        unit.size
+        for stage in stages
+        if isinstance(stage, SettledEmbeddings)
+        for unit in store.artifact(stage).unfinished(stage.units(store))
+    )
+
+
 def crop_summary(used: int, embed: int | None, most: int | None) -> str:
     """Format the counts, such as `Crops used: 21,000; to embed: 6,300 (30%)`."""
     if embed is None and most is None:
         count = "unknown until the stages above have run"
     elif embed is None:
-        count = f"at most {most:,}, fewer if settings share crops"
+        count = f"at most {most:,}, fewer if settings share crops or images settle"
     elif embed > used:
         count = f"{embed:,}, because every possible window is embedded"
     else:
@@ -111,10 +125,15 @@ def _new_views(
 
     Raises MissingInput if the views of a stage are not drawn yet.
     """
-    columns, maker = stages[0].columns, {"code": code_of(stages[0])}
-    finished = [source for source in stored if source.receipt(unit.name, maker)]
-    reusable = [places(source.views, unit, columns) for source in finished]
-    embedded = [rows for rows in reusable if rows is not None]
+    columns, code = stages[0].columns, code_of(stages[0])
+    rows = range(unit.rows.start, unit.rows.stop)
+    embedded = [
+        found
+        for source in stored
+        for part in source.units([unit], rows, unit.crops)
+        if source.receipt(part.name, code, {})
+        if (found := source.places(part, columns)) is not None
+    ]
     required = [places(store.artifact(stage.views), unit, columns) for stage in stages]
     drawn = [rows for rows in required if rows is not None]
     if len(drawn) < len(required):

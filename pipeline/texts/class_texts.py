@@ -159,6 +159,8 @@ class ClassTexts:
         else:
             listed = first_of([self._with_nearest(name) for name in names])
             which = f"{len(names)} of {len(self._keys)} classes: {', '.join(listed)}"
+            if len(names) == len(self._keys):
+                which += f"; the file lists {', '.join(map(repr, list(self._by_class)[:3]))}"
         raise AbsError(f"{self.path('file')}: no texts for {which}")
 
     @property

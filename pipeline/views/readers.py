@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pipeline.core.errors import AbsError
+from pipeline.views.settled import SettledReader
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.methods.config import ScoresConfig
+    from pipeline.stage import Stage
     from pipeline.store.artifact import Artifact
+    from pipeline.store.store import Store
+
+Rows = slice | np.ndarray
+"""A slice of images, or their numbers."""
 
 
 def outcomes(draws: Artifact, images: int, count: int) -> np.ndarray:
@@ -27,6 +36,49 @@ def patch_probs(draws: Artifact, images: int) -> np.ndarray:
     return np.asarray(table["probability"].to_numpy().reshape(images, -1))
 
 
+class Reader(Protocol):
+    """Reader of the views of some images, with the number of times that each view counts."""
+
+    def read(self, rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read vectors, float16 (images, views, dim), and any weights, (images, views)."""
+        ...
+
+
+def is_settled(stage: Stage) -> bool:
+    """Return whether a stage embeds as many views of an image as it takes to settle."""
+    return "settled" in stage.identity()
+
+
+def view_reader(
+    store: Store,
+    name: str,
+    stage: Stage,
+    drawn: Mapping[str, Stage],
+    config: ScoresConfig,
+    count: int,
+) -> Reader:
+    """Open the embeddings of a view set.
+
+    Args:
+        store: Store with the finished stages.
+        name: Name of the view.
+        stage: Stage of its embeddings.
+        drawn: Draws of the view sets of which all possible views are embedded.
+        config: Settings of the section `scores`.
+        count: Views of an image that methods read.
+    """
+    artifact = store.open(stage)
+    if is_settled(stage):
+        return SettledReader.of(name, artifact, stage.units(store), stage.identity())
+    array = artifact.array("embeddings")
+    if name not in drawn:
+        return ViewReader(name, array, count)
+    draws = store.open(drawn[name])
+    if config.expectation:
+        return ExpectedReader(name, array, config.n, patch_probs(draws, array.shape[0]))
+    return DrawnReader(name, array, count, outcomes(draws, array.shape[0], count))
+
+
 @dataclass(frozen=True)
 class ViewReader:
     """Reader of a view set as it is stored: the first `count` views of each image."""
@@ -38,8 +90,8 @@ class ViewReader:
     count: int
     """Views per image that are read."""
 
-    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read a slice of images: float16 (images, count, dim), and any weights (images, count)."""
+    def read(self, rows: Rows) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read some images: float16 (images, count, dim), and any weights (images, count)."""
         vectors = np.asarray(self.array[rows, : self.count])
         if vectors.shape[1] != self.count:
             raise AbsError(f"embeddings-{self.name} has {vectors.shape[1]} views, not {self.count}")
@@ -53,8 +105,8 @@ class DrawnReader(ViewReader):
     outcomes: np.ndarray
     """Index of each crop among all windows, (images, count)."""
 
-    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read a slice of images: float16 (images, count, dim), without weights."""
+    def read(self, rows: Rows) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read some images: float16 (images, count, dim), without weights."""
         vectors = np.asarray(self.array[rows])
         return np.take_along_axis(vectors, self.outcomes[rows][..., None], axis=1), None
 
@@ -66,8 +118,8 @@ class ExpectedReader(ViewReader):
     probs: np.ndarray
     """Probability of each patch by rank, (images, patches)."""
 
-    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read a slice of images.
+    def read(self, rows: Rows) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read some images.
 
         Returns:
             Vectors, float16 (images, windows, dim).

@@ -1,23 +1,27 @@
 """Reuse embeddings of identical views that are stored under other settings.
 
 Crops of all settings come from one stream, so another alpha or k draws many of the same views. An
-embeddings artifact that differs from the requested one in its views alone is searched, unit by
-unit, for views at the same place of the same image. Only files that match their receipt are reused;
-reading never changes the other artifact.
+embeddings artifact that differs from the requested one in its views alone, or in how many of an
+image it has, is searched, unit by unit, for views at the same place of the same image. Only files
+that match their receipt are reused; reading never changes the other artifact.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from pipeline.kernels.rounds import round_ends
 from pipeline.store.artifact import Artifact
+from pipeline.store.units import overlapping, round_units
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.stage import Stage
     from pipeline.store.ledger import Receipt
     from pipeline.store.store import Store
@@ -81,6 +85,11 @@ class RequestedViews:
         self.vectors[self.missing] = vectors
         self.missing = np.zeros_like(self.missing)
 
+    @property
+    def places(self) -> np.ndarray:
+        """Place of every view, int64 (images * views, 4), by image, then view."""
+        return np.asarray(self.distinct[self.back, 1:])
+
     def all(self) -> np.ndarray:
         """Return the embedding of every view, float16 (images, views, dim)."""
         return np.asarray(self.vectors[self.back].reshape(*self.shape, -1))
@@ -95,43 +104,89 @@ class StoredViews:
     views: Artifact
     """Artifact with the table of their views."""
 
-    def receipt(self, unit: str, maker: dict[str, Any]) -> Receipt | None:
+    encoder: ClassVar[str] = "code"
+    """Entry of a receipt's `maker`: digest of the code that encoded the views."""
+
+    def units(self, grid: Sequence[Unit], rows: Sequence[int], crops: slice | None) -> list[Unit]:
+        """Return the units that may hold views of some images and crops.
+
+        Args:
+            grid: Units of the requesting view set, which has blocks of the same size.
+            rows: Images, ascending.
+            crops: Numbers of crops; None for all views.
+        """
+        return overlapping(grid, rows, crops)
+
+    def receipt(self, unit: str, code: str, environment: Mapping[str, Any]) -> Receipt | None:
         """Return the receipt of a unit that is finished and was made in this way, or None.
 
         Args:
             unit: Name of the unit.
-            maker: Entries of the receipt's `maker` that must match, such as code and device.
+            code: Digest of the code that encoded its views.
+            environment: Entries of the receipt's `maker` that must match, such as the device.
         """
-        receipt = self.vectors.ledger.read(unit)
+        receipt, maker = self.vectors.ledger.read(unit), {self.encoder: code, **environment}
         return receipt if receipt and maker.items() <= receipt.maker.items() else None
 
-    def copy_into(
-        self, requested: RequestedViews, unit: Unit, columns: Sequence[str], maker: dict[str, Any]
-    ) -> None:
-        """Copy the embeddings of a unit's stored views into the requested views.
+    def places(self, unit: Unit, columns: Sequence[str]) -> np.ndarray | None:
+        """Read image and place of each view of a unit, as the function `places` does."""
+        return places(self.views, unit, columns)
 
-        Nothing is copied if the unit is unfinished or damaged.
+    def read(
+        self, unit: Unit, receipt: Receipt, columns: Sequence[str], dim: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Read the views of a unit; None if it is unfinished or damaged.
 
         Args:
-            requested: Views to complete.
             unit: Unit to read.
+            receipt: Its receipt.
             columns: Columns of a view's place.
-            maker: Entries of the receipt's `maker` that must match.
+            dim: Length of an embedding.
+
+        Returns:
+            Image and place of each view, int64 (n, 5).
+            Their embeddings, float16 (n, dim).
         """
-        receipt = self.receipt(unit.name, maker)
-        rows = places(self.views, unit, columns)
-        chunk = receipt and self.vectors.ledger.content(receipt, "embeddings.zarr")
-        if chunk and rows is not None:
-            images, dim = unit.rows.stop - unit.rows.start, requested.vectors.shape[1]
-            stored = np.frombuffer(chunk, np.float16).reshape(-1, len(rows) // images, dim)
-            requested.take(rows, stored[:images].reshape(-1, dim))
+        rows = self.places(unit, columns)
+        chunk = self.vectors.ledger.content(receipt, "embeddings.zarr")
+        if not chunk or rows is None:
+            return None
+        images = unit.rows.stop - unit.rows.start
+        stored = np.frombuffer(chunk, np.float16).reshape(-1, len(rows) // images, dim)
+        return rows, stored[:images].reshape(-1, dim)
+
+
+@dataclass(frozen=True)
+class SettledViews(StoredViews):
+    """An embeddings artifact whose images stopped when they had settled; it holds its views."""
+
+    encoder: ClassVar[str] = "encoder"
+
+    def units(self, grid: Sequence[Unit], rows: Sequence[int], crops: slice | None) -> list[Unit]:
+        """Return the units of the rounds that may hold views of some images and crops."""
+        identity = self.vectors.identity or {}
+        count, block = identity["settled"]["config"]["rule"]["count"], identity["config"]
+        own = round_units(rows[-1] + 1, block["image_block"], round_ends(count))
+        return overlapping(own, rows, crops)
+
+    def places(self, unit: Unit, columns: Sequence[str]) -> np.ndarray | None:
+        """Read image and place of each view of a unit, as the function `places` does."""
+        return places(self.vectors, unit, columns)
+
+    def read(
+        self, unit: Unit, receipt: Receipt, columns: Sequence[str], dim: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Read the views of a unit, as `StoredViews.read` does."""
+        return vector_table(self.vectors, unit, ["image", *columns], dim)
 
 
 class ViewSource(Protocol):
     """Source of the views that a stage is to embed."""
 
-    def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
-        """Return the views of a unit, with the embeddings that are known already filled in."""
+    def request(
+        self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images, with the embeddings that are known already filled in."""
         ...
 
     def without_reuse(self) -> ViewSource:
@@ -146,12 +201,14 @@ class DrawnViews:
     places: np.ndarray
     """Place of each view, int64 (images, views, 4)."""
 
-    def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
-        """Return the views of a unit."""
-        places = self.places[unit.rows, unit.crops]
+    def request(
+        self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images."""
+        places = self.places[np.asarray(rows)][:, crops or slice(None)]
         image = np.indices(places.shape[:2])[0][..., None]
-        rows = np.concatenate([image, places], axis=2).reshape(-1, 5)
-        return RequestedViews.of(rows, len(places), dim)
+        table = np.concatenate([image, places], axis=2)
+        return RequestedViews.of(table.reshape(-1, table.shape[2]), len(places), dim)
 
     def without_reuse(self) -> DrawnViews:
         """Return these views."""
@@ -164,6 +221,8 @@ class ReusableViews:
 
     views: Artifact
     """Artifact with the table of views."""
+    grid: Sequence[Unit]
+    """Units of the table of views."""
     columns: Sequence[str]
     """Columns of a view's place in tables of views."""
     sources: Sequence[StoredViews]
@@ -175,39 +234,87 @@ class ReusableViews:
         """Return the same views without artifacts to search."""
         return replace(self, sources=())
 
-    def request(self, unit: Unit, dim: int, environment: dict[str, Any]) -> RequestedViews:
-        """Return the views of a unit, with the embeddings that are stored elsewhere filled in.
+    def request(
+        self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images, with the embeddings that are stored elsewhere filled in.
 
         Args:
-            unit: Unit to read.
+            rows: Images, ascending.
+            crops: Numbers of their crops; None for all views.
             dim: Length of an embedding.
             environment: Device, batch size and the like, which must match: vectors may depend on
                 them by float rounding.
         """
-        table = self.views.table("crops", unit, columns=["image", *self.columns])
-        images = unit.rows.stop - unit.rows.start
-        requested = RequestedViews.of(_rows(table.to_numpy(), unit), images, dim)
+        asked = _of_images(self._places(rows, crops), rows)[0]
+        requested = RequestedViews.of(asked, len(rows), dim)
         for source in self.sources:
-            if not requested.missing.any():
-                break
-            source.copy_into(requested, unit, self.columns, {"code": self.code, **environment})
+            for unit in source.units(self.grid, rows, crops):
+                if not requested.missing.any():
+                    return requested
+                receipt = source.receipt(unit.name, self.code, environment)
+                stored = receipt and source.read(unit, receipt, self.columns, dim)
+                if stored:
+                    places, own = _of_images(stored[0], rows)
+                    requested.take(places, stored[1][own])
         return requested
+
+    def _places(self, rows: Sequence[int], crops: slice | None) -> np.ndarray:
+        """Read image and place of the views, by image, then view: int64 (n, 5)."""
+        order = ["image", *(() if crops is None else ("crop",))]
+        columns = [*order, *self.columns]
+        units = overlapping(self.grid, rows, crops)
+        parts = [self.views.table("crops", unit, columns=columns).to_numpy() for unit in units]
+        table = np.concatenate(parts)
+        if crops is not None:
+            table = table[(table[:, 1] >= crops.start) & (table[:, 1] < crops.stop)]
+            if len(parts) > 1:
+                table = table[np.lexsort((table[:, 1], table[:, 0]))]
+        return np.delete(table, slice(1, len(order)), axis=1).astype(np.int64)
 
 
 def places(views: Artifact, unit: Unit, columns: Sequence[str]) -> np.ndarray | None:
-    """Read image within the block and place of each view of a unit, by image, then view.
+    """Read image and place of each view of a unit, by image, then view.
 
     Returns:
         int64 (n, 1 + columns), or None if the unit is unfinished or damaged.
     """
+    table = stored_table(views, unit, "crops", ["image", *columns])
+    return None if table is None else _integers(table)
+
+
+def stored_table(
+    artifact: Artifact, unit: Unit, name: str, columns: Sequence[str]
+) -> pa.Table | None:
+    """Read what a unit wrote to a table, whether or not the artifact is finished.
+
+    Nothing is marked as damaged.
+
+    Returns:
+        The table, or None if the unit is unfinished or damaged.
+    """
     import pyarrow.parquet as pq
 
-    receipt = views.ledger.read(unit.name)
-    content = receipt and views.ledger.content(receipt, "crops.parquet")
-    if not content:
+    receipt = artifact.ledger.read(unit.name)
+    content = receipt and artifact.ledger.content(receipt, f"{name}.parquet")
+    return pq.read_table(io.BytesIO(content), columns=list(columns)) if content else None
+
+
+def vector_table(
+    artifact: Artifact, unit: Unit, columns: Sequence[str], dim: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read the views of a unit that holds a vector per row; None as in `stored_table`.
+
+    Returns:
+        The columns, int64 (n, columns).
+        The vectors, float16 (n, dim).
+    """
+    table = stored_table(artifact, unit, "crops", [*columns, "vector"])
+    if table is None:
         return None
-    table = pq.read_table(io.BytesIO(content), columns=["image", *columns])
-    return _rows(np.column_stack([column.to_numpy() for column in table.columns]), unit)
+    values = table["vector"].combine_chunks()
+    flat = values.flatten().to_numpy(zero_copy_only=False) if len(values) else np.empty(0)
+    return _integers(table.drop_columns("vector")), flat.astype(np.float16).reshape(-1, dim)
 
 
 def sources(store: Store, stage: Stage, views: ViewSet) -> Iterator[StoredViews]:
@@ -217,22 +324,39 @@ def sources(store: Store, stage: Stage, views: ViewSet) -> Iterator[StoredViews]
         identity = artifact.identity
         if identity is not None and family(identity) == own_family:
             folder = store.folder / views.name / identity["upstream"]["views"]
-            source = StoredViews(artifact, Artifact(folder, views.name))
+            kind = SettledViews if "settled" in identity else StoredViews
+            source = kind(artifact, Artifact(folder, views.name))
             if views.common_values(source.views.identity or {}) == own_values:
                 yield source
 
 
-def family(identity: dict[str, Any]) -> dict[str, Any]:
+def family(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of an embeddings artifact without the key of its views.
 
-    Artifacts of one family embed equal views as equal vectors.
+    What decided how many views of an image are embedded is left out, too. Artifacts of one family
+    embed equal views as equal vectors.
     """
     upstream = {n: key for n, key in identity.get("upstream", {}).items() if n != "views"}
-    return {**identity, "upstream": upstream}
+    return {n: part for n, part in identity.items() if n != "settled"} | {"upstream": upstream}
 
 
-def _rows(table: np.ndarray, unit: Unit) -> np.ndarray:
-    """Count images from the start of the unit's block."""
-    rows = table.astype(np.int64)
-    rows[:, 0] -= unit.rows.start
-    return np.asarray(rows)
+def _integers(table: pa.Table) -> np.ndarray:
+    """Return the columns of a table of whole numbers, int64 (n, columns)."""
+    return np.column_stack([column.to_numpy() for column in table.columns]).astype(np.int64)
+
+
+def _of_images(table: np.ndarray, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the views of some images, and count images by their place among them.
+
+    Args:
+        table: Image and place of each view, int64 (n, 5).
+        rows: Images, ascending.
+
+    Returns:
+        Place among `rows` and place in the image of each view that is kept, int64 (m, 5).
+        Which views are kept, bool (n,).
+    """
+    images = np.asarray(rows)
+    found = np.searchsorted(images, table[:, 0]).clip(max=len(images) - 1)
+    own = images[found] == table[:, 0]
+    return np.column_stack([found[own], table[own, 1:]]), own

@@ -70,7 +70,7 @@ def digests_of(kinds: list[str]) -> dict[str, str]:
     ("file", "concerned"),
     [
         ("stages/scores.py", {"scores"}),
-        ("pipeline/kernels/matching.py", {"scores"}),
+        ("pipeline/kernels/matching.py", {"scores", "settled"}),
         ("pipeline/models/attention/vit.py", {"attention"}),
         ("pipeline/kernels/resize.py", {"descriptions", "attention", "embeddings"}),
         ("pipeline/store/store.py", set()),

@@ -99,6 +99,17 @@ def test_splits_are_no_classes(tmp_path: Path, names: str) -> None:
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("names", "example"),
+    [("train val", "val"), ("seg_train seg_test", "seg_test"), ("test train valid", "test")],
+)
+def test_no_training_images_are_suggested(tmp_path: Path, names: str, example: str) -> None:
+    for name in names.split():
+        picture(tmp_path / name / "cat" / "0.png")
+    with pytest.raises(AbsError, match=f"such as {tmp_path / example}, or"):
+        read_folder(tmp_path)
+
+
 def test_folders_are_classes_if_the_user_says_so(tmp_path: Path) -> None:
     for name in ("train", "test"):
         picture(tmp_path / name / "0.png")

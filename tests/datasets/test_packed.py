@@ -199,6 +199,28 @@ def test_choices_that_are_missing_or_wrong(
         _ = dataset("huggingface", tmp_path / "birds", **choice).listing
 
 
+def test_a_row_without_an_image_is_skipped(tmp_path: Path) -> None:
+    images = [{"bytes": content, "path": None} for content in PICTURES]
+    images[2] = None
+    stored = table(datasets.ClassLabel(names=NAMES), image=images)
+    stored.to_parquet(str(tmp_path / "birds.parquet"))
+    found = dataset("huggingface", tmp_path / "birds.parquet")
+    rest = [row for n, row in enumerate(EXPECTED) if n != 2]
+    assert (told(found), found.skipped) == (rest, [("train/0000002", "no image")])
+
+
+def test_one_of_several_configurations_is_asked_for(tmp_path: Path) -> None:
+    configs = ""
+    for name in ("large", "small"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        table().to_parquet(str(tmp_path / "birds" / name / "test-00000-of-00001.parquet"))
+        configs += f"- config_name: {name}\n  data_files: {name}/*\n"
+    (tmp_path / "birds" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    with pytest.raises(ConfigError, match=r"dataset\.root: .* holds several configurations; give"):
+        _ = dataset("huggingface", tmp_path / "birds").listing
+    assert told(dataset("huggingface", tmp_path / "birds" / "small")) == EXPECTED
+
+
 def test_columns_that_cannot_be_meant_are_not_offered(tmp_path: Path) -> None:
     """A column of plain bytes has no images, and one of images no labels."""
     plain = {"photo": PICTURES, "bird": [NAMES[label] for label in LABELS]}

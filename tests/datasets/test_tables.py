@@ -147,6 +147,17 @@ def test_tables_in_another_form_are_named(tmp_path: Path, content: bytes, messag
         read_manifest(tmp_path, Columns())
 
 
+def test_init_asks_for_names_of_numbers(root: Path) -> None:
+    table = root / "manifest.csv"
+    table.write_text("path,label\nimages/0.png,0\nimages/1.png,2\n")
+    with pytest.raises(ConfigError, match=r"dataset\.names: .* such as 0, .* in the order of the"):
+        write_dataset("numbers", table)
+    names = root / "names.txt"
+    names.write_text("zero\none\ntwo\n")
+    _, found = write_dataset("numbers", table, names=names)
+    assert [found.classes.names[label] for _, label in found.samples] == ["zero", "two"]
+
+
 @pytest.mark.parametrize("row", [r"images\0.png", "0.png", "images/0"])
 def test_init_counts_what_is_there_and_shows_a_path_that_is_not(root: Path, row: str) -> None:
     table = root / "manifest.csv"

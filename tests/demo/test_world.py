@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.demo.attributes import ATTRIBUTES, PARTS, differences, random_bird
 from pipeline.demo.species import DISTANCE, reserved_names, species, training_bird
@@ -18,6 +22,7 @@ from pipeline.demo.training_data import (
     stream,
 )
 from pipeline.demo.world import OBJECT_SIDE, draw_scene
+from pipeline.demo.worlds import World
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -97,3 +102,13 @@ def test_a_view_of_bare_ground_shows_nothing() -> None:
     assert not view.visible
     assert not view.patch_parts.any()
     assert view.pixels.shape == (80, 80, 3)
+
+
+def test_a_new_world_has_species_and_pictures_of_its_own(tmp_path: Path) -> None:
+    world = World(seed=3, classes=9, images=1, redrawn=4, wrong=0.25)
+    names = [one.name.text for one in world.species]
+    assert len(set(names)) == 9
+    assert not set(names) <= reserved_names()
+    config = yaml.safe_load(world.write(tmp_path).read_text())
+    assert set(json.loads((tmp_path / "cupl.json").read_text())) == set(names)
+    assert len(list(Path(config["dataset"]["root"]).glob("*/*.png"))) == 9

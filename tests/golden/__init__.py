@@ -22,6 +22,7 @@ GOLDEN = Path(__file__).parent
 RUNS = {
     "official": ("official", ["scores.methods=null"]),
     "paper": ("paper", ["scores.methods=null"]),
+    "settled": ("official", ["scores.methods=[abs]", "scores.settle=0.001"]),
     "drawn": ("official", ["scores.methods=[abs]", "windows.encode=drawn"]),
 }
 """Profile and overrides of the runs whose keys are recorded, by name."""

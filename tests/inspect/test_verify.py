@@ -317,6 +317,17 @@ def test_a_wrong_value_with_a_right_digest_is_found_by_computing_again(
     assert found >= {"embeddings-image"}
 
 
+def test_a_deep_look_finds_no_damage_where_files_cannot_be_read(tiny: Path) -> None:
+    folder = sorted((tiny.parent / "images").iterdir())[0]
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "cut.png").write_bytes(sorted(folder.glob("*.png"))[0].read_bytes()[:300])
+    words = ["--dataset", tiny, "--set", "index.max_skipped=0.5"]
+    assert said("run", *words, "--to", "index").returncode == 0
+    answer = said("verify", "--deep", *words)
+    assert (answer.returncode, "DAMAGED" in answer.stdout) == (0, False)
+    assert "computed again: index" in answer.stdout
+
+
 @pytest.mark.slow
 def test_a_deep_look_trusts_no_memory_of_files(made: Run, tiny: Path) -> None:
     words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]

@@ -535,6 +535,13 @@ def test_prompt_files_are_joined_but_for_case_and_separators(
     assert texts.unused_classes == ["tea"]
 
 
+def test_a_file_of_other_names_is_shown(file: Path) -> None:
+    texts = json.dumps({str(number): ["Large."] for number in range(9)})
+    message = "no texts for 2 of 2 classes: 'cat', 'dog'; the file lists '0', '1', '2'"
+    with pytest.raises(AbsError, match=message):
+        _ = joined(file, texts, "cat", "dog").texts
+
+
 def test_an_exact_name_comes_before_a_similar_one_and_ambiguity_is_refused(file: Path) -> None:
     both = json.dumps({"Cat": ["Large."], "cat": ["Small."]})
     assert joined(file, both, "cat").texts == [["Small."]]

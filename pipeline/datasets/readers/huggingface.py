@@ -161,6 +161,11 @@ def _table(root: Path, split: str | None) -> tuple[str, Any]:
         else:
             loaded = library.load_dataset(str(root))
     except Exception as error:  # whatever damaged files make the library raise
+        if str(error).startswith("Config name is missing"):
+            raise ConfigError(
+                f"dataset.root: {root} holds several configurations; give the folder or the "
+                "Parquet file of one"
+            ) from None
         raise AbsError(f"{root} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(loaded, dict):
         name = str(loaded.split or "all")

@@ -36,7 +36,9 @@ def refuse_parts(root: Path, folders: list[Path]) -> None:
     words = {folder: _words(folder.name) for folder in folders}
     names = splits_among([folder.name for folder in folders])
     if splits := [folder for folder in folders if folder.name in names]:
-        _refuse(root, splits, "look like splits", max(splits, key=lambda one: _is_test(words[one])))
+        _refuse(
+            root, splits, "look like splits", max(splits, key=lambda one: _preference(words[one]))
+        )
     if all(words[folder] and words[folder] <= KINDS for folder in folders):
         _refuse(root, folders, "look like kinds of files", folders[0])
     inner = {folder: _subfolder_names(folder) for folder in folders}
@@ -71,8 +73,11 @@ def _are_splits(splits: list[str], words: dict[str, frozenset[str]]) -> bool:
     return len(rests) == 1 or frozenset() in rests
 
 
-def _is_test(words: frozenset[str]) -> bool:
-    return any(word.startswith("test") for word in words)
+def _preference(words: frozenset[str]) -> int:
+    """Return how much a split is meant for evaluation: test before validation before training."""
+    if any(word.startswith(("test", "tst")) for word in words):
+        return 2
+    return not any(word.startswith(("train", "trn")) for word in words)
 
 
 def _copies(inner: dict[Path, list[str]]) -> list[Path]:

@@ -1,0 +1,87 @@
+"""Comparison of a run whose images settle early with the run that embeds all crops of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import ConfigError
+from pipeline.kernels.statistics import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.run import Run
+
+
+@dataclass(frozen=True)
+class SettlingCheck:
+    """Decisions of one method with settled images, beside those with all crops."""
+
+    method: str
+    images: int
+    same: int
+    """Images that are given the same class."""
+    same_low: float
+    """Lower bound of the 95 % interval of their share (Wilson)."""
+    same_high: float
+    p: float
+    """Probability with which a decision may differ, as promised."""
+    as_rare: float
+    """Probability of as many differing decisions or more, if each differs with `p`."""
+    top1: float
+    top1_of_all: float
+    """Top-1 with all crops."""
+    crops: float
+    """Mean number of crops of an image that settles or takes all."""
+    crops_low: float
+    """Lower bound of its 95 % interval, by normal approximation."""
+    crops_high: float
+    of: int
+    """Crops of an image that takes all (N)."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the decisions that differ are compatible with the promise, at 1 %."""
+        return self.as_rare >= 0.01
+
+
+def check_settling(settled: Run, whole: Run) -> list[SettlingCheck]:
+    """Compare two finished runs; ConfigError if no method of the first settles."""
+    tables = [run.store.open(run.named("scores")[0]).table("scores") for run in (settled, whole)]
+    if "crops_used" not in tables[0]:
+        raise ConfigError("scores.settle: no chosen method can settle under these settings")
+    ours = tables[0][tables[0]["crops_used"].notna()]
+    p, count = settled.settings.scores.settle, settled.settings.scores.n
+    assert p is not None
+    return [
+        _check(str(name), group, tables[1], p, count)
+        for name, group in ours.groupby("method", sort=False)
+    ]
+
+
+def _check(
+    method: str, settled: pd.DataFrame, whole: pd.DataFrame, p: float, count: int
+) -> SettlingCheck:
+    from scipy.stats import binom
+
+    columns = ["image_id", "pred", "correct"]
+    both = settled.merge(whole[whole["method"] == method][columns], on="image_id")
+    images, same = len(both), int((both["pred_x"] == both["pred_y"]).sum())
+    used = both["crops_used"].to_numpy()
+    crops, error = float(used.mean()), float(used.std() / math.sqrt(images))
+    return SettlingCheck(
+        method,
+        images,
+        same,
+        *wilson(same, images),
+        p,
+        float(binom.sf(images - same - 1, images, p)),
+        float(both["correct_x"].mean()),
+        float(both["correct_y"].mean()),
+        crops,
+        crops - 1.96 * error,
+        crops + 1.96 * error,
+        count,
+    )

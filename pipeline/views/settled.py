@@ -1,0 +1,233 @@
+"""Views of images that stop when they have settled: the rule, their tables and their reader.
+
+Such an artifact holds, per unit of a round, a row for each view with its vector (`crops`), and a
+row for each image with what a look found (`looks`). An image whose look found that it has settled
+is in no later round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.core.errors import AbsError
+from pipeline.core.section import Section
+from pipeline.kernels.rounds import FIRST, STEP
+from pipeline.methods.base import Method, SumOverViews
+from pipeline.methods.config import ScoresConfig
+from pipeline.store.units import Unit, overlapping
+from pipeline.views.reuse import stored_table, vector_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.store.artifact import Artifact
+
+
+class SettlingRule(Section):
+    """Rule by which an image has settled; all of it is in the key."""
+
+    p: float
+    """Probability, per image, with which the decision may differ."""
+    at: str
+    """Decision that is meant, as in `ScoresConfig.settle_at`."""
+    count: int
+    """Draws of an image that never settles (N)."""
+    first: int = FIRST
+    step: int = STEP
+
+    @classmethod
+    def of(cls, config: ScoresConfig) -> SettlingRule | None:
+        """Return the rule of the section `scores`; None if images are not to settle."""
+        if config.settle is None:
+            return None
+        return cls(p=config.settle, at=config.settle_at, count=config.n)
+
+
+def settling_views(
+    methods: Mapping[str, Method], config: ScoresConfig
+) -> dict[str, dict[str, SumOverViews]]:
+    """Return the views that may stop early, and the methods that decide when.
+
+    A view may stop if every method that reads it says so.
+    """
+    found: dict[str, dict[str, SumOverViews]] = {}
+    for view in {name for method in methods.values() for name in method.views(config)}:
+        readers = {n: method for n, method in methods.items() if view in method.views(config)}
+        deciding = {
+            name: method
+            for name, method in readers.items()
+            if isinstance(method, SumOverViews) and method.settling(config) == view
+        }
+        if deciding.keys() == readers.keys():
+            found[view] = deciding
+    return dict(sorted(found.items()))
+
+
+def unsettled(artifact: Artifact, units: Sequence[Unit], unit: Unit) -> list[int]:
+    """Return the images of a unit that have not settled in the round before; ascending."""
+    rows = range(unit.rows.start, unit.rows.stop)
+    if unit.round == 0:
+        return list(rows)
+    before = [each for each in units if each.round == unit.round - 1]
+    found: list[int] = []
+    for part in overlapping(before, rows, None):
+        table = stored_table(artifact, part, "looks", ["image", "settled"])
+        if table is None:
+            raise _lost(artifact, part)
+        images, settled = (table[name].to_numpy() for name in ("image", "settled"))
+        found += images[~settled].tolist()
+    return [row for row in sorted(found) if row in rows]
+
+
+def earlier_vectors(
+    artifact: Artifact, units: Sequence[Unit], unit: Unit, rows: Sequence[int], dim: int
+) -> np.ndarray:
+    """Read the vectors of some images from all rounds before a unit's.
+
+    Returns:
+        float16 (images, views, dim).
+    """
+    assert unit.crops is not None
+    found = np.empty((len(rows), unit.crops.start, dim), np.float16)
+    before = [each for each in units if each.round < unit.round]
+    for part in overlapping(before, rows, None):
+        table = vector_table(artifact, part, ["image", "crop"], dim)
+        if table is None:
+            raise _lost(artifact, part)
+        places = np.searchsorted(rows, table[0][:, 0]).clip(max=len(rows) - 1)
+        own = np.asarray(rows)[places] == table[0][:, 0]
+        found[places[own], table[0][own, 1]] = table[1][own]
+    return found
+
+
+def _lost(artifact: Artifact, unit: Unit) -> AbsError:
+    return AbsError(
+        f"{artifact.stage}: unit {unit.name} of an earlier round is gone or damaged; run the same "
+        "command again"
+    )
+
+
+@dataclass(frozen=True)
+class SettledReader:
+    """Reader of views of which each image has as many as it took to settle."""
+
+    name: str
+    """Name of the view, such as `raw`."""
+    artifact: Artifact
+    units: Sequence[Unit]
+    """Units of all rounds."""
+    count: int
+    """Views of an image that never settles; the weights of an image's views add up to it."""
+    dim: int
+    """Length of a vector."""
+    _held: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Looks and views of units of the last images read; later ones may share them."""
+
+    @classmethod
+    def of(
+        cls, name: str, artifact: Artifact, units: Sequence[Unit], identity: Mapping[str, Any]
+    ) -> SettledReader:
+        """Make the reader of a finished artifact, with what its stage says of it."""
+        count = identity["settled"]["config"]["rule"]["count"]
+        first = artifact.table("crops", units[0], columns=["vector"])
+        return cls(name, artifact, units, count, len(first["vector"].iloc[0]))
+
+    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Read a slice of images, padded to the most views of one of them.
+
+        Returns:
+            Vectors, float16 (images, most, dim); zero where padded.
+            Weights, float64 (images, most): N divided by the image's views; zero where padded.
+        """
+        used = self.looks(rows)["crops_used"].to_numpy()
+        vectors = np.zeros((len(used), used.max(), self.dim), np.float16)
+        for _, (places, found) in self._parts(rows):
+            own = (places[:, 0] >= rows.start) & (places[:, 0] < rows.stop)
+            vectors[places[own, 0] - rows.start, places[own, 1]] = found[own]
+        weights = np.arange(used.max()) < used[:, None]
+        return vectors, weights * (self.count / used[:, None])
+
+    def looks(self, rows: slice) -> pd.DataFrame:
+        """Read the last look at each image of a slice: crops_used, bound, round; by image."""
+        import pandas as pd
+
+        table = pd.concat([looks for looks, _ in self._parts(rows)], ignore_index=True)
+        own = table.loc[table["image"].between(rows.start, rows.stop - 1)]
+        last: pd.DataFrame = own.groupby("image").last()
+        if len(last) != rows.stop - rows.start:
+            raise AbsError(f"embeddings-{self.name} lacks images of {rows.start} to {rows.stop}")
+        return last
+
+    def _parts(self, rows: slice) -> list[tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]]:
+        """Read looks and views of all units with any of the images, round after round."""
+        units = overlapping(self.units, range(rows.start, rows.stop), None)
+        held = {unit.name: self._held.get(unit.name) or self._part(unit) for unit in units}
+        self._held.clear()
+        self._held.update(held)
+        return list(held.values())
+
+    def _part(self, unit: Unit) -> tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]:
+        looks = self.artifact.table("looks", unit)
+        views = vector_table(self.artifact, unit, ["image", "crop"], self.dim)
+        if views is None:
+            self.artifact.table("crops", unit)  # says what is damaged, and marks it
+            raise _lost(self.artifact, unit)
+        return looks, views
+
+
+def look_tables(
+    unit: Unit,
+    rows: Sequence[int],
+    places: np.ndarray,
+    columns: Sequence[str],
+    vectors: np.ndarray,
+    bounds: np.ndarray,
+    rule: SettlingRule,
+) -> dict[str, pd.DataFrame]:
+    """Build the two tables of a unit.
+
+    Args:
+        unit: Unit of a round.
+        rows: Its images that had not settled.
+        places: Place of each of their views in this round, int64 (images * views, 4).
+        columns: Columns of a place.
+        vectors: float16 (images, views, dim).
+        bounds: Bound of each image after this round, float64 (images,).
+        rule: Rule by which they settle.
+    """
+    import pandas as pd
+
+    assert unit.crops is not None
+    crops = np.arange(unit.crops.start, unit.crops.stop)
+    flat = vectors.astype(np.float32).reshape(-1, vectors.shape[-1])
+    table = {
+        "image": np.repeat(np.asarray(rows, np.int64), len(crops)),
+        "crop": np.tile(crops, len(rows)),
+        **dict(zip(columns, places.T, strict=True)),
+        "vector": pd.Series(list(flat), dtype=object),
+    }
+    looks = {
+        "image": np.asarray(rows, np.int64),
+        "crops_used": np.full(len(rows), unit.crops.stop),
+        "bound": bounds,
+        "round": np.full(len(rows), unit.round),
+        "settled": bounds <= rule.p,
+    }
+    return {"crops": pd.DataFrame(table), "looks": pd.DataFrame(looks)}
+
+
+def saved(looks: Iterable[pd.DataFrame], count: int) -> str:
+    """Say in a line how many views were embedded, from the tables of looks."""
+    import pandas as pd
+
+    last = pd.concat(list(looks)).sort_values("crops_used").groupby("image").last()
+    used, all_of_them = int(last["crops_used"].sum()), count * len(last)
+    never = int((last["crops_used"] == count).sum())
+    return (
+        f"{used / max(1, len(last)):.1f} of {count} crops an image, {used:,} of {all_of_them:,}; "
+        f"{never:,} of {len(last):,} images took all"
+    )

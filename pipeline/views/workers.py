@@ -1,0 +1,37 @@
+"""Interface of the workers that embed views: of a whole unit, or of some images."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.stage import Worker
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.views.reuse import RequestedViews
+
+
+class ViewInputs(NamedTuple):
+    """Views of some images, and what the model reads of those that are still to be embedded."""
+
+    rows: Sequence[int]
+    """Images, ascending."""
+    views: RequestedViews
+    """Views, with the vectors of those that are stored elsewhere."""
+    pixels: Tensor | None
+    """Pixels, uint8 (n, 3, side, side); None if no view is missing."""
+
+
+class ViewWorker(Worker):
+    """Worker that embeds views: all of a unit's images, or those of some images."""
+
+    @abstractmethod
+    def inputs(self, rows: Sequence[int], crops: slice | None) -> ViewInputs:
+        """Return views of some images; `crops` as in `ReusableViews.request`."""
+
+    @abstractmethod
+    def encode(self, inputs: ViewInputs) -> RequestedViews:
+        """Encode the missing views; return all, of which none is missing."""

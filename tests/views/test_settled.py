@@ -1,0 +1,230 @@
+"""Images that stop when they have settled: what is embedded, decided, shared and computed again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.cli.study_tables import print_settling
+from pipeline.core.errors import ConfigError, UnitsFailed
+from pipeline.kernels.rounds import round_ends
+from pipeline.methods.base import Method
+from pipeline.methods.config import ScoresConfig
+from pipeline.methods.registry import METHODS
+from pipeline.models.clip.model import ClipModel
+from pipeline.run import Run
+from pipeline.store.units import by_round, overlapping, round_units
+from pipeline.studies.settling import check_settling
+from pipeline.studies.sharing import crops_at_most
+from pipeline.texts.vectors import text_vectors
+from pipeline.views.readers import ExpectedReader, patch_probs
+from pipeline.views.settled import settling_views
+from stages.settled import SettledWorker
+from tests.helpers import shared
+from tests.helpers.runs import Runner, make_all, write_dataset
+from tests.reference import settling
+from tests.reference.formulas import soft_scores
+
+N, P = 20, 1e-5
+SETTLED = (f"scores.n={N}", "scores.expectation=true", f"scores.settle={P}")
+"""Settings under which some images of the small dataset settle at once, others late or never."""
+
+
+def run_in(folder: Path, store: str, *changes: str) -> Run:
+    os.environ["ABS_ARTIFACTS"] = str(folder / store)
+    return Run.of(str(folder / "tiny.yaml"), "official", ["scores.methods=[clip,abs]", *changes])
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store `settled`, which has settled views, and `whole`, which has all."""
+
+    def make(folder: Path) -> None:
+        write_dataset(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ABS_ARTIFACTS", "")
+            found = {name: make_all(run_of_both(folder, name)) for name in ("settled", "whole")}
+        (folder / "digests.json").write_text(json.dumps(found))
+
+    return shared.once(tmp_path_factory, "settled", make)
+
+
+def run_of_both(folder: Path, name: str) -> Run:
+    return run_in(folder, name, *(SETTLED if name == "settled" else SETTLED[:-1]))
+
+
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of crops that CLIP was shown, from now on."""
+    counts: list[int] = []
+    encode = ClipModel.encode_images
+
+    def counted(self: ClipModel, images: Any, full: bool = False) -> Any:
+        counts.extend([len(images)] if full else [])
+        return encode(self, images, full)
+
+    monkeypatch.setattr(ClipModel, "encode_images", counted)
+    return counts
+
+
+def stored_digests(folder: Path) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = json.loads((folder / "digests.json").read_text())
+    return found
+
+
+@pytest.fixture
+def copied(both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder `both`, to be changed."""
+    monkeypatch.setenv("ABS_ARTIFACTS", "")
+    folder = tmp_path / "copied"
+    shutil.copytree(both, folder)
+    return folder
+
+
+def vectors(run: Run, view: str) -> np.ndarray:
+    return np.asarray(run.store.open(run.named(f"embeddings-{view}")[0]).array("embeddings")[:])
+
+
+@pytest.mark.slow
+def test_each_image_stops_by_the_rule_and_no_vector_differs(copied: Path) -> None:
+    """Stops, bounds and decisions follow from the vectors of a run that has embedded all crops."""
+    whole, settled = run_of_both(copied, "whole"), run_of_both(copied, "settled")
+    scores = whole.named("scores")[0]
+    texts = text_vectors(whole.store.open(scores.texts["cupl"]), 2)
+    by_class = [texts.vectors[c, :count].numpy() for c, count in enumerate(texts.counts)]
+    temperature = scores.config.scaled_temperature
+    raw, feature = vectors(whole, "raw")[:, :N], vectors(whole, "feature")
+    draws = whole.store.open(scores.drawn["feature"])
+    _, weights = ExpectedReader("feature", feature, N, patch_probs(draws, len(feature))).read(
+        slice(0, len(feature))
+    )
+    table = settled.store.open(settled.named("scores")[0]).table("scores")
+    table = table[table["method"] == "abs"].reset_index(drop=True)
+    one = lambda v: np.array(soft_scores([v], by_class, temperature))  # noqa: E731
+    for image, row in table.iterrows():
+        others = sum(w * one(v) for v, w in zip(feature[image], weights[image], strict=True))
+        used, bound, front = settling.stop(np.stack([one(v) for v in raw[image]]), others, N, P)
+        assert (row["crops_used"], row["pred"]) == (used, front)
+        assert row["bound"] == pytest.approx(bound, rel=1e-3, abs=1e-12)
+        assert row["round"] == round_ends(N).index(used)
+    assert 8 == table["crops_used"].min() < table["crops_used"].max()
+    crops = settled.store.open(settled.named("embeddings-raw")[0]).table("crops")
+    assert len(crops) == table["crops_used"].sum()
+    assert (np.stack(crops["vector"]) == raw[crops["image"], crops["crop"]]).all()
+    none = settled.store.open(settled.named("scores")[0]).table("scores").query("method == 'clip'")
+    assert none["crops_used"].isna().all()
+
+
+@pytest.mark.slow
+def test_both_kinds_lend_and_borrow(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In either order only what is missing is embedded, and digests are those of stores apart."""
+    known, counts = stored_digests(copied), embedded(monkeypatch)
+    after = run_in(copied, "whole", *SETTLED)
+    assert make_all(after) == known["settled"]
+    assert counts == []
+    (check,) = check_settling(after, run_of_both(copied, "whole"))
+    tables = [
+        run.store.open(run.named("scores")[0]).table("scores").query("method == 'abs'")
+        for run in (after, run_of_both(copied, "whole"))
+    ]
+    same = int((tables[0]["pred"].to_numpy() == tables[1]["pred"].to_numpy()).sum())
+    assert (check.method, check.same, check.images, check.of) == ("abs", same, 8, N)
+    assert check.crops == tables[0]["crops_used"].mean()
+    assert check.holds == (same == 8)  # at p = 1e-5 a single one breaks it
+    print_settling([check])
+    assert f"{same} of 8 decisions" in capsys.readouterr().out
+    more = run_in(copied, "settled", *SETTLED[:-1])
+    assert crops_at_most(more.store, after.named("embeddings-raw")) == 0
+    assert make_all(more) == known["whole"]
+    looks = after.store.open(after.named("embeddings-raw")[0]).table("looks")
+    used = looks.groupby("image")["crops_used"].max().sum()
+    assert 0 < sum(counts) <= 8 * N - used  # equal boxes of an image are embedded once
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_in_the_round_it_was_in(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of_both(copied, "settled")
+    (stage,) = run.named("embeddings-raw")
+    run.store.artifact(stage).forget([u.name for u in stage.units(run.store) if u.round])
+    compute, seen = SettledWorker.compute, []
+
+    def fail_once(self: SettledWorker, unit: Any, inputs: Any) -> Any:
+        seen.append(unit.round)
+        if len(seen) == 2:
+            raise ValueError("struck")
+        return compute(self, unit, inputs)
+
+    monkeypatch.setattr(SettledWorker, "compute", fail_once)
+    with pytest.raises(UnitsFailed, match="struck"):
+        run.execute([stage], [], quiet=True)
+    assert seen == [1, 2]  # no round without the one before
+    again = run_of_both(copied, "settled")
+    assert make_all(again) == stored_digests(copied)["settled"]
+    assert seen == [1, 2, 2, 3]
+
+
+def test_round_units_cover_every_crop_of_every_image_once() -> None:
+    units = round_units(10, 2, round_ends(22))
+    seen = np.zeros((10, 22), int)
+    for unit in units:
+        assert unit.crops
+        seen[unit.rows, unit.crops] += 1
+    assert (seen == 1).all()
+    assert [group[0].round for group in by_round(reversed(units))] == [0, 1, 2, 3, 4]
+    assert [u.name for u in overlapping(units, [5], slice(7, 9))] == ["r00-00002", "r01-00000"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "view"),
+    [
+        ({}, "raw"),
+        ({"raw": False}, "feature"),
+        ({"raw": False, "expectation": True}, None),
+        ({"raw": False, "feature": False}, None),
+    ],
+)
+def test_views_that_settle(changes: dict[str, bool], view: str | None) -> None:
+    config = ScoresConfig(**changes)  # type: ignore[arg-type]
+    methods: dict[str, Method] = {name: METHODS[name]() for name in ("clip", "wca", "abs")}
+    assert list(settling_views(methods, config)) == ([view] if view else [])
+
+
+def test_a_view_settles_only_if_all_methods_that_read_it_do() -> None:
+    class Other(METHODS["abs"]):  # type: ignore[misc, valid-type, name-defined]
+        def settling(self, config: ScoresConfig) -> None:
+            return None
+
+    methods = {"abs": METHODS["abs"](), "other": Other()}
+    assert settling_views(methods, ScoresConfig()) == {}
+
+
+def test_the_key_holds_what_decides_and_nothing_changes_without(run_of: Runner) -> None:
+    def keys(*changes: str) -> dict[str, str]:
+        return {stage.name: stage.key for stage in run_of(*changes).stages}
+
+    off, on = keys(), keys("scores.settle=0.001")
+    assert {name for name in off if off[name] != on[name]} == {
+        "embeddings-raw", "scores", "metrics",
+    }  # fmt: skip
+    assert keys("scores.settle_at=expectation") == off
+    for change in (
+        "scores.settle=0.002", "scores.settle_at=expectation", "scores.temperature=0.5",
+        "scores.n=5", "scores.m=3", "descriptions.cupl.file=pipeline/demo/prompts/cupl-clean.json",
+        "scores.expectation=true", "crops.seed=1",
+    ):  # fmt: skip
+        assert keys("scores.settle=0.001", change)["embeddings-raw"] != on["embeddings-raw"], change
+
+
+def test_a_setting_that_is_no_probability_is_refused(run_of: Runner) -> None:
+    for value in ("0", "1", "-0.1", "nan"):
+        with pytest.raises(ConfigError, match=r"scores\.settle"):
+            run_of(f"scores.settle={value}")
