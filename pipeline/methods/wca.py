@@ -57,8 +57,6 @@ class Wca(Method):
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer; texts are averaged once, images block by block."""
-        import torch
-
         from pipeline.kernels.matching import aligned_image, aligned_texts
 
         relative, labels = inputs.config.logit_scale / 100.0, inputs.texts["clip"].means()
@@ -69,7 +67,9 @@ class Wca(Method):
 
         def score(images: slice, views: Views) -> Tensor:
             image = views["image"].vectors[:, 0]
-            squares = torch.take_along_dim(views["squares"].vectors, places(images)[..., None], 1)
+            pool = views["squares"].vectors
+            drawn = places(images)[..., None].expand(len(pool), -1, pool.shape[2])
+            squares = pool.gather(1, drawn)
             return aligned_image(image, squares, relative * math.exp(self.image_scale)) @ texts.T
 
         return score

@@ -49,7 +49,7 @@ SECTIONS = (
     "|layout|runtime|paths"
 )
 SETTING = re.compile(rf"(?<![\w./-])(?:{SECTIONS})(?:\.[a-z][a-z0-9_-]*)+(?![\w(])")
-FILES = {"parquet", "zarr", "md", "json", "yaml", "csv", "py"}
+FILES = {"parquet", "zarr", "md", "json", "yaml", "csv", "py", "html"}
 """How names end that look like settings."""
 
 
