@@ -133,7 +133,7 @@ def test_a_plan_says_what_units_hold_once_images_are_known_and_later_what_is_wri
 ) -> None:
     run = run_of()
     first = {row["stage"]: row for row in plan(run.store, run.stages)}
-    assert first["embeddings-raw"]["todo"] is first["embeddings-raw"]["holds"] is None
+    assert (first["embeddings-raw"]["todo"], first["embeddings-raw"]["holds"]) == (6, None)
     *others, scores, metrics = run.stages
     run.execute(run.named("index"), [], quiet=True)
     first = {row["stage"]: row for row in plan(run.store, run.stages)}

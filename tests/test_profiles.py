@@ -107,6 +107,8 @@ OTHERS: dict[str, list[Any]] = {
     "scores.feature": ["false"],
     "scores.soft": ["false"],
     "scores.expectation": ["true"],
+    "scores.settle": [0.001],
+    "scores.settle_at": ["expectation"],
 }
 """What each field may be instead."""
 
