@@ -44,7 +44,7 @@ def print_results(rows: list[dict[str, Any]], run: Run) -> None:
     first = rows[0]
     counts = f"{first['images']:,} images, {first['classes']} classes"
     title = f"{run.store.dataset}: {counts}; {run.selection}"
-    table = Table("method", title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table("method", title=escape(title), title_justify="left", box=None, pad_edge=False)
     for name in ("top-1 %", "95 % interval", "top-5 %", "images"):
         table.add_column(name, justify="right")
     for row in rows:
@@ -52,7 +52,7 @@ def print_results(rows: list[dict[str, Any]], run: Run) -> None:
         top1, top5 = 100 * row["top1"], 100 * row["top5"]
         interval = f"{low:.2f} to {high:.2f}"
         name = " ".join([row["method"], *row["switched"]])
-        table.add_row(name, f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
+        table.add_row(escape(name), f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
     print_rich(table)
 
 

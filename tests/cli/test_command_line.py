@@ -278,15 +278,17 @@ def test_config_names_the_layer_of_every_value_and_stays_a_configuration(tiny: P
 def test_a_departure_is_named_once_in_the_title_and_in_manifests(made: Run, tiny: Path) -> None:
     content = yaml.safe_load(tiny.read_text())
     tiny.write_text(yaml.safe_dump(content | {"scores": content["scores"] | {"temperature": 0.2}}))
-    done = said("run", "-d", tiny, *SMALL)
+    words = ("--set", "scores.n=4 scores.methods=[abs,cupl]")
+    done = said("run", "-d", tiny, *words)
     line = "tiny.yaml: scores.temperature 0.2, profile official has 0.03"
     assert done.stderr.splitlines().count(line) == 1
-    title = "tiny: 8 images, 2 classes; profile official, scores.n=4, scores.temperature=0.2"
-    assert done.stdout.splitlines()[0].strip() == title
-    folder = said("path", "metrics", "-d", tiny, *SMALL).stdout.strip()
+    title = "tiny: 8 images, 2 classes; profile official, scores.methods=[abs, cupl], scores.n=4, "
+    assert done.stdout.splitlines()[0].strip() == f"{title}scores.temperature=0.2"
+    folder = said("path", "metrics", "-d", tiny, *words).stdout.strip()
     chosen = json.loads((Path(folder) / "manifest.json").read_text())["selection"]
     assert (chosen["dataset"], chosen["profile"]) == ("tiny", "official")
-    assert [each["setting"] for each in chosen["departures"]] == ["scores.n", "scores.temperature"]
+    settings = [each["setting"] for each in chosen["departures"]]
+    assert settings == ["scores.methods", "scores.n", "scores.temperature"]
 
 
 def test_config_says_in_what_two_profiles_differ() -> None:
