@@ -205,7 +205,7 @@ def _clip(settings: Settings, dataset: Dataset) -> dict[str, Any]:
 
 def _text_set(prompts: ClassTexts, tokenizer: Tokenizer | str) -> dict[str, Any]:
     if missing := prompts.config.missing_input(prompts.paths):
-        return {"not given": missing}
+        return {"missing": missing}
     try:
         return _text_facts(prompts) | _read_facts(prompts, tokenizer)
     except AbsError as error:

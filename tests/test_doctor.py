@@ -133,7 +133,7 @@ def test_texts_and_the_methods_that_have_them(mine: Path) -> None:
     assert cupl["empty"] == 2
     assert cupl["file"]["published as"] == "unknown"
     assert len(cupl["file"]["sha256"]) == 64
-    assert "nowhere/clip-d.json" in found["texts"]["clip-d"]["not given"]
+    assert "nowhere/clip-d.json" in found["texts"]["clip-d"]["missing"]
     assert found["methods"]["can be scored"] == ["clip", "cupl", "wca", "abs"]
     assert set(found["methods"]["lack texts"]) == {"clip-e", "clip-d", "waffle"}
 
