@@ -229,7 +229,7 @@ def explain(
     store: str | Path | None = None,
     **filters: Any,
 ) -> pd.DataFrame:
-    """What each view and description adds to the scores of an image.
+    """Return what each view and description adds to the scores of an image.
 
     Contributions add up to the stored score of each class, but for its rounding to float32. The
     columns are those of `pipeline.explain.explanation.Explanation.by_text`, `by_class` or

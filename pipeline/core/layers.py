@@ -69,7 +69,7 @@ class Departure:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run was asked for: a dataset and a profile, and where the settings depart from it."""
+    """Dataset and profile of a run, and where its settings depart from the profile."""
 
     dataset: str
     profile: str

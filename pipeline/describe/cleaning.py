@@ -68,7 +68,7 @@ class Dropped(NamedTuple):
 
 @dataclass
 class Cleaned:
-    """What was taken from answers, and what was not."""
+    """Texts taken from answers, and what was left out."""
 
     texts: list[Text]
     dropped: list[Dropped]

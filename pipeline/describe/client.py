@@ -111,7 +111,7 @@ class Refused(AbsError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.hopeless = status in (401, 403, 404)
-        """Whether any other request would be refused too."""
+        """Return whether any other request would be refused too."""
 
 
 @dataclass

@@ -31,7 +31,7 @@ class Recipe(Section):
     rule: Literal["sentences", "descriptors"]
     """Rule of the text set that the texts are meant for."""
     take: Literal["first", "sentences", "list"]
-    """What an answer holds: a sentence, several, or a list of features."""
+    """Content of an answer: a sentence, several, or a list of features."""
     questions: Questions | None = None
     """First step, which makes the prompts; None if they are given."""
     system: str = ""
@@ -65,7 +65,7 @@ class Recipe(Section):
 
     @property
     def needs_about(self) -> bool:
-        """Whether a prompt speaks of the dataset."""
+        """Return whether a prompt speaks of the dataset."""
         first = (self.questions.system, self.questions.prompt) if self.questions else ()
         return any(ABOUT in text for text in (self.system, *self.prompts, *first))
 

@@ -35,7 +35,7 @@ class Branch:
 
     @cached_property
     def by_class(self) -> np.ndarray:
-        """What each view adds to the score of each class, float64 (views, classes)."""
+        """Contribution of each view to the score of each class, float64 (views, classes)."""
         return np.asarray(np.einsum("vct,vct->vc", self.weights, self.cosines))
 
 

@@ -51,7 +51,7 @@ class Subject:
     windows: Sequence[Box]
     """Feature crops, in tokens."""
     view: View
-    """The part of the resized image that CLIP's preprocessing keeps."""
+    """Part of the resized image that CLIP's preprocessing keeps."""
     tokens: int
     """Number of CLIP's tokens along a side of its view."""
 

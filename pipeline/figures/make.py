@@ -42,7 +42,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a figure is to show."""
+    """Content of a figure that is asked for."""
 
     name: str
     """`fig4` to `fig7`, `crops`, another experiment, or a stored sweep."""

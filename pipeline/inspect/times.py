@@ -35,7 +35,7 @@ LIGHT = Cost(load=0.2, item=0.002)
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What is left to do of a stage, and how long that takes."""
+    """Work left of a stage, and the time that it takes."""
 
     stage: str
     units: int

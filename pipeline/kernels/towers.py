@@ -52,7 +52,7 @@ class Tower(nn.Module):
 
 
 class Stem(nn.Module):
-    """The part of open_clip's ViT before its blocks."""
+    """Part of open_clip's ViT before its blocks."""
 
     def __init__(self, visual: VisionTransformer) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images a report shows."""
+    """Images that a report shows."""
 
     images: Sequence[str] = ()
     """Numbers, paths or ends of paths; these only, if any are given."""

@@ -43,7 +43,7 @@ class SettlingCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether the decisions that differ are compatible with the promise, at 1 %."""
+        """Return whether the decisions that differ are compatible with the promise, at 1 %."""
         return self.as_rare >= 0.01
 
 

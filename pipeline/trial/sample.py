@@ -39,7 +39,7 @@ class Sample:
     settings: Path
     """YAML file of its settings."""
     notes: list[str]
-    """What was taken and what was left out, one line each."""
+    """Lines that say what was taken and what was left out."""
 
 
 def write_sample(images: Path, count: int, texts: Path | None, paths: Paths) -> Sample:

@@ -20,7 +20,7 @@ from pipeline.options import (
 
 
 class Kind(StrEnum):
-    """What can be listed: the names of `ROWS`."""
+    """Names of `ROWS`, which can be listed."""
 
     datasets = "datasets"
     methods = "methods"

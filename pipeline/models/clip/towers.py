@@ -79,7 +79,7 @@ def _timm_tower(visual: Any) -> Tower:
 
 
 class TimmStem(nn.Module):
-    """The part of a ViT of timm before its blocks."""
+    """Part of a ViT of timm before its blocks."""
 
     def __init__(self, trunk: Any) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ class Vision:
     prefix: int = 1
     """Tokens before the patches: 1 with a class token, else 0."""
     pooling: Pooling = "class token"
-    """What becomes the vector of an image."""
+    """Source of the vector of an image."""
     eva: bool = False
     """True for blocks of EVA; else they are plain."""
 
