@@ -12,6 +12,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
@@ -212,13 +213,18 @@ def test_a_listed_encoder_has_the_dimensions_that_timm_builds(name: str) -> None
     assert (type(trunk.blocks[0]).__name__ != "Block") == tower.eva
 
 
-def test_the_preprocessing_of_every_served_tag_is_supported() -> None:
+def test_every_served_tag_has_the_preprocessing_that_open_clip_states() -> None:
+    served = 0
     for name, tag in open_clip.list_pretrained():
         try:
             vision_of(name, open_clip.get_model_config(name))
         except ConfigError:
             continue
-        preprocess_of(name, open_clip.get_pretrained_cfg(name, tag))
+        stated = open_clip.get_pretrained_cfg(name, tag)
+        found, served = preprocess_of(name, stated), served + 1
+        assert tuple(found.mean) == tuple(stated.get("mean") or OPENAI_DATASET_MEAN), (name, tag)
+        assert tuple(found.std) == tuple(stated.get("std") or OPENAI_DATASET_STD), (name, tag)
+    assert served > 100
 
 
 @pytest.fixture
