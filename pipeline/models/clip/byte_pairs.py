@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import html
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import ftfy
@@ -45,6 +45,7 @@ class BytePairs:
         vocabulary = {word: number for number, word in enumerate([*words, START, END])}
         self._model = BPE(vocabulary, pairs, end_of_word_suffix=END_OF_WORD)
         self._known = {word: [vocabulary[word]] for word in (START, END)}
+        self._tokens = lru_cache(maxsize=2**16)(self._encoded)
 
     def __call__(self, texts: Sequence[str], length: int) -> np.ndarray:
         """Return the tokens of texts, each cut or padded to `length`: int64 (texts, length)."""
@@ -56,7 +57,7 @@ class BytePairs:
             row[len(found) - 1] = last
         return tokens
 
-    def _tokens(self, text: str) -> list[int]:
+    def _encoded(self, text: str) -> list[int]:
         return [token for word in WORDS.findall(_clean(text)) for token in self._of_word(word)]
 
     def _of_word(self, word: str) -> list[int]:
