@@ -90,21 +90,21 @@ class Wca(Method):
 
         A square has one row, however often it was drawn from the pool.
         """
-        import torch
-
         from pipeline.kernels.weights import aligned_image_weights, aligned_text_weights
 
         relative, labels = inputs.config.logit_scale / 100.0, inputs.texts["clip"].means()
         by_text = aligned_text_weights(
             labels, inputs.texts["cupl"], relative * math.exp(self.text_scale)
         )
-        drawn = torch.tensor(self.completed(inputs.config).drawn(), device=by_text.device)
+        places = self.places(inputs)
 
         def weigh(views: Views) -> dict[str, Tensor]:
             image, pool = views["image"].vectors[:, 0], views["squares"].vectors
+            drawn = places(slice(0, len(pool))).expand(len(pool), -1)
+            squares = pool.gather(1, drawn[..., None].expand(-1, -1, pool.shape[2]))
             scale = relative * math.exp(self.image_scale)
-            by_draw = aligned_image_weights(image, pool[:, drawn], scale)
-            by_square = by_draw.new_zeros(pool.shape[:2]).index_add(1, drawn, by_draw)
+            by_draw = aligned_image_weights(image, squares, scale)
+            by_square = by_draw.new_zeros(pool.shape[:2]).scatter_add(1, drawn, by_draw)
             return {"squares": by_square[..., None, None] * by_text}
 
         return weigh
