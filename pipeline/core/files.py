@@ -67,6 +67,11 @@ def write_sealed(path: Path, value: dict[str, Any]) -> None:
 
 def read_sealed(path: Path, what: str) -> dict[str, Any]:
     """Read what `write_sealed` wrote; MissingInput without a file, Damaged for any other bytes."""
+    return parse_sealed(sealed_bytes(path, what))
+
+
+def sealed_bytes(path: Path, what: str) -> bytes:
+    """Return the bytes that `write_sealed` wrote, verified, as `read_sealed` does."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -77,6 +82,11 @@ def read_sealed(path: Path, what: str) -> dict[str, Any]:
     if known not in _WHOLE and not _is_whole(content):
         raise Damaged(f"{what} is damaged: {path}")
     _WHOLE.add(known)
+    return content
+
+
+def parse_sealed(content: bytes) -> dict[str, Any]:
+    """Return the value in the bytes of a sealed file."""
     value = dict(json.loads(content))
     del value["seal"]
     return value
@@ -139,6 +149,15 @@ def locked(path: Path) -> Iterator[None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder, so that files that were renamed into it stay there without power."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def version_of(path: Path) -> list[int]:

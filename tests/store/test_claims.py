@@ -22,6 +22,7 @@ from pipeline.run import Run
 from pipeline.store import claims
 from pipeline.store.artifact import Artifact
 from pipeline.store.claims import BEAT, STALE, Claims, living
+from pipeline.store.ledger import Ledger
 from tests.helpers.claims import HERE, claim_of, gone
 from tests.helpers.runs import ABS, ROOT, Runner, digests, said
 
@@ -192,19 +193,19 @@ def test_what_another_process_finishes_meanwhile_is_not_computed(
     before, stage = digests(made), made.named("crops-raw")[0]
     artifact = made.store.artifact(stage)
     name = artifact.ledger.units()[2]
-    receipt = artifact.ledger.path(name).read_bytes()
+    receipt = artifact.ledger.stored()[name]
     artifact.forget([name])
     claim = claim_of(artifact.path / "claims", name, "another-host", 1)
 
     def finish(seconds: float) -> None:
-        artifact.ledger.path(name).write_bytes(receipt)
+        artifact.ledger.write(receipt)
         claim.unlink()
 
     monkeypatch.setattr("pipeline.engine.runner.time.sleep", finish)
     fresh = run_of()
     (outcome,) = fresh.execute([stage], [], quiet=True)
     assert (outcome.state, outcome.computed) == ("computed", 0)
-    assert artifact.ledger.path(name).read_bytes() == receipt
+    assert artifact.ledger.stored()[name] == receipt
     assert digests(fresh) == before
 
 
@@ -254,10 +255,11 @@ def test_an_interrupted_run_gives_its_claims_back_and_goes_on_later(
     assert "the same command goes on from there" in err.decode()
     assert "Traceback" not in err.decode()
     assert not list(store.glob("*/*/claims/*.json"))
-    kept = {path: path.read_bytes() for path in store.glob("embeddings-raw/*/ledger/*.json")}
+    (folder,) = store.glob("embeddings-raw/*")
+    kept = Ledger(folder).stored()
     fewer = words[-1].replace("120", "4")  # of the same crops: all of them would take minutes
     assert said(*words[:-1], fewer, "-q").returncode == 0
-    assert kept.items() <= {path: path.read_bytes() for path in kept}.items()
+    assert kept.items() <= Ledger(folder).stored().items()
     running = {row["stage"]: row.get("running") for row in json.loads(states.stdout)}
     assert running["embeddings-raw"] == [f"{HERE}:{process.pid}"]
 
