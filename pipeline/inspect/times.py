@@ -58,7 +58,7 @@ class ForeseenStore(Store):
             return super().rows(stage)
         except MissingInput:
             if dataset := getattr(stage, "dataset", None):
-                return len(dataset.samples)
+                return int(dataset.count)
             raise
 
 

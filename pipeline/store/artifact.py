@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 IDENTITY, MANIFEST = "identity.json", "manifest.json"
 TRASH = ".trash-"
 """Prefix of folders that are about to be deleted."""
-LOOKS = 32
+LOOKS = 20
 """Most files of a finished artifact that are looked at to see whether it is all there."""
 
 
