@@ -29,8 +29,9 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,7 +63,10 @@ def read_json(path: Path, what: str) -> Any:
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
     """Write JSON with a digest of its own content, so that any changed byte is detected."""
-    write_json(path, {**value, "seal": _seal(value)})
+    before, comma, _, last_comma, after = _SEAL.split(rendered({**value, "seal": "0" * 32}))
+    seal = _digest(before + (comma and last_comma) + after).encode()
+    line = b'%b\n "seal": "%b"%b' % (comma, seal, last_comma)
+    write_atomic(path, before + line + after)
 
 
 def read_sealed(path: Path, what: str) -> dict[str, Any]:
@@ -107,10 +111,6 @@ def _is_whole(content: bytes) -> bool:
         return False
     comma, seal, last_comma, after = found
     return bool(_digest(before + (comma and last_comma) + after) == seal.decode())
-
-
-def _seal(value: dict[str, Any]) -> str:
-    return _digest(rendered(value))
 
 
 def _digest(content: bytes | memoryview) -> str:

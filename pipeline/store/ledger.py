@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +80,7 @@ class Ledger:
 
     def write(self, receipt: Receipt) -> None:
         """Write a receipt of its own, which makes its unit finished."""
-        files.write_sealed(self.path(receipt.unit), asdict(receipt))
+        files.write_sealed(self.path(receipt.unit), vars(receipt))
 
     def loose(self) -> list[str]:
         """Names of the units that have a receipt of their own, whole or not."""
