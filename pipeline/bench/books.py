@@ -13,8 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from pipeline.bench import large
 from pipeline.core.errors import AbsError
@@ -93,11 +96,14 @@ def _cost(code: Path, place: Path, words: list[str]) -> Cost:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = 0
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            peak = max(peak, psutil.Process(process.pid).memory_info().rss)
+        time.sleep(0.005)
     if process.returncode:
         raise AbsError(f"{code}: {' '.join(words)} failed")
-    return Cost(time.perf_counter() - start, usage.ru_maxrss // 1024, None)
+    return Cost(time.perf_counter() - start, peak >> 20, None)
 
 
 def _looks(code: Path, place: Path, words: list[str]) -> int | None:
