@@ -234,6 +234,24 @@ def mean_view(features: Tensor, weights: Tensor | None = None) -> Tensor:
     return features.sum(dim=1) if weights is None else (features * weights[..., None]).sum(dim=1)
 
 
+def alignment(whole: Tensor, parts: Tensor, scale: float, present: Tensor | None = None) -> Tensor:
+    """Weigh parts by their similarity with a whole: softmax over its parts (WCA).
+
+    Args:
+        whole: Unit vectors of images or labels, (groups, dim).
+        parts: Unit vectors of their crops or descriptions, (groups, parts, dim).
+        scale: Factor of the cosine between part and whole before the softmax.
+        present: Boolean (groups, parts), False where padded; None if nothing is.
+
+    Returns:
+        Weights (groups, parts) that sum to 1, zero where padded.
+    """
+    likeness = scale * torch.einsum("gd,gpd->gp", whole, parts)
+    if present is not None:
+        likeness = likeness.masked_fill(~present, -torch.inf)
+    return likeness.softmax(dim=-1)
+
+
 def aligned_image(image: Tensor, crops: Tensor, scale: float) -> Tensor:
     """Average an image's crops by their similarity with the image (WCA).
 
@@ -245,8 +263,7 @@ def aligned_image(image: Tensor, crops: Tensor, scale: float) -> Tensor:
     Returns:
         Renormalised means, unit vectors (images, dim).
     """
-    likeness = torch.einsum("id,icd->ic", image, crops)
-    return F.normalize(mean_view(crops, (scale * likeness).softmax(dim=-1)), dim=-1)
+    return F.normalize(mean_view(crops, alignment(image, crops, scale)), dim=-1)
 
 
 def aligned_texts(labels: Tensor, descriptions: Descriptions, scale: float) -> Tensor:
@@ -261,9 +278,8 @@ def aligned_texts(labels: Tensor, descriptions: Descriptions, scale: float) -> T
     Returns:
         Renormalised means, unit vectors (classes, dim).
     """
-    likeness = torch.einsum("cd,cmd->cm", labels, descriptions.vectors)
-    weight = (scale * likeness).masked_fill(~descriptions.present, -torch.inf).softmax(dim=-1)
-    return F.normalize(mean_view(descriptions.vectors, weight), dim=-1)
+    weights = alignment(labels, descriptions.vectors, scale, descriptions.present)
+    return F.normalize(mean_view(descriptions.vectors, weights), dim=-1)
 
 
 def cross_align(
