@@ -66,7 +66,7 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     }
 
     drawn = {"feature": feature} if windows and "feature" in views else {}
-    config = s.scores.naming(methods)
+    config = s.scores.naming(methods).for_scale(clip.scale(s.scores.logit_scale))
     embeddings = settled(config, methods, embeddings, drawn, texts, dataset.classes, s.runtime)
     viewed = {name: embeddings[name] for name in views}
     scores = Scores(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pipeline.core.section import NOT_IN_KEY, Section
 from pipeline.models.precision import Choice
@@ -21,6 +21,11 @@ class ClipConfig(Section):
     precision: Annotated[Choice, NOT_IN_KEY] = "float32"
     """Precision of the encoders; `auto` is replaced by the best one for the device. Part of the
     identity.
+    """
+    queries: Annotated[Literal["max", "mean"], NOT_IN_KEY] = "max"
+    """What a view is where the model gives it several vectors, as BLIP-2 does: `max`, all of them,
+    and its similarity with a text is the largest; `mean`, their mean, an approximation with a
+    fraction of the storage. Part of the identity.
     """
 
 

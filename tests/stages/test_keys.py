@@ -159,7 +159,7 @@ RUNTIME_FIELDS = {
     "dataset.folders_are_classes",
     "dataset.names", "dataset.vocabulary", "dataset.duplicates",
     "dataset.published.images", "dataset.published.classes", "clip.model",
-    "clip.weights", "clip.precision", "attention.model", "attention.weights",
+    "clip.weights", "clip.precision", "clip.queries", "attention.model", "attention.weights",
     "attention.precision", "descriptions.clip.file",
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
     "descriptions.awt.file", "descriptions.tda.file",
