@@ -11,6 +11,10 @@ RANDOM = "random:"
 """Prefix of a seed for random weights, or for random attention."""
 
 
+FILES = "files:"
+"""Prefix of a folder or table of attention maps."""
+
+
 class ClipConfig(Section):
     """Settings that choose the CLIP."""
 
@@ -34,7 +38,7 @@ class VitConfig(Section):
 
     model: Annotated[str, NOT_IN_KEY]
     """Name of a timm architecture, `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, `clip` for the CLIP of
-    the run, or `random`.
+    the run, `random`, or `files:PLACE` for maps of your own.
     """
     weights: Annotated[str | None, NOT_IN_KEY] = "pretrained"
     """`pretrained`, file, or `random:SEED`; None where the model has its own weights."""

@@ -164,7 +164,7 @@ RUNTIME_FIELDS = {
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
     "descriptions.awt.file", "descriptions.tda.file",
     "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "scores.settle",
-    "scores.settle_at", "runtime.device",
+    "scores.settle_at", "crops.share", "runtime.device",
     "runtime.batch_size", "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
 }  # fmt: skip
 """Locations and speed, and what other stages take up. Files among them count by their content."""
