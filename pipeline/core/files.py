@@ -141,9 +141,9 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def version_of(path: Path) -> list[int]:
+def version_of(path: Path | str) -> list[int]:
     """Size, times and inode of a file; they differ whenever its bytes may differ."""
-    stat = path.stat()
+    stat = os.stat(path)
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 

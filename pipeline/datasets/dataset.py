@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import AbsError, MissingInput
@@ -93,11 +93,11 @@ class Dataset:
         classes, labels = resolve_classes(self.listing, names, vocabulary, unique)
         if not self.config.single_class:
             refuse_single_class(classes, f"{self.root} ({self.listing.layout})")
-        samples, skipped = [], list(self.listing.skipped)
+        samples, skipped, contents = [], list(self.listing.skipped), self.contents
         for path, label in self.listing.samples:
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            if path.startswith("/") or ".." in path.split("/"):
                 raise AbsError(f"{self.root}: the listed path {path!r} is outside the folder")
-            if self.contents.has(path):
+            if contents.has(path):
                 samples.append((path, labels[label]))
             else:
                 skipped.append((path, "listed, but not there"))

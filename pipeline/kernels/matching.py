@@ -260,11 +260,34 @@ def mean_view(features: Tensor, weights: Tensor | None = None) -> Tensor:
     return (features * weights[(..., *[None] * (features.ndim - 2))]).sum(dim=1)
 
 
+def alignment(whole: Tensor, parts: Tensor, scale: float, present: Tensor | None = None) -> Tensor:
+    """Weigh parts by their similarity with a whole: softmax over its parts (WCA).
+
+    Of several vectors each, the mean over their cosines counts.
+
+    Args:
+        whole: Unit vectors of images or labels, (groups, dim) or (groups, queries, dim).
+        parts: Unit vectors of their crops or descriptions, (groups, parts, dim) or (groups, parts,
+            queries, dim).
+        scale: Factor of the cosine between part and whole before the softmax.
+        present: Boolean (groups, parts), False where padded; None if nothing is.
+
+    Returns:
+        Weights (groups, parts) that sum to 1, zero where padded.
+    """
+    if whole.ndim == 2:
+        likeness = scale * torch.einsum("gd,gpd->gp", whole, parts)
+    else:
+        likeness = scale * torch.einsum("gqd,gpqd->gp", whole, parts) / whole.shape[1]
+    if present is not None:
+        likeness = likeness.masked_fill(~present, -torch.inf)
+    return likeness.softmax(dim=-1)
+
+
 def aligned_image(image: Tensor, crops: Tensor, scale: float) -> Tensor:
     """Average an image's crops by their similarity with the image (WCA).
 
-    Of several vectors of a view, each is averaged by itself, and a crop is as similar to the image
-    as the mean over its vectors says.
+    Of several vectors of a view, each is averaged by itself.
 
     Args:
         image: Unit vectors of whole images, (images, dim) or (images, queries, dim).
@@ -274,11 +297,7 @@ def aligned_image(image: Tensor, crops: Tensor, scale: float) -> Tensor:
     Returns:
         Renormalised means, unit vectors of the shape of `image`.
     """
-    if image.ndim == 2:
-        likeness = torch.einsum("id,icd->ic", image, crops)
-    else:
-        likeness = torch.einsum("iqd,icqd->ic", image, crops) / image.shape[1]
-    return F.normalize(mean_view(crops, (scale * likeness).softmax(dim=-1)), dim=-1)
+    return F.normalize(mean_view(crops, alignment(image, crops, scale)), dim=-1)
 
 
 def aligned_texts(labels: Tensor, descriptions: Descriptions, scale: float) -> Tensor:
@@ -293,9 +312,8 @@ def aligned_texts(labels: Tensor, descriptions: Descriptions, scale: float) -> T
     Returns:
         Renormalised means, unit vectors (classes, dim).
     """
-    likeness = torch.einsum("cd,cmd->cm", labels, descriptions.vectors)
-    weight = (scale * likeness).masked_fill(~descriptions.present, -torch.inf).softmax(dim=-1)
-    return F.normalize(mean_view(descriptions.vectors, weight), dim=-1)
+    weights = alignment(labels, descriptions.vectors, scale, descriptions.present)
+    return F.normalize(mean_view(descriptions.vectors, weights), dim=-1)
 
 
 def cross_align(
