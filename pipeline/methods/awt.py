@@ -93,8 +93,8 @@ class AwtCrops(Method):
         averages = texts.averages()
 
         def weighed(v: Tensor, cosines: Tensor) -> tuple[Tensor, Tensor]:
-            logits = config.logit_scale * v @ averages.T
-            image = config.logit_scale * cosines[:, :, 0]
+            logits = config.scale * v @ averages.T
+            image = config.scale * cosines[:, :, 0]
             by_text = self.text_weights(logits[:, 0], image, texts.present)
             return self.view_weights(logits), by_text
 

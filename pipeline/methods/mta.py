@@ -57,7 +57,7 @@ class MtaCrops(Method):
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer that seeks the modes of a block of images."""
         means, wanted = inputs.texts["clip"].means(), self.views(inputs.config)
-        scale = inputs.config.logit_scale
+        scale = inputs.config.scale
 
         def score(images: slice, views: Views) -> Tensor:
             v = stacked(views, wanted)
@@ -75,7 +75,7 @@ class MtaCrops(Method):
 
         texts, wanted = inputs.texts["clip"], self.views(inputs.config)
         means, by_text = texts.to(torch.float32).means(), mean_weights(texts)
-        scale = inputs.config.logit_scale
+        scale = inputs.config.scale
 
         def weigh(views: Views) -> dict[str, Tensor]:
             v = stacked(views, wanted)

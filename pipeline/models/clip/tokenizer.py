@@ -14,6 +14,8 @@ from pipeline.core import files
 from pipeline.core.errors import AbsError
 from pipeline.core.paths import Paths
 from pipeline.models.clip.folder import read_config
+from pipeline.models.clip.of_transformers import families
+from pipeline.models.clip.of_transformers.tokenizer import TransformersTokenizer
 from pipeline.models.config import ClipConfig
 from pipeline.models.local_dir import MERGES, OPEN_CLIP, TRANSFORMERS
 from pipeline.models.resolved import HUB, LOCAL, Resolved
@@ -44,8 +46,10 @@ class Tokenizer:
     """Folder of a tokenizer of transformers; None where open_clip looks for it by its name."""
 
     @classmethod
-    def of(cls, model: Resolved) -> Tokenizer:
+    def of(cls, model: Resolved) -> Tokenizer | TransformersTokenizer:
         """Return the tokenizer of a resolved model."""
+        if config := model.architecture["model"].get(families.KEY):
+            return TransformersTokenizer(model.extra[0].parent, config)
         text = model.architecture["model"]["text_cfg"]
         if text.get("hf_tokenizer_name") and model.extra:
             return cls(model.name, text, folder=model.extra[0].parent)
@@ -103,7 +107,7 @@ class Tokenizer:
             raise AbsError(f"the tokenizer of {self.model} cannot be loaded: {reason}") from None
 
 
-def find_tokenizer(config: ClipConfig, paths: Paths) -> Tokenizer:
+def find_tokenizer(config: ClipConfig, paths: Paths) -> Tokenizer | TransformersTokenizer:
     """Return the tokenizer of a configured CLIP without its weights, and without a download.
 
     AbsError if the model's configuration or its tokenizer is not on this machine.
@@ -112,6 +116,8 @@ def find_tokenizer(config: ClipConfig, paths: Paths) -> Tokenizer:
         return _built_in(config.model)
     folder = _folder(config.model, paths)
     found = read_config(folder)
+    if described := found.model.get(families.KEY):
+        return TransformersTokenizer(folder, described)
     merges = [path for path in found.extra if path.name == MERGES]
     return Tokenizer(f"{LOCAL}{folder}", _text_of(found.model, folder), *merges)
 
