@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from copy import deepcopy
@@ -488,14 +489,19 @@ def test_a_dataset_runs_from_end_to_end(
         if name != "altclip":
             assert refused.returncode == 2
             assert "feature.prompt: highlight-attn needs" in refused.stderr
+            planned = said("plan", *words, "--set", "feature.prompt=highlight-attn")
+            assert (planned.returncode, planned.stderr) == (2, refused.stderr)
         if several:
             _check_sets(run_of(*changes), words)
 
 
 def _check_sets(run: Run, words: list[str]) -> None:
     """Scores are those of the definition, from the stored vectors; what needs one is refused."""
-    array = run.store.open(run.named("embeddings-raw")[0]).array("embeddings")
+    (raw,) = run.named("embeddings-raw")
+    array = run.store.open(raw).array("embeddings")
     assert array.shape == (8, 2, FAMILIES["blip-2"].queries, 24)
+    written = math.prod((raw.image_block, *array.shape[1:])) * 2  # type: ignore[attr-defined]
+    assert raw.footprint(run.store).written == written
     (stage,) = run.named("scores")
     worker = stage.worker(run.store)
     parts = [worker.read(unit) for unit in stage.units(run.store)]
