@@ -26,9 +26,10 @@ from stages.settled import settled
 
 
 def read(s: Settings) -> tuple[HashCache, Dataset]:
-    """The dataset of settings `s`, and the memory of digests of files."""
-    digests = HashCache(s.paths.memory(s.dataset.name))
-    return digests, Dataset(s.dataset, s.paths, digests)
+    """The dataset of settings `s`, and the memory of digests of other files, which are few."""
+    images = HashCache(s.paths.memory(s.dataset.name))
+    others = HashCache(s.paths.memory(f"{s.dataset.name}.files"))
+    return others, Dataset(s.dataset, s.paths, images)
 
 
 def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[Stage]:

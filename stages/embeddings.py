@@ -378,6 +378,10 @@ class _ViewWorker(_ClipWorker, ViewWorker):
         pixels = self.pixels(rows, views) if views.missing.any() else None
         return ViewInputs(rows, views, pixels)
 
+    def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
+        """Return the places of the first views of some images, int64 (images, count, 4)."""
+        return self.views.drawn(rows, count)
+
     @abstractmethod
     def pixels(self, rows: Sequence[int], views: RequestedViews) -> Tensor:
         """Return what CLIP reads of the missing views: uint8 (n, 3, side, side)."""

@@ -12,6 +12,8 @@ few images ask for fills batches. Each writes two tables:
                      of float32 with the values of float16)
     looks.parquet    a row per image that had not settled: image, crops_used, round (int64), bound
                      (float64; probability of another decision at most), settled (bool)
+    weights.parquet  a row per crop of an image that stops here: image, crop (int64), weight in the
+                     predicted mean of all N crops (float64; sum to 1)
 
 Settings: those of the embeddings, and the section `scores`.
 """
@@ -21,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -40,8 +42,10 @@ from pipeline.texts.vectors import text_vectors
 from pipeline.views.deciding import Decider
 from pipeline.views.readers import view_reader
 from pipeline.views.settled import (
+    Look,
+    RoundViews,
     SettlingRule,
-    earlier_vectors,
+    earlier_views,
     look_tables,
     saved,
     settling_views,
@@ -71,7 +75,7 @@ class SettledEmbeddings(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "embeddings"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     counts = "crops at most"
 
     @property
@@ -192,8 +196,16 @@ def settled(
     return found
 
 
-Inputs = tuple[list[int], np.ndarray, ViewInputs] | None
-"""Images that have not settled, their vectors of earlier rounds, and their views; None for none."""
+class Inputs(NamedTuple):
+    """Images of a unit that have not settled, and their views."""
+
+    rows: list[int]
+    earlier: list[RoundViews]
+    """Views of earlier rounds whose scores are not known here."""
+    views: ViewInputs
+    """Views of this round."""
+    places: np.ndarray
+    """Places of all their views, embedded or not, int64 (images, N, 4)."""
 
 
 @dataclass
@@ -219,28 +231,34 @@ class SettledWorker(Worker):
         """Embed every view, also those that are stored under other settings."""
         self.encoder.disable_reuse()
 
-    def read(self, unit: Unit) -> Inputs:
-        """Return the images that have not settled, with their vectors and views."""
+    def read(self, unit: Unit) -> Inputs | None:
+        """Return the images that have not settled, with their views; None if all have."""
         rows = unsettled(self.artifact, self.units, unit)
         if not rows:
             return None
         assert isinstance(self.encoder, ViewWorker)
+        assert unit.crops is not None
         views = self.encoder.inputs(rows, unit.crops)
+        lacking = self.decider.lacking(rows, unit.crops.start)
         dim = views.views.vectors.shape[1]
-        return rows, earlier_vectors(self.artifact, self.units, unit, rows, dim), views
+        earlier = earlier_views(self.artifact, self.units, unit, lacking, dim) if lacking else []
+        places = self.encoder.drawn(rows, self.decider.rule.count)
+        return Inputs(rows, earlier, views, places)
 
-    def compute(self, unit: Unit, inputs: Inputs) -> dict[str, Any]:
-        """Return the tables `crops` and `looks`."""
+    def compute(self, unit: Unit, inputs: Inputs | None) -> dict[str, Any]:
+        """Return the tables `crops`, `looks` and `weights`."""
+        assert unit.crops is not None
+        rule = self.decider.rule
         if inputs is None:
             empty = np.empty((0, 1, self.encoder.array.shape[-1]), np.float16)
             none = np.empty((0, len(self.columns)), np.int64)
-            return look_tables(unit, [], none, self.columns, empty, np.empty(0), self.decider.rule)
-        rows, earlier, views = inputs
-        found = self.encoder.encode(views)
-        vectors = found.all()
+            nothing = Look(np.empty(0), np.empty((0, unit.crops.stop)))
+            return look_tables(unit, [], none, self.columns, empty, nothing, rule)
+        found = self.encoder.encode(inputs.views)
+        vectors, rows = found.all(), inputs.rows
         if not np.isfinite(vectors).all():
             raise AbsError(f"unit {unit.name} has NaN or infinite vectors; check the weights")
-        bounds = self.decider.bounds(rows, np.concatenate([earlier, vectors], axis=1))
-        return look_tables(
-            unit, rows, found.places, self.columns, vectors, bounds, self.decider.rule
-        )
+        self.decider.restore(rows, unit.crops.start, inputs.earlier)
+        self.decider.take(RoundViews(rows, unit.crops.start, vectors))
+        look = self.decider.look(rows, inputs.places)
+        return look_tables(unit, rows, found.places, self.columns, vectors, look, rule)

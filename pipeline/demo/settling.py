@@ -1,13 +1,13 @@
 """Test the promise of settling on new worlds of the demo's generator, and on simulated scores.
 
-    python -m pipeline.demo.settling worlds FOLDER      # 20 worlds, 10,080 images
+    python -m pipeline.demo.settling worlds FOLDER      # 20 worlds, 2,528 images in 20 orders
     python -m pipeline.demo.settling simulated
 
 Worlds are drawn with seeds of their own, and the demo's models see them: all N raw crops of every
 image are encoded, the feature branch is in expectation. Settling is then replayed from the stored
 vectors, in the order of the draws and in others: draws are independent, so that each order is as
 probable. A one-sided binomial test says whether more decisions differ than promised. Encoding all
-crops of all worlds takes hours on two cores; a second run continues.
+crops of all worlds takes half an hour on two cores; a second run continues.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ import typer
 from scipy import stats
 
 from pipeline.demo.worlds import World
+from pipeline.kernels.kriging import by_mean, by_place
 from pipeline.kernels.rounds import looks
 from pipeline.kernels.settling import Tail, bernstein, change_bound, student
 from pipeline.kernels.statistics import wilson
@@ -31,6 +33,7 @@ from pipeline.methods.abs import Abs
 from pipeline.methods.base import MethodInputs, ViewVectors
 from pipeline.run import Run
 from pipeline.texts.vectors import text_vectors
+from pipeline.views.config import BOX
 from pipeline.views.readers import view_reader
 from stages.scores import Scores
 
@@ -39,9 +42,12 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 CLASSES = (24, 48, 96, 144, 200)
 KINDS = ((5, 0.0), (5, 0.25), (4, 0.25), (3, 0.25))
 """Attributes that a species draws anew, and share of wrong descriptions: from easy to hard."""
-IMAGES = 504
+IMAGES = 96
 """Images of a world, at least; the same number for each class."""
 SETTINGS = ("scores.expectation=true",)
+
+BLOCK = 1000
+"""Images that are replayed together."""
 
 Rng = np.random.Generator
 
@@ -53,6 +59,26 @@ def worlds() -> list[World]:
         World(seed, classes, -(-IMAGES // classes), *kind)
         for seed, (classes, kind) in enumerate(cases)
     ]
+
+
+class Draws(NamedTuple):
+    """Scores of all draws of some images."""
+
+    scores: torch.Tensor
+    """Class scores of each draw, (images, N, classes)."""
+    others: torch.Tensor
+    """Class scores apart from draws, (images, classes)."""
+    places: torch.Tensor
+    """Left, top, right and bottom end of each draw, (images, N, 4)."""
+
+    def of(self, images: Any) -> Draws:
+        """Return the draws of some images."""
+        return Draws(*(part[images] for part in self))
+
+    def in_order(self, order: torch.Tensor) -> Draws:
+        """Return the draws of each image in another order, int64 (images, N)."""
+        rows = torch.arange(len(order))[:, None]
+        return Draws(self.scores[rows, order], self.others, self.places[rows, order])
 
 
 @dataclass
@@ -72,30 +98,41 @@ class Replay:
         return int((self.decided != self.final).sum())
 
 
-def replay(scores: torch.Tensor, others: torch.Tensor, p: float, tail: Tail = student) -> Replay:
+def replay(draws: Draws, p: float, by: str = "place", tail: Tail = student) -> Replay:
     """Take the draws of each image until it has settled.
 
     Args:
-        scores: Class scores of all draws, (images, N, classes).
-        others: Class scores apart from draws, (images, classes).
+        draws: All draws.
         p: Bound at which an image has settled.
+        by: What the draws to come are predicted by: `place`, as shipped, or `mean`.
         tail: Bound for one class at one look.
     """
-    count = scores.shape[1]
-    final = (others + scores.sum(dim=1)).argmax(dim=1).numpy()
-    used, decided = np.full(len(scores), count), final.copy()
-    left = np.arange(len(scores))
+    blocks = torch.arange(len(draws.scores)).split(BLOCK)
+    parts = [_replay(draws.of(block), p, by, tail) for block in blocks]
+    return Replay(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]))
+    )
+
+
+def _replay(draws: Draws, p: float, by: str, tail: Tail) -> Replay:
+    count = draws.scores.shape[1]
+    final = (draws.others + draws.scores.sum(dim=1)).argmax(dim=1).numpy()
+    used, decided = np.full(len(final), count), final.copy()
+    left = np.arange(len(final))
     for n in looks(count):
-        bounds = change_bound(scores[left, :n], others[left], count, tail=tail).numpy()
-        mean = scores[left, :n].mean(dim=1) * count + others[left]
+        some = draws.of(left)
+        scores = some.scores[:, :n].double()
+        predicted = by_place(some.places, n) if by == "place" else by_mean(len(left), n, 1 / count)
+        bounds = change_bound(scores, some.others, count, predicted, tail).numpy()
+        sums = (predicted.weights[:, None] @ scores)[:, 0] * count + some.others
         stop = bounds <= p
-        used[left[stop]], decided[left[stop]] = n, mean.argmax(dim=1).numpy()[stop]
+        used[left[stop]], decided[left[stop]] = n, sums.argmax(dim=1).numpy()[stop]
         left = left[~stop]
     return Replay(used, decided, final)
 
 
-def class_scores(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
-    """Score every raw crop, (images, N, classes), and the feature branch, (images, classes)."""
+def drawn(run: Run) -> Draws:
+    """Score every raw crop, and the feature branch, of a finished run."""
     (stage,) = run.named("scores")
     assert isinstance(stage, Scores)
     classes = len(stage.classes.present)
@@ -112,16 +149,17 @@ def class_scores(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     assert weights is not None
     one_by_one = score(ViewVectors(raw.flatten(0, 1)[:, None])).unflatten(0, raw.shape[:2])
     views = ViewVectors(torch.from_numpy(feature).float(), torch.from_numpy(weights).float())
-    return one_by_one, score(views)
+    table = run.store.open(run.named("crops-raw")[0]).table("crops").sort_values(["image", "crop"])
+    boxes = table.loc[table["crop"] < raw.shape[1], BOX].to_numpy().reshape(*raw.shape[:2], 4)
+    return Draws(one_by_one, score(views), torch.tensor(boxes))
 
 
-def orders(scores: torch.Tensor, count: int) -> Iterator[torch.Tensor]:
+def orders(draws: Draws, count: int) -> Iterator[Draws]:
     """Yield the draws of each image in their own order, then in others."""
-    yield scores
+    yield draws
     for seed in range(1, count):
-        random = np.random.default_rng(seed).random(scores.shape[:2])
-        order = torch.from_numpy(random.argsort(axis=1))
-        yield scores.gather(1, order[:, :, None].expand_as(scores))
+        random = np.random.default_rng(seed).random(draws.scores.shape[:2])
+        yield draws.in_order(torch.from_numpy(random.argsort(axis=1)))
 
 
 @app.command(name="worlds")
@@ -157,17 +195,18 @@ def _on_world(world: World, folder: Path, p: float, repeats: int) -> tuple[str, 
         world.write(place)
     run = Run.of(str(dataset), "official", SETTINGS)
     run.execute(run.stages, [], quiet=True)
-    scores, others = class_scores(run)
-    found = [replay(order, others, p) for order in orders(scores, repeats)]
-    own, all_of_them = found[0], len(found) * len(scores)
+    draws = drawn(run)
+    found = [replay(order, p) for order in orders(draws, repeats)]
+    own, images = found[0], len(draws.scores)
+    all_of_them = len(found) * images
     wrong = sum(each.wrong for each in found)
     top1 = run.store.open(run.named("metrics")[0]).table("metrics")["top1"][0]
     cells = (
-        f"{world.seed}", f"{world.classes}", f"{world.redrawn}, {world.wrong}", f"{len(scores)}",
+        f"{world.seed}", f"{world.classes}", f"{world.redrawn}, {world.wrong}", f"{images}",
         f"{100 * top1:.1f}", f"{np.mean([each.used.mean() for each in found]):.1f}",
-        f"{len(scores) - own.wrong}", f"{all_of_them - wrong:,} of {all_of_them:,}",
+        f"{images - own.wrong}", f"{all_of_them - wrong:,} of {all_of_them:,}",
     )  # fmt: skip
-    counts = np.array([own.wrong, len(scores), wrong, all_of_them])
+    counts = np.array([own.wrong, images, wrong, all_of_them])
     return f"| {' | '.join(cells)} |", counts
 
 
@@ -193,30 +232,59 @@ DRAWS: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
     "constant": lambda rng, shape: np.ones(shape) * rng.normal(size=(shape[0], 1, shape[2])),
 }
 """Scores of independent draws: (images, N, classes)."""
-SPREADS = {"apart": 1.0, "near": 0.1, "tied": 0.0}
-"""Spread of class means, in that of a draw's scores (its median distance from the median)."""
+SPREADS = {"apart": 1.0, "near": 0.1, "tied": 0.0, "equal": None}
+"""Spread of class means, in that of a draw's scores (its median distance from the median).
+
+None for sums of N draws that are all equal but for one part in a billion.
+"""
+PLACED = {"independent of": 0.0, "by": 0.7}
+"""Share of a score's variance that follows from the place of its draw, smoothly."""
 
 
 @app.command()
-def simulated(p: float = 0.001, images: int = 20_000, count: int = 60, classes: int = 5) -> None:
+def simulated(p: float = 0.001, images: int = 10_000, count: int = 60, classes: int = 5) -> None:
     """Print crops and decisions that differ, by the shape of scores and the distance of classes."""
-    typer.echo("| scores | classes | Student: crops | differ | more than p? | Bernstein: crops |")
-    typer.echo("|---|---|---|---|---|---|")
-    for name, draw in DRAWS.items():
-        for distance, spread in SPREADS.items():
-            rng = np.random.default_rng([len(name), int(10 * spread)])
-            scores = draw(rng, (images, count, classes))
-            scale = np.median(np.abs(scores - np.median(scores)))
-            scores += spread * scale * rng.normal(size=(images, 1, classes))
-            drawn, none = torch.from_numpy(scores), torch.zeros(images, classes).double()
-            found = replay(drawn, none, p)
-            reach = float(np.ptp(scores))
-            other = replay(drawn[:500], none[:500], p, bernstein(reach)).used.mean()
-            holds = stats.binom.sf(found.wrong - 1, images, p) > 0.01
-            typer.echo(
-                f"| {name} | {distance} | {found.used.mean():.1f} | {found.wrong} of {images:,} | "
-                f"{'no' if holds else 'yes'} | {other:.1f} |"
-            )
+    typer.echo(
+        "| scores | classes | place | crops | differ | more than p? | by mean: crops | differ "
+        "| Bernstein: crops |"
+    )
+    typer.echo("|---|---|---|---|---|---|---|---|---|")
+    for cells in product(DRAWS, SPREADS, PLACED):
+        draws = _simulated(*cells, (images, count, classes))
+        found, plain = replay(draws, p), replay(draws, p, "mean")
+        bounded = replay(draws.of(slice(0, 500)), p, "mean", bernstein(_reach(draws.scores)))
+        holds = stats.binom.sf(found.wrong - 1, images, p) > 0.01
+        row = (
+            *cells, f"{found.used.mean():.1f}", f"{found.wrong} of {images:,}",
+            "no" if holds else "yes", f"{plain.used.mean():.1f}", f"{plain.wrong}",
+            f"{bounded.used.mean():.1f}",
+        )  # fmt: skip
+        typer.echo(f"| {' | '.join(row)} |")
+
+
+def _reach(scores: torch.Tensor) -> float:
+    return float(scores.max() - scores.min())
+
+
+def _simulated(shape: str, distance: str, placed: str, size: tuple[int, int, int]) -> Draws:
+    """Draw places as ABS does, and scores."""
+    rng = np.random.default_rng([len(shape), len(distance), len(placed)])
+    images, count, classes = size
+    centers, sizes = rng.random((2, images, count, 2))
+    half = (0.5 + 0.4 * sizes) / 2
+    places = np.concatenate([centers - half, centers + half], axis=2).clip(0, 1)
+    scores = DRAWS[shape](rng, size)
+    scale, share = np.median(np.abs(scores - np.median(scores))), PLACED[placed]
+    smooth = np.sin(np.einsum("int,itc->inc", places, 2 * rng.normal(size=(images, 4, classes))))
+    scores = np.sqrt(1 - share) * scores + np.sqrt(2 * share) * scale * smooth
+    spread = SPREADS[distance]
+    if spread is None:
+        scores -= scores.mean(axis=1, keepdims=True)
+        scores[:, -1, 0] += 1e-9 * scale
+    else:
+        scores += spread * scale * rng.normal(size=(images, 1, classes))
+    none = torch.zeros(images, classes, dtype=torch.float64)
+    return Draws(torch.from_numpy(scores), none, torch.from_numpy(places))
 
 
 if __name__ == "__main__":

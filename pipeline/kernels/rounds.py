@@ -4,13 +4,16 @@ from __future__ import annotations
 
 FIRST = 8
 """Draws before the first look; fewer do not show how far they spread."""
-STEP = 4
-"""Draws between two looks."""
+GROWTH = 4
+"""A round adds one draw to every `GROWTH` that are there."""
 
 
 def round_ends(count: int) -> list[int]:
-    """Return the number of draws at the end of each round: 8, 12, 16 and so on up to `count`."""
-    return [*range(min(FIRST, count), count, STEP), count]
+    """Return the number of draws at the end of each round: 8, 10, 12, 15 and so on to `count`."""
+    ends = [min(FIRST, count)]
+    while ends[-1] < count:
+        ends.append(min(count, ends[-1] + max(1, ends[-1] // GROWTH)))
+    return ends
 
 
 def looks(count: int) -> list[int]:

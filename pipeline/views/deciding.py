@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,19 @@ import numpy as np
 from pipeline.methods.base import MethodInputs, SumOverViews, ViewScorer, ViewVectors
 from pipeline.methods.config import ScoresConfig
 from pipeline.views.readers import Reader
-from pipeline.views.settled import SettlingRule
+from pipeline.views.settled import Look, RoundViews, SettlingRule
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from pipeline.kernels.kriging import Prediction
     from pipeline.kernels.matching import Descriptions
 
 IMAGES = 32
-"""Images that are looked at together."""
+"""Images that are scored and looked at together."""
+HELD_BYTES = 2**28
+"""Bytes of scores that are kept from round to round; others are computed again."""
 
 
 @dataclass
@@ -39,8 +42,10 @@ class Decider:
     others: Mapping[str, Reader]
     """Readers of the views that do not stop."""
     device: torch.device
-    _others: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    """Scores of the other views by image and method, as long as the image has not settled."""
+    _drawn: dict[int, Tensor] = field(default_factory=dict)
+    """Scores of the views of an image so far, (methods, views, classes)."""
+    _others: dict[int, Tensor] = field(default_factory=dict)
+    """Scores of the views of an image that do not stop, (methods, classes)."""
 
     def __post_init__(self) -> None:
         """Build the scorer of each method."""
@@ -50,63 +55,118 @@ class Decider:
         texts = {name: self.texts[name].to(self.device) for name in method.texts}
         return method.view_scorer(MethodInputs(texts, self.config))
 
-    def bounds(self, rows: Sequence[int], vectors: np.ndarray) -> np.ndarray:
-        """Bound the probability of another decision, for the method that is least sure.
+    def lacking(self, rows: Sequence[int], count: int) -> list[int]:
+        """Return the images of which not the scores of the first `count` views are known here."""
+        return [row for row in rows if self._views(row) != count]
+
+    def _views(self, row: int) -> int:
+        return self._drawn[row].shape[1] if row in self._drawn else 0
+
+    def restore(self, rows: Sequence[int], count: int, earlier: Iterable[RoundViews]) -> None:
+        """Score the first `count` views again of the images of which they are not known here.
+
+        The views of a round are scored in the blocks in which they were scored before, so that no
+        bit depends on who does it.
 
         Args:
             rows: Images.
-            vectors: Their first n views, float16 (images, n, dim).
-
-        Returns:
-            float64 (images,).
+            count: Number of views.
+            earlier: Views of all units that have any of the images that lack scores.
         """
-        parts = [
-            self._bounds(rows[start : start + IMAGES], vectors[start : start + IMAGES])
-            for start in range(0, len(rows), IMAGES)
-        ]
-        found = np.concatenate([np.empty(0), *parts])
-        for row, bound in zip(rows, found, strict=True):
+        for row in self.lacking(rows, count):
+            self._drawn.pop(row, None)
+        for part in earlier:
+            self._take(part, set(rows))
+
+    def take(self, views: RoundViews) -> None:
+        """Score the next views of images."""
+        self._take(views, set(views.rows))
+
+    def _take(self, views: RoundViews, wanted: set[int]) -> None:
+        import torch
+
+        for part in _blocks(views.rows):
+            scores = self._scores(views.vectors[part])
+            for row, of_image in zip(views.rows[part], scores, strict=True):
+                if row in wanted and self._views(row) == views.start:
+                    known = [self._drawn[row]] if views.start else []
+                    self._drawn[row] = torch.cat([*known, of_image], dim=1)
+
+    def look(self, rows: Sequence[int], places: np.ndarray) -> Look:
+        """Bound the probability of another decision, for the method that is least sure.
+
+        Args:
+            rows: Images, of which the same number of views is known.
+            places: Places of all their views, known or not, int64 (images, N, 4).
+        """
+        looks = [self._look(rows[part], places[part]) for part in _blocks(rows)]
+        found = Look(*(np.concatenate(values) for values in zip(*looks, strict=True)))
+        for row, bound in zip(rows, found.bounds, strict=True):
             if bound <= self.rule.p:
-                self._others.pop(row, None)
+                self._drawn.pop(row)
+                self._others.pop(row)
+        self._keep(rows)
         return found
 
-    def _bounds(self, rows: Sequence[int], vectors: np.ndarray) -> np.ndarray:
+    def _look(self, rows: Sequence[int], places: np.ndarray) -> Look:
         import torch
 
         from pipeline.kernels.settling import change_bound
 
         with torch.inference_mode():
             others = self._other_scores(rows)
-            views = self._on_device(vectors)
-            found = []
-            for name, scorer in self._scorers.items():
-                one_by_one = scorer(ViewVectors(views.flatten(0, 1)[:, None]))[:, self.predicted]
-                scores = one_by_one.unflatten(0, vectors.shape[:2])
-                at = self.rule.count, self.rule.at == "expectation"
-                found.append(change_bound(scores, others[name], *at))
-        return np.asarray(torch.stack(found).amax(dim=0))
+            scores = torch.stack([self._drawn[row] for row in rows])
+            prediction = self._prediction(torch.from_numpy(places), scores.shape[2])
+            found = [
+                change_bound(scores[:, i], others[:, i], self.rule.count, prediction)
+                for i in range(len(self._scorers))
+            ]
+            return Look(torch.stack(found).amax(dim=0).numpy(), prediction.weights.numpy())
 
-    def _other_scores(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Return the scores of the views that do not stop, (images, classes), by method."""
+    def _prediction(self, places: Tensor, n: int) -> Prediction:
+        """Predict all draws by their places, infinitely many by the mean of those taken."""
+        from pipeline.kernels.kriging import by_mean, by_place
+
+        if self.rule.at == "expectation":
+            return by_mean(len(places), n, 0.0)
+        return by_place(places, n, self.rule.reach, self.rule.nugget)
+
+    def _scores(self, vectors: np.ndarray) -> Tensor:
+        """Score views one by one, (images, methods, views, classes)."""
         import torch
 
-        new = [row for row in rows if row not in self._others]
-        if new:
+        with torch.inference_mode():
+            views = ViewVectors(self._on_device(vectors).flatten(0, 1)[:, None])
+            found = [score(views)[:, self.predicted] for score in self._scorers.values()]
+            by_image = [scores.unflatten(0, vectors.shape[:2]) for scores in found]
+        return torch.stack(by_image, dim=1)
+
+    def _other_scores(self, rows: Sequence[int]) -> Tensor:
+        """Return the scores of the views that do not stop, (images, methods, classes)."""
+        import torch
+
+        if new := [row for row in rows if row not in self._others]:
             read = {name: reader.read(np.asarray(new)) for name, reader in self.others.items()}
             views = {
                 name: ViewVectors(self._on_device(v), None if w is None else self._on_device(w))
                 for name, (v, w) in read.items()
             }
-            for name, scorer in self._scorers.items():
+            none = torch.zeros(len(new), len(self.predicted), device=self.device)
+            sums = []
+            for name, score in self._scorers.items():
                 named = self.methods[name].views(self.config)
-                sums = [scorer(views[other]) for other in named if other != self.view]
-                total = sum(sums[1:], start=sums[0])[:, self.predicted] if sums else None
-                for i, row in enumerate(new):
-                    zeros = torch.zeros(len(self.predicted), device=self.device)
-                    self._others.setdefault(row, {})[name] = zeros if total is None else total[i]
-        return {
-            name: torch.stack([self._others[row][name] for row in rows]) for name in self._scorers
-        }
+                parts = [
+                    score(views[other])[:, self.predicted] for other in named if other in views
+                ]
+                sums.append(sum(parts, start=none))
+            self._others |= dict(zip(new, torch.stack(sums, dim=1), strict=True))
+        return torch.stack([self._others[row] for row in rows])
+
+    def _keep(self, rows: Iterable[int]) -> None:
+        """Keep the scores of some images for the next round, as far as there is room."""
+        room = HELD_BYTES - sum(scores.nbytes for scores in self._drawn.values())
+        for row in rows if room < 0 else ():
+            self._drawn.pop(row, None)
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         import torch
@@ -114,3 +174,7 @@ class Decider:
         from pipeline.kernels.transfer import to_device
 
         return to_device(torch.from_numpy(values), self.device).float()
+
+
+def _blocks(rows: Sequence[int]) -> list[slice]:
+    return [slice(start, start + IMAGES) for start in range(0, len(rows), IMAGES)]

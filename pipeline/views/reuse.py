@@ -189,6 +189,10 @@ class ViewSource(Protocol):
         """Return views of some images, with the embeddings that are known already filled in."""
         ...
 
+    def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
+        """Return the places of the first views of some images, int64 (images, count, 4)."""
+        ...
+
     def without_reuse(self) -> ViewSource:
         """Return the same views, of which no embedding is known."""
         ...
@@ -209,6 +213,10 @@ class DrawnViews:
         image = np.indices(places.shape[:2])[0][..., None]
         table = np.concatenate([image, places], axis=2)
         return RequestedViews.of(table.reshape(-1, table.shape[2]), len(places), dim)
+
+    def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
+        """Return the places of the first views of some images, int64 (images, count, 4)."""
+        return np.asarray(self.places[np.asarray(rows)][:, :count])
 
     def without_reuse(self) -> DrawnViews:
         """Return these views."""
@@ -258,6 +266,11 @@ class ReusableViews:
                     places, own = _of_images(stored[0], rows)
                     requested.take(places, stored[1][own])
         return requested
+
+    def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
+        """Return the places of the first views of some images, int64 (images, count, 4)."""
+        table = _of_images(self._places(rows, slice(0, count)), rows)[0]
+        return np.asarray(table[:, 1:].reshape(len(rows), count, -1))
 
     def _places(self, rows: Sequence[int], crops: slice | None) -> np.ndarray:
         """Read image and place of the views, by image, then view: int64 (n, 5)."""

@@ -1,21 +1,23 @@
 """Views of images that stop when they have settled: the rule, their tables and their reader.
 
-Such an artifact holds, per unit of a round, a row for each view with its vector (`crops`), and a
-row for each image with what a look found (`looks`). An image whose look found that it has settled
-is in no later round.
+Such an artifact holds, per unit of a round, a row for each view with its vector (`crops`), a row
+for each image with what a look found (`looks`), and a row for each view of an image that stops
+here, with what it counts (`weights`). An image whose look found that it has settled is in no later
+round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pipeline.core.errors import AbsError
 from pipeline.core.section import Section
-from pipeline.kernels.rounds import FIRST, STEP
+from pipeline.kernels.kriging import NUGGET, REACH
+from pipeline.kernels.rounds import FIRST, GROWTH
 from pipeline.methods.base import Method, SumOverViews
 from pipeline.methods.config import ScoresConfig
 from pipeline.store.units import Unit, overlapping
@@ -37,7 +39,9 @@ class SettlingRule(Section):
     count: int
     """Draws of an image that never settles (N)."""
     first: int = FIRST
-    step: int = STEP
+    growth: int = GROWTH
+    reach: float = REACH
+    nugget: float = NUGGET
 
     @classmethod
     def of(cls, config: ScoresConfig) -> SettlingRule | None:
@@ -45,6 +49,26 @@ class SettlingRule(Section):
         if config.settle is None:
             return None
         return cls(p=config.settle, at=config.settle_at, count=config.n)
+
+
+class RoundViews(NamedTuple):
+    """Views of a round, of all images of a unit that had not settled."""
+
+    rows: Sequence[int]
+    """Images, ascending."""
+    start: int
+    """Number of the first view."""
+    vectors: np.ndarray
+    """float16 (images, views, dim)."""
+
+
+class Look(NamedTuple):
+    """What a look at some images found, after n views of each."""
+
+    bounds: np.ndarray
+    """Bound of the probability of another decision, float64 (images,)."""
+    weights: np.ndarray
+    """Weight of each view in the predicted mean of all, float64 (images, n)."""
 
 
 def settling_views(
@@ -83,24 +107,20 @@ def unsettled(artifact: Artifact, units: Sequence[Unit], unit: Unit) -> list[int
     return [row for row in sorted(found) if row in rows]
 
 
-def earlier_vectors(
+def earlier_views(
     artifact: Artifact, units: Sequence[Unit], unit: Unit, rows: Sequence[int], dim: int
-) -> np.ndarray:
-    """Read the vectors of some images from all rounds before a unit's.
-
-    Returns:
-        float16 (images, views, dim).
-    """
-    assert unit.crops is not None
-    found = np.empty((len(rows), unit.crops.start, dim), np.float16)
+) -> list[RoundViews]:
+    """Read the units of all rounds before a unit's that have any of some images; in their order."""
+    found = []
     before = [each for each in units if each.round < unit.round]
     for part in overlapping(before, rows, None):
-        table = vector_table(artifact, part, ["image", "crop"], dim)
+        table = vector_table(artifact, part, ["image"], dim)
         if table is None:
             raise _lost(artifact, part)
-        places = np.searchsorted(rows, table[0][:, 0]).clip(max=len(rows) - 1)
-        own = np.asarray(rows)[places] == table[0][:, 0]
-        found[places[own], table[0][own, 1]] = table[1][own]
+        assert part.crops is not None
+        views = part.crops.stop - part.crops.start
+        images, vectors = table[0][::views, 0].tolist(), table[1].reshape(-1, views, dim)
+        found.append(RoundViews(images, part.crops.start, vectors))
     return found
 
 
@@ -109,6 +129,10 @@ def _lost(artifact: Artifact, unit: Unit) -> AbsError:
         f"{artifact.stage}: unit {unit.name} of an earlier round is gone or damaged; run the same "
         "command again"
     )
+
+
+Placed = tuple[np.ndarray, np.ndarray]
+"""Image and number of some views, int64 (n, 2), and a value of each, (n, ...)."""
 
 
 @dataclass(frozen=True)
@@ -141,42 +165,45 @@ class SettledReader:
 
         Returns:
             Vectors, float16 (images, most, dim); zero where padded.
-            Weights, float64 (images, most): N divided by the image's views; zero where padded.
+            Weights, float64 (images, most): how many of N views each stands for; zero where padded.
         """
         used = self.looks(rows)["crops_used"].to_numpy()
         vectors = np.zeros((len(used), used.max(), self.dim), np.float16)
-        for _, (places, found) in self._parts(rows):
-            own = (places[:, 0] >= rows.start) & (places[:, 0] < rows.stop)
-            vectors[places[own, 0] - rows.start, places[own, 1]] = found[own]
-        weights = np.arange(used.max()) < used[:, None]
-        return vectors, weights * (self.count / used[:, None])
+        weights = np.zeros(vectors.shape[:2])
+        for _, (places, found), (counted, weight) in self._parts(rows):
+            for values, at, of in ((vectors, places, found), (weights, counted, weight)):
+                own = (at[:, 0] >= rows.start) & (at[:, 0] < rows.stop)
+                values[at[own, 0] - rows.start, at[own, 1]] = of[own]
+        return vectors, self.count * weights
 
     def looks(self, rows: slice) -> pd.DataFrame:
         """Read the last look at each image of a slice: crops_used, bound, round; by image."""
         import pandas as pd
 
-        table = pd.concat([looks for looks, _ in self._parts(rows)], ignore_index=True)
+        table = pd.concat([looks for looks, *_ in self._parts(rows)], ignore_index=True)
         own = table.loc[table["image"].between(rows.start, rows.stop - 1)]
         last: pd.DataFrame = own.groupby("image").last()
         if len(last) != rows.stop - rows.start:
             raise AbsError(f"embeddings-{self.name} lacks images of {rows.start} to {rows.stop}")
         return last
 
-    def _parts(self, rows: slice) -> list[tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]]:
-        """Read looks and views of all units with any of the images, round after round."""
+    def _parts(self, rows: slice) -> list[tuple[pd.DataFrame, Placed, Placed]]:
+        """Read looks, views and weights of all units with any of the images, round after round."""
         units = overlapping(self.units, range(rows.start, rows.stop), None)
         held = {unit.name: self._held.get(unit.name) or self._part(unit) for unit in units}
         self._held.clear()
         self._held.update(held)
         return list(held.values())
 
-    def _part(self, unit: Unit) -> tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]:
+    def _part(self, unit: Unit) -> tuple[pd.DataFrame, Placed, Placed]:
         looks = self.artifact.table("looks", unit)
         views = vector_table(self.artifact, unit, ["image", "crop"], self.dim)
         if views is None:
             self.artifact.table("crops", unit)  # says what is damaged, and marks it
             raise _lost(self.artifact, unit)
-        return looks, views
+        table = self.artifact.table("weights", unit)
+        places = table[["image", "crop"]].to_numpy()
+        return looks, views, (places, table["weight"].to_numpy())
 
 
 def look_tables(
@@ -185,10 +212,10 @@ def look_tables(
     places: np.ndarray,
     columns: Sequence[str],
     vectors: np.ndarray,
-    bounds: np.ndarray,
+    look: Look,
     rule: SettlingRule,
 ) -> dict[str, pd.DataFrame]:
-    """Build the two tables of a unit.
+    """Build the three tables of a unit.
 
     Args:
         unit: Unit of a round.
@@ -196,28 +223,37 @@ def look_tables(
         places: Place of each of their views in this round, int64 (images * views, 4).
         columns: Columns of a place.
         vectors: float16 (images, views, dim).
-        bounds: Bound of each image after this round, float64 (images,).
+        look: What a look at each image after this round found.
         rule: Rule by which they settle.
     """
     import pandas as pd
 
     assert unit.crops is not None
-    crops = np.arange(unit.crops.start, unit.crops.stop)
+    images, used = np.asarray(rows, np.int64), unit.crops.stop
+    crops = np.arange(unit.crops.start, used)
     flat = vectors.astype(np.float32).reshape(-1, vectors.shape[-1])
     table = {
-        "image": np.repeat(np.asarray(rows, np.int64), len(crops)),
+        "image": np.repeat(images, len(crops)),
         "crop": np.tile(crops, len(rows)),
         **dict(zip(columns, places.T, strict=True)),
         "vector": pd.Series(list(flat), dtype=object),
     }
+    settled = look.bounds <= rule.p
     looks = {
-        "image": np.asarray(rows, np.int64),
-        "crops_used": np.full(len(rows), unit.crops.stop),
-        "bound": bounds,
+        "image": images,
+        "crops_used": np.full(len(rows), used),
+        "bound": look.bounds,
         "round": np.full(len(rows), unit.round),
-        "settled": bounds <= rule.p,
+        "settled": settled,
     }
-    return {"crops": pd.DataFrame(table), "looks": pd.DataFrame(looks)}
+    stopped = settled | (used == rule.count)
+    weights = {
+        "image": np.repeat(images[stopped], used),
+        "crop": np.tile(np.arange(used), int(stopped.sum())),
+        "weight": look.weights[stopped].reshape(-1),
+    }
+    tables = {"crops": table, "looks": looks, "weights": weights}
+    return {name: pd.DataFrame(columns) for name, columns in tables.items()}
 
 
 def saved(looks: Iterable[pd.DataFrame], count: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipeline.stage import Worker
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from pipeline.views.reuse import RequestedViews
@@ -31,6 +32,10 @@ class ViewWorker(Worker):
     @abstractmethod
     def inputs(self, rows: Sequence[int], crops: slice | None) -> ViewInputs:
         """Return views of some images; `crops` as in `ReusableViews.request`."""
+
+    @abstractmethod
+    def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
+        """Return the places of the first views of some images, int64 (images, count, 4)."""
 
     @abstractmethod
     def encode(self, inputs: ViewInputs) -> RequestedViews:
