@@ -14,7 +14,7 @@ from pipeline.datasets.dataset import Dataset
 from pipeline.methods.registry import defaults
 from pipeline.models.attention.sources import attention_source
 from pipeline.models.clip.source import ClipSource
-from pipeline.models.clip.tokenizer import Tokenizer, find_tokenizer
+from pipeline.models.clip.tokenizer import find_tokenizer
 from pipeline.models.config import RANDOM
 from pipeline.models.source import ModelSource
 from pipeline.plan import build, read
@@ -24,7 +24,7 @@ from pipeline.stage import Stage
 from pipeline.stage import problems as problems_of
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import published
-from pipeline.texts.tokens import token_loss
+from pipeline.texts.tokens import Tokenizes, token_loss
 from stages.index import Index
 from stages.index import warnings as warnings_of
 
@@ -181,7 +181,7 @@ def _drawn(source: ModelSource) -> bool:
     return (source.config.weights or "").startswith(RANDOM)
 
 
-def _tokenizer(settings: Settings) -> Tokenizer | str:
+def _tokenizer(settings: Settings) -> Tokenizes | str:
     """Return the tokenizer of the run's CLIP, or why there is none without the model."""
     try:
         return find_tokenizer(settings.clip, settings.paths)
@@ -203,7 +203,7 @@ def _clip(settings: Settings, dataset: Dataset) -> dict[str, Any]:
         return {**facts, "problem": str(error)}
 
 
-def _text_set(prompts: ClassTexts, tokenizer: Tokenizer | str) -> dict[str, Any]:
+def _text_set(prompts: ClassTexts, tokenizer: Tokenizes | str) -> dict[str, Any]:
     if missing := prompts.config.missing_input(prompts.paths):
         return {"missing": missing}
     try:
@@ -224,7 +224,7 @@ def _text_facts(prompts: ClassTexts) -> dict[str, Any]:
     return facts
 
 
-def _read_facts(prompts: ClassTexts, tokenizer: Tokenizer | str) -> dict[str, Any]:
+def _read_facts(prompts: ClassTexts, tokenizer: Tokenizes | str) -> dict[str, Any]:
     """Return what the text encoder reads of the texts, and warnings of what is lost."""
     try:
         if isinstance(tokenizer, str):

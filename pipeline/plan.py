@@ -14,7 +14,7 @@ from pipeline.models.clip.source import ClipSource
 from pipeline.settings import Settings
 from pipeline.stage import Stage, needed
 from pipeline.texts.class_texts import ClassTexts
-from pipeline.views.config import RawConfig, TokenGrid, WindowSpace
+from pipeline.views.config import RawConfig, TokenGrid, WindowSpace, of_share
 from stages.attention import Attention
 from stages.crops import AugmentedCrops, FeatureCrops, RawCrops, SquareCrops, Windows
 from stages.descriptions import DescriptionsStage
@@ -26,9 +26,10 @@ from stages.settled import settled
 
 
 def read(s: Settings) -> tuple[HashCache, Dataset]:
-    """The dataset of settings `s`, and the memory of digests of files."""
-    digests = HashCache(s.paths.memory(s.dataset.name))
-    return digests, Dataset(s.dataset, s.paths, digests)
+    """The dataset of settings `s`, and the memory of digests of other files, which are few."""
+    images = HashCache(s.paths.memory(s.dataset.name))
+    others = HashCache(s.paths.memory(f"{s.dataset.name}.files"))
+    return others, Dataset(s.dataset, s.paths, images)
 
 
 def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[Stage]:
@@ -36,8 +37,8 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     digests, dataset = opened or read(s)
     clip = ClipSource(s.clip, s.paths, digests)
     maps = attention_source(s.attention, clip, s.paths, digests)
-    methods, views = s.chosen, s.views
-    index = Index(s.index, dataset)
+    crops, windows = of_share(s.crops, s.windows, maps)
+    methods, views, index = s.chosen, s.views, Index(s.index, dataset)
 
     texts = {}
     for name in s.texts:
@@ -48,11 +49,10 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     grid = TokenGrid.of(clip, s.windows.view)
     counts = {name: views.get(name, 0) for name in VIEW_NAMES}
     blocks = index, s.layout.images, s.crop_block
-    raw = RawCrops(*blocks, counts["raw"], s.crops, attention)
-    feature = FeatureCrops(*blocks, counts["feature"], s.crops, s.windows, attention, grid)
-    windows = [
-        Windows(*blocks[:2], space, attention, grid) for space in WindowSpace.of(s.crops, s.windows)
-    ]
+    raw = RawCrops(*blocks, counts["raw"], crops, attention)
+    feature = FeatureCrops(*blocks, counts["feature"], crops, windows, attention, grid)
+    spaces = WindowSpace.of(crops, windows)
+    all_windows = [Windows(*blocks[:2], space, attention, grid) for space in spaces]
     squares = SquareCrops(*blocks, counts["squares"], s.squares)
     augmented = AugmentedCrops(*blocks, counts["augmented"], s.augmented)
 
@@ -60,13 +60,13 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     embeddings: dict[str, Stage] = {
         "image": ImageEmbeddings(*common),
         "raw": BoxEmbeddings(*common, raw, s.raw),
-        "feature": WindowEmbeddings(*common, windows[0] if windows else feature, s.feature),
+        "feature": WindowEmbeddings(*common, [*all_windows, feature][0], s.feature),
         "squares": BoxEmbeddings(*common, squares, RawConfig()),
         "augmented": AugmentedEmbeddings(*common, augmented),
     }
 
-    drawn = {"feature": feature} if windows and "feature" in views else {}
-    config = s.scores.naming(methods)
+    drawn = {"feature": feature} if all_windows and "feature" in views else {}
+    config = s.scores.naming(methods).for_scale(clip.scale(s.scores.logit_scale))
     embeddings = settled(config, methods, embeddings, drawn, texts, dataset.classes, s.runtime)
     viewed = {name: embeddings[name] for name in views}
     scores = Scores(
@@ -74,6 +74,6 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     )
     metrics = Metrics(scores, index, s.dataset.name)
 
-    crops = [raw, feature, *windows, squares, augmented]
-    encoded = [*texts.values(), attention, *crops, *embeddings.values()]
+    view_sets = [raw, feature, *all_windows, squares, augmented]
+    encoded = [*texts.values(), attention, *view_sets, *embeddings.values()]
     return needed([metrics], [index, *encoded, scores, metrics])

@@ -156,8 +156,7 @@ class Stage(ABC):
     @staticmethod
     def weights_taken(artifact: Artifact) -> list[str]:
         """Return a line if the weights file of the stage's model holds several models."""
-        makers = (receipt.maker for receipt in artifact.ledger.receipts().values())
-        taken = {str(maker["weights"]) for maker in makers if "weights" in maker}
+        taken = {str(maker["weights"]) for maker in artifact.makers() if "weights" in maker}
         return [f"of several models in the weights file, taken: {each}" for each in sorted(taken)]
 
     def check(self) -> None:

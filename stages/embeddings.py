@@ -6,7 +6,8 @@ the view set for views: a larger N adds blocks of crops and keeps the others.
 
 Each writes one array of unit vectors:
 
-    embeddings.zarr    (image, view, dim) float16
+    embeddings.zarr    (image, view, dim) float16; (image, view, query, dim) for a model that gives
+                       a view several vectors
 
     embeddings-image      one view: the whole image
     embeddings-raw        boxes of the image (Eq. 6), view i is crop i
@@ -22,6 +23,7 @@ equal views that are stored under other settings are reused.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +56,14 @@ if TYPE_CHECKING:
 
 IMAGES, WINDOWS = 4, 40
 """Images, and windows of each, that a probe encodes."""
+
+
+def view_array(clip: ClipSource, images: int, views: int, rows: int, block: int) -> ArraySpec:
+    """Return the array of the vectors of views, in chunks of `rows` images and `block` views."""
+    several = [("query", clip.queries)] if clip.queries > 1 else []
+    names, sizes = zip(*several, ("dim", clip.dim), strict=True)
+    dims, chunks = ("image", "view", *names), (rows, block, *sizes)
+    return ArraySpec("embeddings", dims, (images, views, *sizes), chunks, "float16")
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ class Embeddings(Stage):
 
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images."""
-        vectors = self.image_block * self._views_in_unit(store) * self.clip.dim
+        vectors = self.image_block * self._views_in_unit(store) * self.clip.numbers
         index = store.open(self.index).table("images", columns=["width", "height"])
         images = peak_image_bytes(index, self.image_block)
         return Footprint(
@@ -133,9 +143,12 @@ class Embeddings(Stage):
         return None
 
     def _array(self, store: Store, count: int, block: int) -> ArraySpec:
-        shape = (store.rows(self.index), count, self.clip.dim)
-        chunks = (self.image_block, block, self.clip.dim)
-        return ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16")
+        return view_array(self.clip, store.rows(self.index), count, self.image_block, block)
+
+    @property
+    def queries(self) -> int:
+        """Number of vectors of a view."""
+        return self.clip.queries
 
 
 @dataclass(frozen=True)
@@ -311,6 +324,15 @@ class _ClipWorker(Worker):
         """Declare `embeddings` (image, view, dim)."""
         return [self.array]
 
+    @property
+    def numbers(self) -> int:
+        """Numbers of a view: the length of a vector times the number of vectors."""
+        return math.prod(self.array.shape[2:])
+
+    def shaped(self, vectors: np.ndarray) -> np.ndarray:
+        """Give each view its vectors: (n, views, numbers) to (n, views, dim), or with queries."""
+        return vectors.reshape(*vectors.shape[:2], *self.array.shape[2:])
+
     def _whole_images(self, rows: slice | Sequence[int]) -> Tensor:
         """Return whole images, decoded and preprocessed: uint8 (n, 3, side, side)."""
         return self.clip.preprocess.block((image, None) for image in self.images.block(rows))
@@ -326,7 +348,7 @@ class ImageWorker(_ClipWorker):
 
     def compute(self, unit: Unit, inputs: Tensor) -> dict[str, Any]:
         """Return one vector per image: float16 (n, 1, dim)."""
-        return {"embeddings": half(self.clip.encode_images(inputs)[:, None])}
+        return {"embeddings": self.shaped(half(self.clip.encode_images(inputs)[:, None]))}
 
 
 @dataclass
@@ -348,11 +370,11 @@ class _ViewWorker(_ClipWorker, ViewWorker):
 
     def compute(self, unit: Unit, inputs: ViewInputs) -> dict[str, Any]:
         """Return the vectors of all views: float16 (n, views, dim)."""
-        return {"embeddings": self.encode(inputs).all()}
+        return {"embeddings": self.shaped(self.encode(inputs).all())}
 
     def inputs(self, rows: Sequence[int], crops: slice | None) -> ViewInputs:
         """Return views, with the vectors that can be reused, and pixels for the others, if any."""
-        views = self.views.request(rows, crops, self.array.shape[-1], self.environment())
+        views = self.views.request(rows, crops, self.numbers, self.environment())
         pixels = self.pixels(rows, views) if views.missing.any() else None
         return ViewInputs(rows, views, pixels)
 

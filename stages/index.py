@@ -71,7 +71,7 @@ class Index(Stage):
 
     def units(self, store: Store) -> list[Unit]:
         """Divide the files into blocks."""
-        return row_units(len(self.dataset.samples), BLOCK)
+        return row_units(self.dataset.count, BLOCK)
 
     def worker(self, store: Store) -> Worker:
         """Return a worker; there is nothing to load."""

@@ -73,7 +73,16 @@ class Scores(Stage):
     version: ClassVar[int] = 3
 
     def check(self) -> None:
-        """Raise ConfigError if an expectation is wanted, and windows or a method do not have it."""
+        """Raise ConfigError if an expectation is wanted, and windows or a method do not have it, or
+        if a method takes one vector of a view where there are several.
+        """
+        queries = max([getattr(stage, "queries", 1) for stage in self.views.values()], default=1)
+        single = [n for n, m in self.methods.items() if m.views(self.config) and not m.of_sets]
+        if queries > 1 and single:
+            raise ConfigError(
+                f"scores.methods: {single[0]} takes one vector of a view, and this model gives "
+                f"{queries}; leave it out, or set clip.queries=mean (an approximation)"
+            )
         drawing = [name for name, method in self.methods.items() if not method.weighted]
         reading = [name for name in drawing if "feature" in self.methods[name].views(self.config)]
         if self.config.expectation and reading:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 
 from pipeline.core.code import code_of
-from pipeline.core.errors import AbsError
+from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
@@ -94,8 +94,13 @@ class SettledEmbeddings(Stage):
         return list(dict.fromkeys([*self.whole.upstream, *own]))
 
     def check(self) -> None:
-        """Raise ConfigError if the embeddings cannot work."""
+        """Raise ConfigError if the embeddings cannot work, or a view has several vectors."""
         self.whole.check()
+        if self.whole.queries > 1:
+            raise ConfigError(
+                f"scores.settle: {self.whole.clip.name} gives a crop {self.whole.queries} vectors, "
+                "and what decides reads one; set scores.settle=null, or clip.queries=mean"
+            )
 
     def units(self, store: Store) -> list[Unit]:
         """Divide the images into blocks, times rounds."""

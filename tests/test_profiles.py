@@ -16,7 +16,7 @@ from pipeline.settings import Settings, load
 PROFILES = ["aligned", "official", "paper"]
 WHOLE = ("crops", "raw", "windows", "feature", "scores")
 """Sections that a profile decides."""
-ELSEWHERE = {"crops.seed", "scores.methods", "scores.n", "scores.logit_scale"}
+ELSEWHERE = {"crops.seed", "crops.share", "scores.methods", "scores.n", "scores.logit_scale"}
 """But for these."""
 
 

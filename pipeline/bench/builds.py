@@ -1,7 +1,7 @@
 """Raw crops of this build against those of another one, such as an older release.
 
 Each turn is a process of a build's own `abs embeddings raw`, with the same interpreter, on the same
-images and boxes. Its seconds are those in the receipts of the units, from files to stored vectors,
+images and boxes. Its seconds are those of its units in the manifest, from files to stored vectors,
 without loading.
 """
 
@@ -37,8 +37,8 @@ class Build:
     def seconds(self) -> float:
         """Encode all raw crops anew; return the seconds of reading, computing and writing."""
         self._abs("embeddings", "raw", "--force")
-        receipts = self.store.glob("*/embeddings-raw/*/ledger/*.json")
-        parts = [json.loads(receipt.read_bytes())["seconds"] for receipt in receipts]
+        manifests = self.store.glob("*/embeddings-raw/*/manifest.json")
+        parts = [json.loads(manifest.read_bytes())["seconds"] for manifest in manifests]
         return sum(sum(part.values()) for part in parts)
 
     def _abs(self, *words: str) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 import yaml
 
+from pipeline.bench.books import books
 from pipeline.bench.small import digests, run_all_stages, write_dataset
 from pipeline.bench.stub import Stub, rebuild_stubs, without_encoders
 from pipeline.core.progress import Reporter
@@ -237,11 +238,12 @@ def _run_stub(stage: Stub, store: Store, engine: Engine) -> Outcome:
     return run_stage(stage, store, Reporter(True), settings, engine)
 
 
-PARTS: dict[str, tuple[Callable[[Path, int], str], int]] = {
+PARTS: dict[str, tuple[Callable[..., str], int]] = {
     "kills": (kills, 20),
     "overhead": (overhead, 3),
     "scores": (scores, 3),
     "many": (many, ROWS),
+    "books": (books, 20_000),
 }
 
 
@@ -252,12 +254,16 @@ def main() -> None:
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)"
     )
     parser.add_argument("--count", type=int, help="kills, repeats or rows, instead of the default")
+    parser.add_argument(
+        "--build", type=Path, action="append", default=[], help="checkout to measure books beside"
+    )
     options = parser.parse_args()
     for name in options.parts or PARTS:
         part, count = PARTS[name]
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            result = part(Path(folder), options.count or count)
+            more = {"builds": options.build} if part is books else {}
+            result = part(Path(folder), options.count or count, **more)
         load = ", ".join(f"{average:.0f}" for average in os.getloadavg())
         print(f"{name}: {result} ({time.monotonic() - start:.0f} s; load {load})", flush=True)
 

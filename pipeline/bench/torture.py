@@ -10,13 +10,16 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline.bench.damage import cut, delete, find_damage, flip
 from pipeline.bench.fuzz import command_line, fault
@@ -25,6 +28,7 @@ from pipeline.core.paths import PROJECT
 from pipeline.inspect.verify import mark
 from pipeline.run import Run
 from pipeline.store.artifact import MANIFEST
+from pipeline.store.ledger import Receipt
 
 OVERRIDES = ["scores.methods=null", "scores.n=6"]
 SETTLED = ["scores.methods=[abs]", "scores.n=20", "scores.expectation=true", "scores.settle=1e-5"]
@@ -66,10 +70,10 @@ class Case:
         )
 
 
-def receipts(run: Run) -> dict[Path, tuple[int, int]]:
-    """List the receipts of a store with time and inode, which change when one is rewritten."""
-    paths = run.store.folder.glob("*/*/ledger/[!.]*.json")
-    return {path: ((stat := path.stat()).st_mtime_ns, stat.st_ino) for path in paths}
+def receipts(run: Run) -> dict[tuple[Path, str], Receipt]:
+    """Return all receipts of a store, sealed or not; one that is written again differs."""
+    ledgers = [(artifact.path, artifact.ledger) for artifact in run.store.artifacts()]
+    return {(path, unit): one for path, ledger in ledgers for unit, one in ledger.stored().items()}
 
 
 def kills(case: Case, count: int, rng: random.Random) -> str:
@@ -92,7 +96,7 @@ def kills(case: Case, count: int, rng: random.Random) -> str:
             process.kill()
             process.communicate()
             after = receipts(run)
-            redone += sum(after.get(path) != stamp for path, stamp in before.items())
+            redone += sum(after.get(unit) != receipt for unit, receipt in before.items())
             if not killed:
                 rerun += 1
                 wrong += process.returncode != 0 or digests(case.run("killed")) != case.expected
@@ -106,6 +110,59 @@ def kills(case: Case, count: int, rng: random.Random) -> str:
         f"{done} kills, {rerun + 1} runs finished; runs with wrong digests: {wrong}; finished "
         f"units computed again: {redone}",
     )
+
+
+def seals(case: Case, count: int, rng: random.Random) -> str:
+    """Kill processes at a random step of sealing receipts; nothing may be lost or computed again.
+
+    Half of the artifacts are sealed for the first time, the others once more.
+    """
+    run = case.run("sealed")
+    shutil.copytree(case.folder / "undisturbed", run.store.root)
+    killed = wrong = 0
+    for _ in range(count):
+        stage = rng.choice(run.stages)
+        artifact, units = run.store.artifact(stage), stage.units(run.store)
+        provenance = artifact.manifest
+        for receipt in artifact.ledger.stored().values():
+            artifact.ledger.write(receipt)
+        if rng.random() < 0.5:
+            for path in [*artifact.ledger.copies, artifact.path / MANIFEST]:
+                path.unlink()
+        step = rng.randrange(12 + len(units))
+        killed += _killed_at(step, partial(artifact.finalise, units, provenance))
+        wrong += bool(find_damage(run))
+        again = case.run("sealed")
+        computed = sum(each.computed for each in again.execute(again.stages, [], quiet=True))
+        loose = run.store.artifact(stage).ledger.loose()
+        wrong += bool(computed or loose or digests(again) != case.expected or find_damage(again))
+    return _result(wrong, f"{killed} of {count} were killed while they sealed; {wrong} went wrong")
+
+
+def _killed_at(step: int, work: Callable[[], object]) -> bool:
+    """Do some work in a process that is killed before its change number `step` to the disk.
+
+    Returns whether it came that far.
+    """
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    left = iter(range(step))
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*words: Any, **named: Any) -> Any:
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return change(*words, **named)
+
+        return instead
+
+    for name in ("replace", "unlink", "fsync"):
+        setattr(os, name, counted(getattr(os, name)))
+    try:
+        work()
+    finally:
+        os._exit(0)
 
 
 def _run_seconds(case: Case) -> float:
@@ -186,6 +243,7 @@ def _result(wrong: int, text: str) -> str:
 
 PARTS: dict[str, tuple[Callable[[Case, int, random.Random], str], int]] = {
     "kills": (kills, 200),
+    "seals": (seals, 200),
     "together": (together, 3),
     "flips": (flips, 300),
     "fuzz": (fuzz, 1000),

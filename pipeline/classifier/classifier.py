@@ -24,14 +24,14 @@ from pipeline.methods.registry import views_read
 from pipeline.plan import build
 from pipeline.settings import Settings, resolve_precision, validate
 from pipeline.stage import Stage
-from pipeline.store.units import ArraySpec, row_units
+from pipeline.store.units import row_units
 from pipeline.texts.vectors import by_class
 from pipeline.views.readers import DrawnReader, ExpectedReader, Rows, ViewReader
 from pipeline.views.reuse import DrawnViews
 from stages.attention import Attention
 from stages.crops import Crops, FeatureCrops
 from stages.descriptions import BLOCK, DescriptionsStage, DescriptionsWorker
-from stages.embeddings import Embeddings, ViewEmbeddings
+from stages.embeddings import Embeddings, ViewEmbeddings, view_array
 from stages.scores import Scores, ScoresWorker
 
 if TYPE_CHECKING:
@@ -241,8 +241,7 @@ class Classifier:
         if isinstance(stage, ViewEmbeddings):
             views = DrawnViews(self._crops(stage.views, images, count, stage.columns))
             shape = views.places.shape[:2]
-        full = (*shape, stage.clip.dim)
-        array = ArraySpec("embeddings", ("image", "view", "dim"), full, full, "float16")
+        array = view_array(stage.clip, *shape, *shape)
         worker = stage.encoder(self._clip, array, images, views)
         # As many crops at once as in a unit of the settings, which limits memory.
         crops = self.settings.layout.images * self.settings.crop_block

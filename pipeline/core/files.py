@@ -29,8 +29,9 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,11 +63,19 @@ def read_json(path: Path, what: str) -> Any:
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
     """Write JSON with a digest of its own content, so that any changed byte is detected."""
-    write_json(path, {**value, "seal": _seal(value)})
+    before, comma, _, last_comma, after = _SEAL.split(rendered({**value, "seal": "0" * 32}))
+    seal = _digest(before + (comma and last_comma) + after).encode()
+    line = b'%b\n "seal": "%b"%b' % (comma, seal, last_comma)
+    write_atomic(path, before + line + after)
 
 
 def read_sealed(path: Path, what: str) -> dict[str, Any]:
     """Read what `write_sealed` wrote; MissingInput without a file, Damaged for any other bytes."""
+    return parse_sealed(sealed_bytes(path, what))
+
+
+def sealed_bytes(path: Path, what: str) -> bytes:
+    """Return the bytes that `write_sealed` wrote, verified, as `read_sealed` does."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -77,6 +86,11 @@ def read_sealed(path: Path, what: str) -> dict[str, Any]:
     if known not in _WHOLE and not _is_whole(content):
         raise Damaged(f"{what} is damaged: {path}")
     _WHOLE.add(known)
+    return content
+
+
+def parse_sealed(content: bytes) -> dict[str, Any]:
+    """Return the value in the bytes of a sealed file."""
     value = dict(json.loads(content))
     del value["seal"]
     return value
@@ -97,10 +111,6 @@ def _is_whole(content: bytes) -> bool:
         return False
     comma, seal, last_comma, after = found
     return bool(_digest(before + (comma and last_comma) + after) == seal.decode())
-
-
-def _seal(value: dict[str, Any]) -> str:
-    return _digest(rendered(value))
 
 
 def _digest(content: bytes | memoryview) -> str:
@@ -141,9 +151,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def version_of(path: Path) -> list[int]:
+def sync_folder(path: Path) -> None:
+    """Flush a folder, so that files that were renamed into it stay there without power."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def version_of(path: Path | str) -> list[int]:
     """Size, times and inode of a file; they differ whenever its bytes may differ."""
-    stat = path.stat()
+    stat = os.stat(path)
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from pipeline.core.files import sha256_of, version_of, write_atomic
 from pipeline.core.threads import READERS, prefetch, readers
 
 SAVE_EVERY = 5000
-"""Number of newly hashed files after which the cache is saved."""
+"""Least number of newly hashed files after which the cache is saved; also a quarter of all."""
 
 
 class Readable(Protocol):
@@ -39,15 +40,16 @@ class HashCache:
     """
 
     def __init__(self, memory: Path) -> None:
-        self._memory = memory
-        self._known: dict[str, list[Any]] = {}
-        self._unsaved = 0
+        self._memory, self._unsaved = memory, 0
+
+    @cached_property
+    def _known(self) -> dict[str, list[Any]]:
+        """Version and sha256 of each content by its full name."""
         try:
-            seal, _, content = memory.read_bytes().partition(b"\n")
+            seal, _, content = self._memory.read_bytes().partition(b"\n")
         except OSError:
-            return
-        if seal == _sealed(content):
-            self._known = json.loads(content)
+            return {}
+        return dict(json.loads(content)) if seal == _sealed(content) else {}
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of one file."""
@@ -62,8 +64,8 @@ class HashCache:
     ) -> list[str]:
         """Return the sha256 of each content in order; read only those that have changed.
 
-        `advance` is called with the number of newly hashed contents. Results are saved every
-        SAVE_EVERY files, so that an interrupted call resumes.
+        `advance` is called with the number of newly hashed contents. Results are saved now and
+        then, so that an interrupted call resumes.
         """
         paths = list(paths)
         looks = [(contents.where(path), contents.version(path)) for path in paths]
@@ -87,7 +89,7 @@ class HashCache:
     def _remember(self, name: str, version: list[int], sha256: str) -> None:
         self._known[name] = [*version, sha256]
         self._unsaved += 1
-        if self._unsaved == SAVE_EVERY:
+        if self._unsaved >= max(SAVE_EVERY, len(self._known) // 4):
             self._save()
 
     def _save(self) -> None:

@@ -62,7 +62,11 @@ class Paths(Section):
         return self.model_copy(update=given)
 
     def memory(self, dataset: str) -> Path:
-        """Return the file that caches the hashes of a dataset's images."""
+        """Return the file that caches the hashes of a dataset's images.
+
+        The names `<dataset>.files` and `<dataset>.listing` stand for the hashes of its other files,
+        and for what its listing came to.
+        """
         return self.store / ".memory" / f"sha256-{dataset}"
 
     def places(self, path: str) -> list[Path]:

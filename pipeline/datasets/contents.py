@@ -40,18 +40,18 @@ class FolderContents:
     def has(self, path: str) -> bool:
         """Return whether the path is a regular file."""
         try:
-            return S_ISREG(os.stat(self.root / path).st_mode)
+            return S_ISREG(os.stat(self.where(path)).st_mode)
         except (OSError, ValueError):
             return False
 
     def where(self, path: str) -> str:
         """Return the file's full path."""
-        return str(self.root / path)
+        return os.path.join(self.root, path)  # a Path per image is what a listing would wait for
 
     def read(self, path: str) -> bytes:
         """Return the file's bytes."""
-        return (self.root / path).read_bytes()
+        return Path(self.where(path)).read_bytes()
 
     def version(self, path: str) -> list[int]:
         """Return the file's size, times and inode."""
-        return version_of(self.root / path)
+        return version_of(self.where(path))

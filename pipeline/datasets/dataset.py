@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import AbsError, MissingInput
@@ -16,7 +16,8 @@ from pipeline.datasets.classes import Classes, refuse_single_class, resolve_clas
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.contents import Contents, FolderContents
 from pipeline.datasets.listing import LayoutNotFound, Listing
-from pipeline.datasets.readers.registry import reader_of
+from pipeline.datasets.readers.registry import OF_ONE_PLACE, reader_of
+from pipeline.datasets.remembered import Summary, keep, look, recall
 
 Samples = list[tuple[str, int]]
 """(path below the root, label) of each image."""
@@ -24,7 +25,11 @@ Samples = list[tuple[str, int]]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset on disk. Its listing and digests are computed on first use, then cached."""
+    """A dataset on disk. Its listing and digests are computed on first use, then cached.
+
+    Classes, the number of images and the digest are remembered across commands; see
+    `pipeline.datasets.remembered`.
+    """
 
     config: DatasetConfig
     paths: Paths
@@ -57,14 +62,16 @@ class Dataset:
         return [place.absolute() for root in self.config.root for place in self.paths.places(root)]
 
     @cached_property
-    def _listed(self) -> tuple[Path, Listing]:
-        reader, reasons = reader_of(self.config), []
+    def _listed(self) -> tuple[Path, Listing, str]:
+        """The place that is used, what it holds, and a look at all files before they were read."""
+        reader, reasons, seen = reader_of(self.config), [], self._look()
         for place in self._places:
             if place.exists():
                 try:
-                    return place, reader(place)
+                    return place, reader(place), seen
                 except LayoutNotFound as reason:
                     reasons.append(str(reason))
+                    seen = ""
         raise self._missing(reasons)
 
     def _missing(self, reasons: list[str]) -> MissingInput:
@@ -79,7 +86,12 @@ class Dataset:
     @property
     def classes(self) -> Classes:
         """Class names, as an input of their own that has its own digest."""
-        return self._resolved[0]
+        return self._remembered.classes if self._remembered else self._resolved[0]
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self._remembered.images if self._remembered else len(self.samples)
 
     @property
     def samples(self) -> Samples:
@@ -93,11 +105,11 @@ class Dataset:
         classes, labels = resolve_classes(self.listing, names, vocabulary, unique)
         if not self.config.single_class:
             refuse_single_class(classes, f"{self.root} ({self.listing.layout})")
-        samples, skipped = [], list(self.listing.skipped)
+        samples, skipped, contents = [], list(self.listing.skipped), self.contents
         for path, label in self.listing.samples:
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            if path.startswith("/") or ".." in path.split("/"):
                 raise AbsError(f"{self.root}: the listed path {path!r} is outside the folder")
-            if self.contents.has(path):
+            if contents.has(path):
                 samples.append((path, labels[label]))
             else:
                 skipped.append((path, "listed, but not there"))
@@ -140,7 +152,39 @@ class Dataset:
         return {"name": self.config.name, "files": self._digest}
 
     @cached_property
+    def _remembered(self) -> Summary | None:
+        """What an earlier command kept, if it holds for the files as they are."""
+        return recall(self._memory, self._look()) if self._memory.exists() else None
+
+    @property
+    def _memory(self) -> Path:
+        return self.paths.memory(f"{self.config.name}.listing")
+
+    def _look(self) -> str:
+        """Return a digest of the versions of all files that the listing follows from.
+
+        Empty if it follows from more than one place, or a file of names is missing.
+        """
+        place = next((place for place in self._places if place.exists()), None)
+        if place is None or self.config.reader not in OF_ONE_PLACE:
+            return ""
+        try:
+            named = [path for field in ("names", "vocabulary") if (path := self._file(field))]
+        except MissingInput:
+            return ""
+        return look([place, *named], self.config.model_dump_json())
+
+    @cached_property
     def _digest(self) -> str:
+        """Digest of paths, labels and contents; kept if no file has changed since it was listed."""
+        if self._remembered:
+            return self._remembered.digest
+        found, (_, _, before) = self._digest_of_files(), self._listed
+        if before and self._look() == before:
+            keep(self._memory, before, Summary(self.classes, self.count, found))
+        return found
+
+    def _digest_of_files(self) -> str:
         samples = zip(self.samples, self.sha256_of_images(), strict=True)
         rows = [[path, label, sha] for (path, label), sha in samples]
         return digest([[one.key for one in self.listing.classes], rows, self.skipped])

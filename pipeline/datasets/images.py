@@ -68,6 +68,10 @@ class Images:
         held = self._held.get(row)
         return decode(read_verified(self._contents, *self._files[row])) if held is None else held
 
+    def paths(self, rows: slice) -> list[str]:
+        """Return the paths of the files of `rows` within the dataset, in order."""
+        return [path for path, _ in self._files[rows]]
+
     def sha256(self, rows: slice) -> list[str]:
         """Return the indexed sha256 of the files of `rows`, in order, without reading them."""
         return [sha256 for _, sha256 in self._files[rows]]

@@ -1,4 +1,4 @@
-"""Engine of one process: a thread reads the next unit, another writes the previous one."""
+"""Engine of one process: a thread reads the next unit, others write the previous ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     Computed = tuple[Unit, dict[str, Output], Seconds]
 
 PREFETCH = 1
-"""Number of units read ahead of the computation, and of units whose writing may lag behind."""
+"""Number of units read ahead of the computation."""
+WRITERS = 3
+"""Number of units that are written at once, as a disk takes milliseconds to keep what it is given.
+Outputs are small beside the inputs of a unit."""
 
 
 class Inline(Engine):
@@ -45,14 +48,18 @@ class InlineSession(Session):
 
     def compute(self, todo: list[Unit]) -> Generator[Done, None, None]:
         """Compute the unclaimed units of `todo` in order."""
-        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+        with (
+            ThreadPoolExecutor(1, "read") as reader,
+            ThreadPoolExecutor(WRITERS, "write") as writer,
+        ):
             reads = prefetch(reader, self.work.read, self._claimed(todo), PREFETCH)
             computed = self._computed(reads)
             try:
-                for (unit, _, _), written in prefetch(writer, self._write, computed, PREFETCH):
+                for (unit, _, _), written in prefetch(writer, self._write, computed, WRITERS):
                     failures = len(self.failed)
                     with self._errors(unit):
-                        self._wait(written)
+                        seconds = self._wait(written)
+                        self.add_seconds(seconds)
                     if len(self.failed) == failures:
                         yield Done(unit)
             finally:
@@ -76,9 +83,9 @@ class InlineSession(Session):
             if self.should_abort:
                 return
 
-    def _write(self, item: Computed) -> None:
+    def _write(self, item: Computed) -> Seconds:
         self.work.write(*item)
-        self.add_seconds(item[-1])
+        return item[-1]
 
     def _wait(self, future: Future[Result]) -> Result:
         start = time.perf_counter()

@@ -9,7 +9,7 @@ all units are finished.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,6 +67,8 @@ def run_stage(
     units = stage.units(store)
     base = stage.name, stage.key, str(artifact.path)
     if artifact.missing(units) is None:
+        with suppress(OSError):  # a store that can only be read stays as it is
+            artifact.seal()
         reporter.say(f"{stage.name}: cached ({artifact.manifest['rows']:,} rows) {stage.key}")
         _say_remarks(stage, artifact, reporter)
         return Outcome(*base, state="cached", units=len(units))

@@ -50,9 +50,10 @@ class UnitWork:
 
     def claim(self, unit: Unit) -> bool:
         """Claim a unit. Return False if another process has claimed or finished it."""
-        if self.artifact.finished([unit]) or not self.claims.take(unit.name):
+        finished = self.artifact.ledger.is_finished
+        if finished(unit.name) or not self.claims.take(unit.name):
             return False
-        if self.artifact.finished([unit]):
+        if finished(unit.name):
             self.claims.release(unit.name)  # another process finished it meanwhile
             return False
         return True

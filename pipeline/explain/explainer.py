@@ -99,6 +99,11 @@ class Explainer:
 
         row = self.row(image)
         views = self._views(row)
+        if any(view.vectors.ndim > 2 for view in views.values()):
+            raise ConfigError(
+                f"{self.name} cannot be explained where a view has several vectors: another one "
+                "counts for each text; set clip.queries=mean"
+            )
         vectors = {name: self._tensors(view) for name, view in views.items()}
         with torch.inference_mode():
             weights = self._weigher(vectors)

@@ -98,7 +98,9 @@ def _votes(run: Run, scores: Any, rows: Sequence[int]) -> Any:
     for start in range(0, len(rows), BLOCK):
         block = list(rows[start : start + BLOCK])
         vectors = array[block, :][:, : run.settings.scores.n]
-        votes = labels[(vectors @ means.T).argmax(axis=-1)]
+        cosines = vectors @ means.T
+        cosines = cosines.max(axis=2) if cosines.ndim == 4 else cosines  # the most similar vector
+        votes = labels[cosines.argmax(axis=-1)]
         for row, each in zip(block, votes, strict=True):
             yield Votes(row, int(own.iloc[row]), each)
 

@@ -19,9 +19,8 @@ from pipeline.store.units import Footprint
 
 def drifted(artifact: Artifact, stage: Stage) -> bool:
     """Return whether any finished unit was computed by other code than the stage has now."""
-    receipts = map(artifact.ledger.read, artifact.ledger.units())
     now = code_of(stage)
-    return any(receipt and receipt.maker.get("code") != now for receipt in receipts)
+    return any(maker.get("code") != now for maker in artifact.makers())
 
 
 def states(store: Store, stages: list[Stage], forced: Iterable[Stage] = ()) -> list[dict[str, Any]]:

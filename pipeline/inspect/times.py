@@ -58,7 +58,7 @@ class ForeseenStore(Store):
             return super().rows(stage)
         except MissingInput:
             if dataset := getattr(stage, "dataset", None):
-                return len(dataset.samples)
+                return int(dataset.count)
             raise
 
 
@@ -157,7 +157,7 @@ def _rates(store: Store, stage: Stage) -> Iterator[float]:
     host = os.uname().nodename
     for artifact in _artifacts(store, stage):
         names = artifact.ledger.units()[:RECEIPTS]
-        for receipt in filter(None, map(artifact.ledger.read, names)):
+        for receipt in artifact.ledger.stored(names).values():
             if receipt.maker.get("host") == host and receipt.size:
                 yield max(receipt.seconds.get(step, 0.0) for step in STEPS) / receipt.size
 

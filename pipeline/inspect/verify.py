@@ -2,7 +2,7 @@
 
     identity.json    its digest is the artifact's key
     manifest.json    sealed; names the units, holds the metadata of arrays
-    ledger/*.json    sealed; the size and checksum of every file of a unit
+    ledger/          sealed; the size and checksum of every file of every unit
 
 What is damaged is made unfinished, so that the next run computes just that again.
 """
@@ -18,10 +18,10 @@ from pipeline.core import files
 from pipeline.core.errors import AbsError, Damaged, MissingInput
 from pipeline.core.hashing import SCHEMA
 from pipeline.core.threads import READERS, prefetch, readers
-from pipeline.store import arrays
+from pipeline.store import arrays, sealed
 from pipeline.store.artifact import IDENTITY, MANIFEST, Artifact
 from pipeline.store.claims import living
-from pipeline.store.ledger import Receipt
+from pipeline.store.ledger import COPIES, Receipt
 from pipeline.store.store import RUNS, Store
 
 if TYPE_CHECKING:
@@ -63,18 +63,42 @@ def damages(artifact: Artifact, seen: Callable[[int], None]) -> Iterator[Damage]
         yield Damage(artifact, MANIFEST, "is not what was written")
     if artifact.identity is None:
         yield Damage(artifact, IDENTITY, "does not give the artifact's key")
-    receipts = {}
-    for unit in artifact.ledger.units():
-        receipt = artifact.ledger.read(unit)
-        if receipt is None:
-            name = str(artifact.ledger.path(unit).relative_to(artifact.path))
-            yield Damage(artifact, name, "is not what was written", unit)
-        else:
-            receipts[unit] = receipt
+    ledger = artifact.ledger
+    receipts = ledger.stored()
+    for unit in ledger.loose():
+        if unit not in receipts:
+            yield Damage(artifact, _receipt(unit), "is not what was written", unit)
+    yield from _copies(artifact, manifest)
     yield from _contents(artifact, list(receipts.values()), seen)
     if manifest is not None:
         yield from _disagreements(artifact, manifest, receipts)
     yield from _arrays(artifact, manifest)
+
+
+def _receipt(unit: str) -> str:
+    return f"ledger/{unit}.json"
+
+
+def _copies(artifact: Artifact, manifest: dict[str, Any] | None) -> Iterator[Damage]:
+    """Yield each file of sealed receipts that has changed, or lacks what the other one has.
+
+    No unit is lost with it. A process that was killed while it sealed more units has written the
+    first copy alone: then the second lacks nothing that the manifest states.
+    """
+    known = artifact.ledger.sealed().keys() & set(manifest["units"] if manifest else ())
+    for copy in artifact.ledger.copies:
+        try:
+            content = copy.read_bytes()
+        except OSError:
+            content = None
+        name = str(copy.relative_to(artifact.path))
+        if content is None:
+            if known:
+                yield Damage(artifact, name, "is gone")
+        elif not sealed.is_whole(content):
+            yield Damage(artifact, name, "is not what was written")
+        elif not known <= sealed.receipts(content).keys():
+            yield Damage(artifact, name, "lacks receipts that the other copy has")
 
 
 def _contents(
@@ -107,10 +131,10 @@ def _disagreements(
         yield Damage(artifact, MANIFEST, "is that of another artifact")
         return
     for unit, stated in manifest["units"].items():
-        receipt = artifact.ledger.path(unit)
-        if not receipt.exists():
-            yield Damage(artifact, str(receipt.relative_to(artifact.path)), "is gone", unit)
-        elif unit in receipts and receipts[unit].digest != stated:
+        if unit not in receipts:
+            if not artifact.ledger.path(unit).exists():
+                yield Damage(artifact, _receipt(unit), "is gone", unit)
+        elif receipts[unit].digest != stated:
             yield Damage(artifact, MANIFEST, f"does not agree with the ledger on unit {unit}")
 
 
@@ -152,17 +176,19 @@ def mark(found: list[Damage]) -> list[str]:
 
 def _restored(artifact: Artifact, damaged: set[str]) -> set[str]:
     """Restore damaged files whose content an undamaged manifest records; return their names."""
+    mended = {f"ledger/{copy}" for copy in COPIES if f"ledger/{copy}" in damaged}
+    mended = {name for name in mended if artifact.ledger.mend(name.removeprefix("ledger/"))}
     try:
         manifest = artifact.manifest
     except AbsError:
-        return set()
+        return mended
     known = {f"{name}/{arrays.METADATA}": value for name, value in manifest["arrays"].items()}
     known |= {IDENTITY: manifest["identity"], arrays.METADATA: arrays.GROUP}
     restored = damaged & known.keys()
     for name in restored:
         (artifact.path / name).parent.mkdir(exist_ok=True)
         files.write_json(artifact.path / name, known[name])
-    return restored
+    return restored | mended
 
 
 # --- Of a whole store -------------------------------------------------------------------------
@@ -231,9 +257,8 @@ def _records(store: Store) -> Iterator[Damage]:
 
 
 def _sizes(artifact: Artifact) -> Iterator[int]:
-    for unit in artifact.ledger.units():
-        if receipt := artifact.ledger.read(unit):
-            yield from (size for size, _ in receipt.files.values())
+    for receipt in artifact.ledger.stored().values():
+        yield from (size for size, _ in receipt.files.values())
 
 
 # --- By computing again -----------------------------------------------------------------------

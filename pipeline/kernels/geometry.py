@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.kernels.resize_modes import mode_parts
+
 # --- Boxes of pixels -------------------------------------------------------------------------
 
 
@@ -121,7 +123,8 @@ def whole_view(side: int) -> View:
 def clip_view(width: int, height: int, side: int, mode: str = "shortest") -> View:
     """Compute the view that CLIP's own preprocessing takes of an image.
 
-    Lengths and offsets are rounded as torchvision and open_clip do.
+    Lengths and offsets are rounded as torchvision and open_clip do, or as transformers does for a
+    mode with a number.
 
     Args:
         width: Width of the image, in pixels.
@@ -129,23 +132,32 @@ def clip_view(width: int, height: int, side: int, mode: str = "shortest") -> Vie
         side: Side of CLIP's input, in pixels.
         mode: open_clip's `resize_mode`: `shortest` (resize the short side, then crop the centre;
             used by OpenAI), `longest` (resize the long side, then pad) or `squash` (resize both
-            sides).
+            sides); or transformers' way, with the pixels of the side before the centre is cropped:
+            `shortest:256` or `squash:346`.
 
     Raises:
-        ValueError: For another mode.
+        ValueError: For another mode, or fewer pixels than `side`.
     """
-    if mode not in ("shortest", "longest", "squash"):
-        raise ValueError(f"unknown mode {mode!r}: shortest, longest or squash")
-    if mode == "squash":
+    kind, before = mode_parts(mode)
+    if before is not None:
+        if before < side:
+            raise ValueError(f"mode {mode!r} resizes to fewer pixels than the {side} of the side")
+        lengths = (before, before) if kind == "squash" else _short_side(width, height, before)
+        return View(lengths, ((lengths[0] - side) // 2, (lengths[1] - side) // 2), side)
+    if kind == "squash":
         return whole_view(side)
-    if mode == "longest":
+    if kind == "longest":
         ratio = max(width, height) / side
         lengths = round(width / ratio), round(height / ratio)
         return View(lengths, (-((side - lengths[0]) // 2), -((side - lengths[1]) // 2)), side)
-    short, long = min(width, height), max(width, height)
-    other = int(side * long / short)
-    lengths = (side, other) if width <= height else (other, side)
+    lengths = _short_side(width, height, side)
     return View(lengths, (round((lengths[0] - side) / 2), round((lengths[1] - side) / 2)), side)
+
+
+def _short_side(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return width and height of an image whose short side is resized to `side` pixels."""
+    other = int(side * max(width, height) / min(width, height))
+    return (side, other) if width <= height else (other, side)
 
 
 def token_places(patch: Tensor, source: int, target: int, view: View, rule: str) -> Tensor:

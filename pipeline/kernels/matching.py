@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -129,7 +130,9 @@ def soft_match(
     no gradients.
 
     Args:
-        features: Unit vectors of crops, (images, crops, dim), of the dtype of `descriptions`.
+        features: Unit vectors of crops, (images, crops, dim), of the dtype of `descriptions`; or
+            several of each, (images, crops, queries, dim), of which the most similar one counts
+            for each description (`similarity`).
         descriptions: Embeddings of all classes' descriptions.
         temperature: Divisor of similarities before the softmax.
         weights: Number of times each crop counts, (images, crops); None for once.
@@ -145,7 +148,7 @@ def soft_match(
     _check(features, descriptions)
     if weights is not None and weights.shape != features.shape[:2]:
         raise ValueError(f"weights of shape {tuple(weights.shape)}: expected (images, crops)")
-    images, crops, _ = features.shape
+    images, crops = features.shape[:2]
     side = SIDES.get(features.device.type, LARGE_SIDE)
     tiles = _tiles(descriptions.counts, side, features.device)
     scores = features.new_zeros(images, len(descriptions.counts))
@@ -154,8 +157,9 @@ def soft_match(
     if weights is None:
         weights = features.new_ones(images, crops)
     buffers = features.new_empty(2, side * side)
-    together = min(side, max(1, crops))
-    for some in _spans(images, side // together):
+    rows_at_once = max(1, side // math.prod(features.shape[2:-1]))
+    together = min(rows_at_once, max(1, crops))
+    for some in _spans(images, rows_at_once // together):
         for part in _spans(crops, together):
             rows, counts = features[some, part] / temperature, weights[some, part] * temperature
             parts = _match(rows.flatten(0, 1), descriptions.vectors, tiles, buffers)
@@ -175,7 +179,8 @@ def _match(
     one.
 
     Args:
-        rows: (rows, dim), scaled so that products with `vectors` are the logits of Eq. 9.
+        rows: (rows, dim) or (rows, queries, dim), scaled so that products with `vectors` are the
+            logits of Eq. 9.
         vectors: Descriptions, (classes, most, dim).
         tiles: Tiles that cover all descriptions.
         buffers: (2, elements), room for a tile's logits and weights.
@@ -189,7 +194,10 @@ def _match(
         table = vectors[tile]
         shape = len(rows), table.shape[0] * table.shape[1]
         logits, weights = (buffer[: shape[0] * shape[1]].view(shape) for buffer in buffers)
-        torch.mm(rows, table.flatten(0, 1).T, out=logits)
+        if rows.ndim == 2:
+            torch.mm(rows, table.flatten(0, 1).T, out=logits)
+        else:
+            logits.copy_(similarity(rows, table.flatten(0, 1)))
         torch.softmax(logits, dim=1, out=weights)
         torch.amax(logits, dim=1, out=highest[:, i])
         torch.amax(weights, dim=1, out=top[:, i])
@@ -221,32 +229,75 @@ def _spans(count: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
+def similarity(views: Tensor, texts: Tensor) -> Tensor:
+    """Compute cosines of views and texts; of several vectors of a view the most similar counts.
+
+    Args:
+        views: Unit vectors, (n, dim) or (n, queries, dim).
+        texts: Unit vectors, (texts, dim).
+
+    Returns:
+        (n, texts).
+    """
+    if views.ndim == 2:
+        return views @ texts.T
+    of_each: Tensor = (views.flatten(0, 1) @ texts.T).view(*views.shape[:2], len(texts))
+    return of_each.amax(dim=1)
+
+
 def mean_view(features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum the views of each image.
 
     Args:
-        features: (images, views, dim).
+        features: (images, views, ...).
         weights: Number of times each view counts, (images, views); None for once.
 
     Returns:
-        (images, dim).
+        (images, ...).
     """
-    return features.sum(dim=1) if weights is None else (features * weights[..., None]).sum(dim=1)
+    if weights is None:
+        return features.sum(dim=1)
+    return (features * weights[(..., *[None] * (features.ndim - 2))]).sum(dim=1)
+
+
+def alignment(whole: Tensor, parts: Tensor, scale: float, present: Tensor | None = None) -> Tensor:
+    """Weigh parts by their similarity with a whole: softmax over its parts (WCA).
+
+    Of several vectors each, the mean over their cosines counts.
+
+    Args:
+        whole: Unit vectors of images or labels, (groups, dim) or (groups, queries, dim).
+        parts: Unit vectors of their crops or descriptions, (groups, parts, dim) or (groups, parts,
+            queries, dim).
+        scale: Factor of the cosine between part and whole before the softmax.
+        present: Boolean (groups, parts), False where padded; None if nothing is.
+
+    Returns:
+        Weights (groups, parts) that sum to 1, zero where padded.
+    """
+    if whole.ndim == 2:
+        likeness = scale * torch.einsum("gd,gpd->gp", whole, parts)
+    else:
+        likeness = scale * torch.einsum("gqd,gpqd->gp", whole, parts) / whole.shape[1]
+    if present is not None:
+        likeness = likeness.masked_fill(~present, -torch.inf)
+    return likeness.softmax(dim=-1)
 
 
 def aligned_image(image: Tensor, crops: Tensor, scale: float) -> Tensor:
     """Average an image's crops by their similarity with the image (WCA).
 
+    Of several vectors of a view, each is averaged by itself.
+
     Args:
-        image: Unit vectors of whole images, (images, dim).
-        crops: Unit vectors of crops, (images, crops, dim).
+        image: Unit vectors of whole images, (images, dim) or (images, queries, dim).
+        crops: Unit vectors of crops, (images, crops, dim) or (images, crops, queries, dim).
         scale: Factor of the cosine between crop and image before the softmax over crops.
 
     Returns:
-        Renormalised means, unit vectors (images, dim).
+        Renormalised means, unit vectors of the shape of `image`.
     """
-    likeness = torch.einsum("id,icd->ic", image, crops)
-    return F.normalize(mean_view(crops, (scale * likeness).softmax(dim=-1)), dim=-1)
+    return F.normalize(mean_view(crops, alignment(image, crops, scale)), dim=-1)
 
 
 def aligned_texts(labels: Tensor, descriptions: Descriptions, scale: float) -> Tensor:
@@ -261,9 +312,8 @@ def aligned_texts(labels: Tensor, descriptions: Descriptions, scale: float) -> T
     Returns:
         Renormalised means, unit vectors (classes, dim).
     """
-    likeness = torch.einsum("cd,cmd->cm", labels, descriptions.vectors)
-    weight = (scale * likeness).masked_fill(~descriptions.present, -torch.inf).softmax(dim=-1)
-    return F.normalize(mean_view(descriptions.vectors, weight), dim=-1)
+    weights = alignment(labels, descriptions.vectors, scale, descriptions.present)
+    return F.normalize(mean_view(descriptions.vectors, weights), dim=-1)
 
 
 def cross_align(
@@ -296,13 +346,15 @@ def cross_align(
     if image.shape != crops[:, 0].shape or labels.shape != descriptions.vectors[:, 0].shape:
         raise ValueError("expected one image vector for its crops, and one label vector per class")
     texts = aligned_texts(labels, descriptions, text_scale)
-    return aligned_image(image, crops, image_scale) @ texts.T
+    return similarity(aligned_image(image, crops, image_scale), texts)
 
 
 def _check(features: Tensor, descriptions: Descriptions) -> None:
-    """Raise ValueError unless features are (images, crops, dim), with the dim of `descriptions`."""
+    """Raise ValueError unless features are (images, crops, dim), or (images, crops, queries, dim),
+    with the dim of `descriptions`.
+    """
     dim = descriptions.vectors.shape[-1]
-    if features.ndim != 3 or features.shape[-1] != dim:
+    if features.ndim not in (3, 4) or features.shape[-1] != dim:
         raise ValueError(
             f"features of shape {tuple(features.shape)}: expected (images, crops, {dim})"
         )

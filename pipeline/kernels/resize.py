@@ -54,7 +54,8 @@ class Resizer:
     """Side of the square output, in pixels."""
     mode: str = "shortest"
     """open_clip's `resize_mode`: `shortest` (resize the short side, then crop the centre; used by
-    OpenAI), `longest` (resize the long side, then pad with black) or `squash` (resize both sides).
+    OpenAI), `longest` (resize the long side, then pad with black) or `squash` (resize both sides);
+    or transformers' way, as in `pipeline.kernels.geometry.clip_view`.
     """
     filter: Filter = "bicubic"
     """Pillow's filter, antialiased when the box shrinks."""

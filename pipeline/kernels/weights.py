@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.kernels.matching import Descriptions, mean_view
+from pipeline.kernels.matching import Descriptions, alignment, mean_view
 
 TINY = 1e-12
 """Smallest norm that a vector is divided by, as in `torch.nn.functional.normalize`."""
@@ -55,8 +55,7 @@ def aligned_image_weights(image: Tensor, crops: Tensor, scale: float) -> Tensor:
     Returns:
         Weights (images, crops).
     """
-    likeness = torch.einsum("id,icd->ic", image, crops)
-    return _renormalised(crops, (scale * likeness).softmax(dim=-1))
+    return _renormalised(crops, alignment(image, crops, scale))
 
 
 def aligned_text_weights(labels: Tensor, descriptions: Descriptions, scale: float) -> Tensor:
@@ -71,9 +70,8 @@ def aligned_text_weights(labels: Tensor, descriptions: Descriptions, scale: floa
     Returns:
         Weights (classes, most descriptions), zero where padded.
     """
-    likeness = torch.einsum("cd,cmd->cm", labels, descriptions.vectors)
-    masked = (scale * likeness).masked_fill(~descriptions.present, -torch.inf)
-    return _renormalised(descriptions.vectors, masked.softmax(dim=-1))
+    weights = alignment(labels, descriptions.vectors, scale, descriptions.present)
+    return _renormalised(descriptions.vectors, weights)
 
 
 def cosines(features: Tensor, descriptions: Descriptions) -> Tensor:

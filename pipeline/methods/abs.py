@@ -31,6 +31,7 @@ class Abs(SumOverViews):
     texts: ClassVar[tuple[str, ...]] = ("cupl",)
     explained_by = "cupl"
     weighted: ClassVar[bool] = True
+    of_sets: ClassVar[bool] = True
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return n views of each branch that is on, or else the whole image."""
@@ -46,7 +47,7 @@ class Abs(SumOverViews):
 
     def view_scorer(self, inputs: MethodInputs) -> ViewScorer:
         """Build a function that sums over the views of a branch."""
-        from pipeline.kernels.matching import mean_view, soft_match
+        from pipeline.kernels.matching import mean_view, similarity, soft_match
 
         config, texts = inputs.config, _first_texts(inputs)
         means = texts.means()
@@ -54,7 +55,10 @@ class Abs(SumOverViews):
         def score_view(view: ViewVectors) -> Tensor:
             if config.soft:
                 return soft_match(view.vectors, texts, config.scaled_temperature, view.weights)
-            return mean_view(view.vectors, view.weights) @ means.T
+            if view.vectors.ndim == 3:  # the mean is that of the cosines, and one vector
+                return mean_view(view.vectors, view.weights) @ means.T
+            cosines = similarity(view.vectors.flatten(0, 1), means)
+            return mean_view(cosines.unflatten(0, view.vectors.shape[:2]), view.weights)
 
         return score_view
 

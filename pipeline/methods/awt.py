@@ -54,8 +54,8 @@ class AwtCrops(Method):
             return torch.cat([gain(*block) for block in blocks])
 
         def gain(v: Tensor, cosines: Tensor) -> Tensor:
-            logits = config.logit_scale * v @ averages.T
-            image = config.logit_scale * cosines[:, :, 0]
+            logits = config.scale * v @ averages.T
+            image = config.scale * cosines[:, :, 0]
             a, b = self.view_weights(logits), self.text_weights(logits[:, 0], image, texts.present)
             return transported(cosines, a, b, self.eps, steps=self.steps)
 

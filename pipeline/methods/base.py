@@ -29,7 +29,9 @@ class ViewVectors(NamedTuple):
     """
 
     vectors: Tensor
-    """Unit vectors (images, views, dim), of the dtype and on the device of the texts."""
+    """Unit vectors (images, views, dim), of the dtype and on the device of the texts; for methods
+    `of_sets` also (images, views, queries, dim).
+    """
     weights: Tensor | None = None
     """Number of times that each view counts, (images, views); None for once."""
 
@@ -88,6 +90,8 @@ class Method(Section):
     """Whether the method is scored where `scores.methods` names none."""
     weighted: ClassVar[bool] = False
     """Whether views of the method may have weights, as `scores.expectation` gives them."""
+    of_sets: ClassVar[bool] = False
+    """Whether a view may be several vectors, of which the most similar one counts for each text."""
     boxes: ClassVar[tuple[str, ...]] = ()
     """Names of the views whose boxes the method reads: `raw` or `squares`."""
     published: ClassVar[Mapping[str, Any]] = {}
@@ -125,7 +129,7 @@ class Method(Section):
         Returns:
             Probabilities (images, classes); rows sum to 1.
         """
-        return (config.logit_scale * scores).softmax(dim=-1)
+        return (config.scale * scores).softmax(dim=-1)
 
     def settling(self, config: ScoresConfig) -> str | None:
         """Return the view whose draws may stop once an image has settled; None for no view.

@@ -23,9 +23,10 @@ class ScoresConfig(Section):
     """Softmax temperature of soft matching, for a CLIP whose learned logit scale is 100, as
     OpenAI's are.
     """
-    logit_scale: float = Field(default=100.0, ge=1e-3, le=1e6)
-    """Logit scale that the CLIP in use has learned. Similarities are divided by temperature * 100 /
-    logit_scale, so that a profile means the same for every model.
+    logit_scale: float | None = Field(default=100.0, ge=1e-3, le=1e6)
+    """Logit scale that the CLIP in use has learned; None for that of its checkpoint. Similarities
+    are divided by temperature * 100 / logit_scale, so that a profile means the same for every
+    model.
     """
     classes: Literal["all", "present"] = "all"
     """Classes that compete if the dataset has only part of its vocabulary: all, of which only those
@@ -58,7 +59,17 @@ class ScoresConfig(Section):
         """Return a copy with these methods."""
         return self.model_copy(update={"methods": tuple(methods)})
 
+    def for_scale(self, scale: float) -> ScoresConfig:
+        """Return a copy with the logit scale of a checkpoint, where none is given."""
+        given = self.logit_scale is not None
+        return self if given else self.model_copy(update={"logit_scale": scale})
+
+    @property
+    def scale(self) -> float:
+        """Logit scale of the CLIP in use; 100 where its checkpoint has not been looked at."""
+        return 100.0 if self.logit_scale is None else self.logit_scale
+
     @property
     def scaled_temperature(self) -> float:
         """Divisor of cosines in soft matching, for the logit scale of the CLIP in use."""
-        return self.temperature / (self.logit_scale / 100.0)
+        return self.temperature / (self.scale / 100.0)

@@ -42,7 +42,7 @@ class DmnZs(Online):
         from pipeline.kernels.timeline import members
 
         both = [inputs.texts[name] for name in self.texts]
-        scale, means = inputs.config.logit_scale, exact(joined(both).means())
+        scale, means = inputs.config.scale, exact(joined(both).means())
         stream = self.stream(inputs, means, both)
         memory = members(
             stream.labels.tolist(), stream.entropies.tolist(), stream.times.tolist(), self.room

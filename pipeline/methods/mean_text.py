@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 class MeanText(Method):
     """Cosine of the whole image with the mean text of each class."""
 
+    of_sets: ClassVar[bool] = True
+
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer with the only text set of the method."""
+        from pipeline.kernels.matching import similarity
+
         (texts,) = inputs.texts.values()
         means = texts.means()
 
         def score(images: slice, views: Views) -> Tensor:
-            return views["image"].vectors[:, 0] @ means.T
+            return similarity(views["image"].vectors[:, 0], means)
 
         return score
 

@@ -47,7 +47,7 @@ class MtaCrops(Method):
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer that seeks the modes of a block of images."""
         means, wanted = inputs.texts["clip"].means(), self.views(inputs.config)
-        scale = inputs.config.logit_scale
+        scale = inputs.config.scale
 
         def score(images: slice, views: Views) -> Tensor:
             v = stacked(views, wanted)

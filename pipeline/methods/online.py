@@ -64,7 +64,7 @@ class Online(Method):
         starts = range(0, inputs.images, ROWS)
         blocks = (inputs.block(slice(i, min(i + ROWS, inputs.images))) for i in starts)
         parts = [exact(views["image"].vectors[:, 0]) for views in blocks]
-        logits = [inputs.config.logit_scale * part @ means.T for part in parts]
+        logits = [inputs.config.scale * part @ means.T for part in parts]
         first = first_equal(texts).to(means.device)
         labels = first[torch.cat([part.argmax(dim=1) for part in logits])]
         entropies = torch.cat([entropy(part) for part in logits])

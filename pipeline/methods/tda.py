@@ -48,7 +48,7 @@ class Tda(Online):
 
         from pipeline.kernels.timeline import members
 
-        scale, means = inputs.config.logit_scale, exact(inputs.texts["tda"].means())
+        scale, means = inputs.config.scale, exact(inputs.texts["tda"].means())
         all_images = self.stream(inputs, means, [inputs.texts["tda"]])
         classes, device = len(means), means.device
         medium = _is_medium(all_images.entropies, classes)

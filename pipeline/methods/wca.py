@@ -40,6 +40,7 @@ class Wca(Method):
 
     texts: ClassVar[tuple[str, ...]] = ("clip", "cupl")
     explained_by = "cupl"
+    of_sets: ClassVar[bool] = True
 
     def completed(self, config: ScoresConfig) -> Wca:
         """Let the number of draws and the pool follow from N where they are not given."""
@@ -57,9 +58,11 @@ class Wca(Method):
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer; texts are averaged once, images block by block."""
-        from pipeline.kernels.matching import aligned_image, aligned_texts
+        import torch
 
-        relative, labels = inputs.config.logit_scale / 100.0, inputs.texts["clip"].means()
+        from pipeline.kernels.matching import aligned_image, aligned_texts, similarity
+
+        relative, labels = inputs.config.scale / 100.0, inputs.texts["clip"].means()
         scale = relative * math.exp(self.text_scale)
         texts = aligned_texts(labels, inputs.texts["cupl"], scale)
 
@@ -68,9 +71,9 @@ class Wca(Method):
         def score(images: slice, views: Views) -> Tensor:
             image = views["image"].vectors[:, 0]
             pool = views["squares"].vectors
-            drawn = places(images)[..., None].expand(len(pool), -1, pool.shape[2])
-            squares = pool.gather(1, drawn)
-            return aligned_image(image, squares, relative * math.exp(self.image_scale)) @ texts.T
+            squares = pool[torch.arange(len(pool), device=pool.device)[:, None], places(images)]
+            aligned = aligned_image(image, squares, relative * math.exp(self.image_scale))
+            return similarity(aligned, texts)
 
         return score
 
@@ -94,7 +97,7 @@ class Wca(Method):
 
         from pipeline.kernels.weights import aligned_image_weights, aligned_text_weights
 
-        relative, labels = inputs.config.logit_scale / 100.0, inputs.texts["clip"].means()
+        relative, labels = inputs.config.scale / 100.0, inputs.texts["clip"].means()
         by_text = aligned_text_weights(
             labels, inputs.texts["cupl"], relative * math.exp(self.text_scale)
         )

@@ -49,7 +49,7 @@ class ZeroCrops(Method):
 
         texts, wanted = inputs.texts["clip"], self.views(inputs.config)
         means, first = texts.means(), first_equal([texts]).to(texts.vectors.device)
-        scale = inputs.config.logit_scale
+        scale = inputs.config.scale
 
         def score(images: slice, views: Views) -> Tensor:
             return self.votes(stacked(views, wanted) @ means.T, scale, first)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pipeline.core.section import NOT_IN_KEY, Section
 from pipeline.models.precision import Choice
 
 RANDOM = "random:"
 """Prefix of a seed for random weights, or for random attention."""
+
+
+FILES = "files:"
+"""Prefix of a folder or table of attention maps."""
 
 
 class ClipConfig(Section):
@@ -22,6 +26,11 @@ class ClipConfig(Section):
     """Precision of the encoders; `auto` is replaced by the best one for the device. Part of the
     identity.
     """
+    queries: Annotated[Literal["max", "mean"], NOT_IN_KEY] = "max"
+    """What a view is where the model gives it several vectors, as BLIP-2 does: `max`, all of them,
+    and its similarity with a text is the largest; `mean`, their mean, an approximation with a
+    fraction of the storage. Part of the identity.
+    """
 
 
 class VitConfig(Section):
@@ -29,7 +38,7 @@ class VitConfig(Section):
 
     model: Annotated[str, NOT_IN_KEY]
     """Name of a timm architecture, `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, `clip` for the CLIP of
-    the run, or `random`.
+    the run, `random`, or `files:PLACE` for maps of your own.
     """
     weights: Annotated[str | None, NOT_IN_KEY] = "pretrained"
     """`pretrained`, file, or `random:SEED`; None where the model has its own weights."""

@@ -66,9 +66,9 @@ TRANSFORMERS = FolderLayout(
     "CLIP",
     "config.json",
     ("model.safetensors", "pytorch_model.bin"),
-    ("preprocessor_config.json", "processor_config.json", "merges.txt", "tokenizer.json"),
+    ("preprocessor_config.json", "processor_config.json", *TOKENIZER),
 )
-"""Layout of transformers' CLIPModel."""
+"""Layout of transformers."""
 TOKENIZER_OF_TRANSFORMERS = FolderLayout(
     "the tokenizer",
     "tokenizer_config.json",

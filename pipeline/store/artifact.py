@@ -2,13 +2,15 @@
 
 An artifact is finished when its `manifest.json` names every unit that is asked for. A unit is
 finished when its receipt in `ledger/` is there; that is written after the unit's data, and the
-manifest after all of them. Readers refuse an artifact that is not finished, and a file whose bytes
+manifest after all of them. Receipts are then sealed in one file, so that a finished artifact is
+looked at in constant time. Readers refuse an artifact that is not finished, and a file whose bytes
 are not those of its receipt, so nothing ever reads a hole or what a disk made of it. A unit that is
 damaged later loses its receipt; the manifest stays, so that the others can be read until the next
 run. Units are idempotent and write only files of their own.
 
     identity.json    what the key was made of, in clear
-    ledger/          one receipt per finished unit: files with checksums, rows, seconds, maker
+    ledger/          one receipt per finished unit: files with checksums, rows, seconds, maker;
+                     those of a finished artifact together in one file, kept twice
     failures/        one traceback per unit that raised; gone once the unit succeeds
     claims/          one file per unit that a process is at, with its heartbeat
     <name>.parquet   a table: one file, or a folder with one file per unit
@@ -22,11 +24,11 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,7 +39,7 @@ from pipeline.core.hashing import SCHEMA, digest
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.store import arrays
 from pipeline.store.arrays import StoredArray
-from pipeline.store.ledger import Ledger, Receipt, merkle
+from pipeline.store.ledger import Ledger, Receipt, Seal, merkle
 from pipeline.store.units import ArraySpec, Unit
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 IDENTITY, MANIFEST = "identity.json", "manifest.json"
 TRASH = ".trash-"
 """Prefix of folders that are about to be deleted."""
+LOOKS = 20
+"""Most files of a finished artifact that are looked at to see whether it is all there."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Artifact:
     def manifest(self) -> dict[str, Any]:
         """The manifest of a finished artifact; MissingInput if there is none, Damaged if it is."""
         what = f"the manifest of {self.stage}"
-        manifest = files.read_sealed(self.path / MANIFEST, what)
+        manifest = _parsed(files.sealed_bytes(self.path / MANIFEST, what))
         if (manifest.get("stage"), manifest.get("key")) != (self.stage, self.path.name):
             raise Damaged(f"{self.path / MANIFEST} is that of another artifact")
         if manifest.get("schema") != SCHEMA:
@@ -101,9 +105,13 @@ class Artifact:
     def missing(self, units: list[Unit]) -> str | None:
         """Return None if finished for `units`, else `missing`, `partial (3 of 8 units)`, `damaged`.
 
-        Looks at each unit's receipt and at its files, whether they are there in their sizes.
+        Looks at each unit's receipt and at its files, whether they are there in their sizes. Of a
+        sealed artifact it looks at LOOKS files, spread over all, and at the others if one is not
+        as it was.
         """
         names = [unit.name for unit in units]
+        if self._is_sealed(names) and self.ledger.are_there(self.manifest["looks"]):
+            return None
         found = {name: receipt.digest for name, receipt in self.ledger.receipts(names).items()}
         state = "partial"
         try:
@@ -125,16 +133,36 @@ class Artifact:
 
         Files are not looked at: readers compare them.
         """
+        names = [unit.name for unit in units]
+        if self._is_sealed(names):
+            return True
         try:
             known = self.manifest["units"].keys() & set(self.ledger.units())
         except (MissingInput, Damaged):
             return False
-        return all(unit.name in known for unit in units)
+        return all(name in known for name in names)
+
+    def _is_sealed(self, units: Iterable[str]) -> bool:
+        """Return whether the manifest states `units` and the seal that their receipts have now."""
+        try:
+            stated, seal = self.manifest["units"], self.manifest.get("ledger")
+        except (MissingInput, Damaged):
+            return False
+        return (
+            seal is not None and self.ledger.has_seal(Seal(*seal)) and stated.keys() >= set(units)
+        )
 
     def digest(self, units: Iterable[Unit]) -> str:
         """Content digest of those units, whatever others the artifact has."""
         known = self.manifest["units"]
         return merkle(f"{unit.name}:{known[unit.name]}" for unit in units)
+
+    def makers(self) -> list[dict[str, Any]]:
+        """What made the units that have a receipt; the manifest says so of sealed ones."""
+        if not self._is_sealed([]):
+            return [receipt.maker for receipt in self.ledger.stored().values()]
+        loose = filter(None, map(self.ledger.read, self.ledger.loose()))
+        return [*self.manifest["makers"], *(receipt.maker for receipt in loose)]
 
     def finished(self, units: Iterable[Unit]) -> set[str]:
         """Names of those of `units` that have a receipt, and the files it names."""
@@ -143,6 +171,8 @@ class Artifact:
     def unfinished(self, units: Iterable[Unit]) -> list[Unit]:
         """Return the units that are not finished."""
         all_units = list(units)
+        if self.missing(all_units) is None:
+            return []
         done = self.finished(all_units)
         return [unit for unit in all_units if unit.name not in done]
 
@@ -211,8 +241,8 @@ class Artifact:
         """
         if "receipts" not in self._known:
             if finished:
-                stated, read = self.manifest["units"], map(self.ledger.read, self.manifest["units"])
-                chosen = [one for one in read if one and one.digest == stated[one.unit]]
+                stated, read = self.manifest["units"], self.ledger.stored(self.manifest["units"])
+                chosen = [one for one in read.values() if one.digest == stated[one.unit]]
             else:
                 chosen = list(self.ledger.receipts().values())
             self._known["receipts"] = {name: one for one in chosen for name in one.files}
@@ -261,7 +291,7 @@ class Artifact:
             raise Damaged(f"{message}; abs verify marks what is lost, abs run computes it again")
         try:
             if unit:
-                self.ledger.forget(unit)
+                self.ledger.forget([unit])
         except OSError as error:
             message = f"{message}, and cannot be marked as such ({error.strerror})"
         self._forget_what_was_read()
@@ -270,8 +300,7 @@ class Artifact:
 
     def forget(self, units: Iterable[str]) -> None:
         """Make units unfinished, and so the artifact: the next run computes them again."""
-        for unit in units:
-            self.ledger.forget(unit)
+        self.ledger.forget(units)
         (self.path / MANIFEST).unlink(missing_ok=True)
         self._forget_what_was_read()
 
@@ -370,22 +399,51 @@ class Artifact:
         files.write_atomic(self.path / "failures" / f"{unit.name}.txt", traceback.encode())
 
     def finalise(self, wanted: Iterable[Unit], provenance: dict[str, Any]) -> None:
-        """Write the manifest over every finished unit. The last write of a stage.
+        """Seal the receipts of all finished units, then write the manifest over them.
 
-        AbsError if one of those `wanted` is not finished.
+        A process that is killed on the way leaves the receipts as they were, or twice. AbsError if
+        one of those `wanted` is not finished.
         """
-        receipts = self.ledger.receipts()
+        with self.ledger.locked():
+            receipts = self.ledger.receipts()
+            for unit in wanted:
+                if unit.name not in receipts:
+                    raise AbsError(
+                        f"{self.stage}: unit {unit.name} was removed while others were computed; "
+                        "run the same command again"
+                    )
+            self._write_manifest({**self._summary(receipts), **provenance}, receipts)
+
+    def seal(self) -> None:
+        """Seal receipts that a killed process, or an older version, left beside the manifest.
+
+        Nothing is done while units are there that the manifest does not state: a run is under way.
+        """
+        loose = self.ledger.loose()
+        if not loose or not self.manifest["units"].keys() >= set(loose):
+            return
+        with self.ledger.locked():
+            receipts = self.ledger.receipts()
+            units = {name: receipt.digest for name, receipt in receipts.items()}
+            if units == self.manifest["units"]:
+                self._write_manifest(self.manifest, receipts)
+
+    def _write_manifest(self, manifest: dict[str, Any], receipts: dict[str, Receipt]) -> None:
+        """Seal receipts, then write the manifest that states the seal, then drop the receipts."""
+        seal = self.ledger.seal(receipts)
+        sealed = {"ledger": seal, "looks": _spread(receipts)}
+        self._forget_what_was_read()
+        files.write_sealed(self.path / MANIFEST, {**manifest, **sealed})
+        files.sync_folder(self.path)
+        self.ledger.drop(receipts)
+
+    def _summary(self, receipts: dict[str, Receipt]) -> dict[str, Any]:
+        """Return what a manifest says of its units."""
         units = {name: receipt.digest for name, receipt in receipts.items()}
-        for unit in wanted:
-            if unit.name not in units:
-                raise AbsError(
-                    f"{self.stage}: unit {unit.name} was removed while others were computed; run "
-                    "the same command again"
-                )
         seconds: Counter[str] = Counter()
         for receipt in receipts.values():
             seconds.update(receipt.seconds)
-        manifest = {
+        return {
             "schema": SCHEMA,
             "stage": self.stage,
             "key": self.path.name,
@@ -397,10 +455,7 @@ class Artifact:
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "makers": _makers(receipts.values()),
             "finished": now(),
-            **provenance,
         }
-        self._forget_what_was_read()
-        files.write_sealed(self.path / MANIFEST, manifest)
 
     def _fitted(self, receipts: Iterable[Receipt]) -> dict[str, Any]:
         """The metadata of each array, which then reaches as far as what was written."""
@@ -421,11 +476,27 @@ class Artifact:
         self._forget_what_was_read()
 
 
+@lru_cache(maxsize=32)
+def _parsed(manifest: bytes) -> dict[str, Any]:
+    """Parse a manifest once: a command asks for those of large artifacts many times."""
+    return files.parse_sealed(manifest)
+
+
+def _spread(receipts: Mapping[str, Receipt]) -> dict[str, int]:
+    """Return the sizes of at most LOOKS files, at even distances in the order of units."""
+    sizes = [(name, size) for one in receipts.values() for name, (size, _) in one.files.items()]
+    count = min(LOOKS, len(sizes))
+    return dict(sizes[i * (len(sizes) - 1) // max(count - 1, 1)] for i in range(count))
+
+
 def _makers(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
     """List each distinct maker once, with its units; host and pid are left out."""
-    kinds = [{n: v for n, v in receipt.maker.items() if n != "pid"} for receipt in receipts]
-    distinct = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
-    return [{**kind, "units": kinds.count(kind)} for kind in distinct]
+    kinds: dict[str, dict[str, Any]] = {}
+    for receipt in receipts:
+        kind = {name: value for name, value in receipt.maker.items() if name != "pid"}
+        entry = kinds.setdefault(repr(sorted(kind.items())), {**kind, "units": 0})
+        entry["units"] += 1
+    return list(kinds.values())
 
 
 def _outcome(found: Future[str]) -> str:

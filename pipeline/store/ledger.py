@@ -2,18 +2,32 @@
 
 A receipt is written after the unit's data. A unit is finished as long as its receipt is whole and
 the files that it names are there.
+
+    ledger/<unit>.json     a receipt of its own, while the stage is computed
+    ledger/sealed-1.txt    all receipts of a finished artifact
+    ledger/sealed-2.txt    the same bytes again, so that one damaged file loses no receipt
+
+A receipt of its own is newer than a sealed one and counts in its place.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.core import files
+from pipeline.core.addresses import elsewhere
 from pipeline.core.errors import Damaged, MissingInput
+from pipeline.store import sealed
+
+COPIES = ("sealed-1.txt", "sealed-2.txt")
+"""Names of both files of sealed receipts."""
 
 
 @dataclass(frozen=True)
@@ -37,51 +51,90 @@ class Receipt:
         return merkle(f"{name}:{checksum}" for name, (_, checksum) in self.files.items())
 
 
+class Seal(NamedTuple):
+    """Size and checksum of the sealed receipts, as a manifest states them."""
+
+    size: int
+    checksum: str
+
+
 @dataclass(frozen=True)
 class Ledger:
     """All receipts of one artifact."""
 
     artifact: Path
 
-    def write(self, receipt: Receipt) -> None:
-        """Write a receipt, which makes its unit finished."""
-        files.write_sealed(self.path(receipt.unit), asdict(receipt))
+    @property
+    def folder(self) -> Path:
+        """The folder of the receipts."""
+        return self.artifact / "ledger"
+
+    @property
+    def copies(self) -> list[Path]:
+        """Both files of sealed receipts."""
+        return [self.folder / name for name in COPIES]
 
     def path(self, unit: str) -> Path:
-        """The file of a unit's receipt."""
-        return self.artifact / "ledger" / f"{unit}.json"
+        """The file of a receipt of its own."""
+        return self.folder / f"{unit}.json"
 
-    def units(self) -> list[str]:
-        """Names of all units that have a receipt, whole or not."""
-        folder = self.artifact / "ledger"
-        found = folder.iterdir() if folder.is_dir() else []
+    def write(self, receipt: Receipt) -> None:
+        """Write a receipt of its own, which makes its unit finished."""
+        files.write_sealed(self.path(receipt.unit), vars(receipt))
+
+    def loose(self) -> list[str]:
+        """Names of the units that have a receipt of their own, whole or not."""
+        found = self.folder.iterdir() if self.folder.is_dir() else []
         return sorted(
             name.removesuffix(".json")
             for name in (path.name for path in found)
             if name.endswith(".json") and not name.startswith(".")
         )
 
+    def units(self) -> list[str]:
+        """Names of all units that have a receipt, whole or not."""
+        return sorted({*self.loose(), *self.sealed()})
+
     def read(self, unit: str) -> Receipt | None:
         """Read the receipt of a unit; None if it is missing or damaged."""
         try:
             stored = files.read_sealed(self.path(unit), "a receipt")
             return Receipt(**stored) if stored.get("unit") == unit else None
-        except (Damaged, MissingInput, TypeError):
+        except MissingInput:
+            text = self.sealed().get(unit)
+            return _parsed(text) if text else None
+        except (Damaged, TypeError):
             return None
+
+    def stored(self, units: Iterable[str] | None = None) -> dict[str, Receipt]:
+        """Return the whole receipts, of the units given or of all; files are not looked at."""
+        loose = set(self.loose())
+        texts = self.sealed()  # after the folder: what was sealed meanwhile is in one or the other
+        names = sorted({*loose, *texts}) if units is None else units
+        found = {
+            name: _parsed(texts[name]) if name in texts and name not in loose else self.read(name)
+            for name in names
+            if name in loose or name in texts
+        }
+        return {name: receipt for name, receipt in found.items() if receipt}
 
     def receipts(self, units: Iterable[str] | None = None) -> dict[str, Receipt]:
         """Return the receipts of finished units, among those given or among all."""
-        names = self.units() if units is None else units
-        found = {name: self.read(name) for name in names}
-        return {name: each for name, each in found.items() if each and self._complete(each)}
+        return {name: each for name, each in self.stored(units).items() if self._complete(each)}
+
+    def is_finished(self, unit: str) -> bool:
+        """Return whether one unit has a whole receipt, and the files that it names."""
+        receipt = self.read(unit)
+        return receipt is not None and self._complete(receipt)
 
     def _complete(self, receipt: Receipt) -> bool:
         """Return whether all files exist with the recorded sizes; `verify` checks their content."""
+        return self.are_there({name: size for name, (size, _) in receipt.files.items()})
+
+    def are_there(self, sizes: Mapping[str, int]) -> bool:
+        """Return whether files below the artifact exist with the given sizes."""
         try:
-            return all(
-                (self.artifact / name).stat().st_size == size
-                for name, (size, _) in receipt.files.items()
-            )
+            return all((self.artifact / name).stat().st_size == n for name, n in sizes.items())
         except OSError:
             return False
 
@@ -99,9 +152,103 @@ class Ledger:
                 return content if files.checksum_of(content) == checksum else None
         return None
 
-    def forget(self, unit: str) -> None:
-        """Make a unit unfinished, so that the next run computes it again."""
-        self.path(unit).unlink(missing_ok=True)
+    # -- sealing ----------------------------------------------------------------------------
+
+    def sealed(self) -> Mapping[str, bytes]:
+        """Return the sealed receipts as JSON by unit: those that a whole line of any copy holds."""
+        found: dict[str, bytes] = {}
+        for copy in self.copies:
+            content = _content_of(copy)
+            if content.whole:
+                return content.receipts
+            found = {**content.receipts, **found}
+        return found
+
+    def has_seal(self, seal: Seal) -> bool:
+        """Return whether both copies are there in the size of a seal."""
+        return self.are_there({f"ledger/{name}": seal.size for name in COPIES})
+
+    def seal(self, receipts: Mapping[str, Receipt]) -> Seal:
+        """Write receipts to both copies; those of their own stay until `drop`. Hold the lock."""
+        texts = {name: _text(receipt) for name, receipt in receipts.items()}
+        return self._write_copies(texts)
+
+    def drop(self, units: Iterable[str]) -> None:
+        """Remove receipts of their own, once they are sealed and the manifest states the seal."""
+        for unit in units:
+            self.path(unit).unlink(missing_ok=True)
+
+    def mend(self, copy: str) -> bool:
+        """Write a damaged copy again from the other one; False if no receipt was sealed."""
+        with self.locked():
+            texts = self.sealed()
+            if texts:
+                files.write_atomic(self.folder / copy, sealed.render(texts))
+        return bool(texts)
+
+    def forget(self, units: Iterable[str]) -> None:
+        """Make units unfinished, so that the next run computes them again."""
+        gone = set(units)
+        if not gone:
+            return
+        with self.locked():
+            self.drop(gone)
+            texts = self.sealed()
+            if not gone.isdisjoint(texts):
+                self._write_copies({name: t for name, t in texts.items() if name not in gone})
+
+    def _write_copies(self, texts: Mapping[str, bytes]) -> Seal:
+        content = sealed.render(texts)
+        for copy in self.copies:
+            files.write_atomic(copy, content)
+        files.sync_folder(self.folder)
+        return Seal(len(content), files.checksum_of(content))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the ledger, so that no other process seals or forgets receipts meanwhile."""
+        claims = self.artifact / "claims"
+        claims.mkdir(exist_ok=True)
+        with files.locked(claims / "ledger.lock"):
+            yield
+
+
+class _Content(NamedTuple):
+    """Content of a file of sealed receipts."""
+
+    whole: bool
+    receipts: Mapping[str, bytes]
+
+
+def _content_of(copy: Path) -> _Content:
+    """Read a file of sealed receipts; one that is missing is not whole and holds none."""
+    try:
+        version = None if elsewhere(copy) else tuple(files.version_of(copy))
+        return _parse(copy) if version is None else _parse_version(copy, version)
+    except OSError:
+        return _Content(False, {})
+
+
+@lru_cache(maxsize=4)
+def _parse_version(copy: Path, version: tuple[int, ...]) -> _Content:
+    """Parse a local file once per version: it is replaced, never written to."""
+    return _parse(copy)
+
+
+def _parse(copy: Path) -> _Content:
+    content = copy.read_bytes()
+    return _Content(sealed.is_whole(content), sealed.receipts(content))
+
+
+def _text(receipt: Receipt) -> bytes:
+    return json.dumps(vars(receipt), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _parsed(text: bytes) -> Receipt | None:
+    try:
+        return Receipt(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def merkle(parts: Iterable[str]) -> str:

@@ -27,6 +27,15 @@ METHODS = {
     "abs": "ABS",
 }
 """Names of the methods in the paper."""
+BACKBONES = {
+    "align-base": "ALIGN",
+    "AltCLIP": "AltCLIP",
+    "groupvit-gcc-yfcc": "GroupViT",
+    "blip2-itm-vit-g": "BLIP-2",
+}
+"""Names of backbones in the paper, by the last part of the repository or folder."""
+UNDEFINED = ("8", "10")
+"""Tables of backbones in which the paper defines no feature crop."""
 RIVALS = {"tda": "TDA", "dmn-zs": "DMN-ZS", "lazsl": "LaZSL"}
 """Names of other methods of which figures are reported."""
 ROW = ["backbone", "row", "method"]
@@ -120,6 +129,8 @@ def _varied(sweep: Sweep, row: pd.Series[Any]) -> list[str]:
 def backbone_of(run: Run) -> str:
     """Return the backbone's name in the paper: `ViT-B/16` for `ViT-B-16`, else its last part."""
     name = str(run.settings.clip.model)
+    if (known := BACKBONES.get(name.rstrip("/").rpartition("/")[2])) is not None:
+        return known
     head, _, size = name.removesuffix("-quickgelu").rpartition("-")
     return f"{head}/{size}" if size.isdigit() else name.rpartition("/")[2]
 
@@ -136,6 +147,8 @@ def _remark(table: str, dataset: str, row: Any) -> str:
         return "other descriptions than ABS's row"
     if dataset in OTHER_TEXTS and row["method"] == "ABS":
         return "needs the descriptions that ABS published"
+    if table in UNDEFINED and row["method"] == "ABS":
+        return "what a feature crop is in this backbone is this project's definition"
     if table in ("2", "3") and row["method"] != "ABS":
         return "copied from WCA's paper"
     return ""

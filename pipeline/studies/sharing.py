@@ -39,7 +39,7 @@ def distinct_stages(runs: Iterable[Run]) -> dict[str, list[tuple[Run, Stage]]]:
 def crops_used(run: Run) -> int:
     """Count the crops that the methods of a run read."""
     index = run.named("index")[0]
-    images = len(index.dataset.samples)  # type: ignore[attr-defined]
+    images: int = index.dataset.count  # type: ignore[attr-defined]
     counts = run.settings.views
     return images * sum(count for name, count in counts.items() if name != "image")
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.core.errors import ConfigError
 from pipeline.core.section import MAX_SEED, NOT_IN_KEY, Section
 from pipeline.kernels.prompt_names import FeaturePrompt, RawPrompt
 
 if TYPE_CHECKING:
     from pipeline.kernels.geometry import View
+    from pipeline.models.attention.sources import AttentionSource
     from pipeline.models.clip.source import ClipSource
 
 ENDS = ("left", "top", "right", "bottom")
@@ -49,6 +51,10 @@ class CropsConfig(_Sizes):
     """Layer of the attention model whose attention is used; negative ones count from the end."""
     k: int = Field(default=20, ge=1)
     """Patches of highest attention that crops are drawn from (Eq. 4)."""
+    share: Annotated[float | None, NOT_IN_KEY] = Field(default=None, gt=0, le=1)
+    """K as a share of all patches, so that grids of other sizes compare: it takes the place of `k`
+    and `windows.k`; None for these.
+    """
     temperature: float = Field(default=0.03, ge=1e-6)
     """Divisor of the attention in the softmax over patches (Eq. 5)."""
     sizes: Literal["integer", "ratio"] = "integer"
@@ -91,6 +97,22 @@ class WindowsConfig(Section):
     def top(self, crops: CropsConfig) -> int:
         """Return the number of top patches that feature crops are drawn from."""
         return crops.k if self.draws == "joint" or self.k is None else self.k
+
+
+def of_share(
+    crops: CropsConfig, windows: WindowsConfig, source: AttentionSource
+) -> tuple[CropsConfig, WindowsConfig]:
+    """Return the settings with a share of patches as their number, rounded.
+
+    Raises:
+        ConfigError: If the number of patches is known to the loaded model alone.
+    """
+    if crops.share is None:
+        return crops, windows
+    if source.shape is None:
+        raise ConfigError("crops.share: the attention model's grid is not known; give crops.k")
+    k = max(1, round(crops.share * source.shape[1] ** 2))
+    return crops.model_copy(update={"k": k}), windows.model_copy(update={"k": None})
 
 
 class SquaresConfig(_Sizes):

@@ -40,7 +40,10 @@ class Reader(Protocol):
     """Reader of the views of some images, with the number of times that each view counts."""
 
     def read(self, rows: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read vectors, float16 (images, views, dim), and any weights, (images, views)."""
+        """Read vectors, float16 (images, views, dim), and any weights, (images, views).
+
+        A model that gives a view several vectors has (images, views, queries, dim).
+        """
         ...
 
 
@@ -108,7 +111,7 @@ class DrawnReader(ViewReader):
     def read(self, rows: Rows) -> tuple[np.ndarray, np.ndarray | None]:
         """Read some images: float16 (images, count, dim), without weights."""
         vectors = np.asarray(self.array[rows])
-        return np.take_along_axis(vectors, self.outcomes[rows][..., None], axis=1), None
+        return vectors[np.arange(len(vectors))[:, None], self.outcomes[rows]], None
 
 
 @dataclass(frozen=True)

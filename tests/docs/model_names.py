@@ -36,7 +36,8 @@ def row_of(name: str, config: Any) -> str:
         return f"no | {reason} | "
     tokenizer = config["text_cfg"].get("hf_tokenizer_name")
     library = "transformers" if tokenizer else "open_clip"
-    return f"yes | {vision.pooling}{', blocks of EVA' if vision.eva else ''} | {library}"
+    blocks = "" if vision.blocks == "plain" else f", blocks {vision.blocks}"
+    return f"yes | {vision.pooling}{blocks} | {library}"
 
 
 def table() -> str:

@@ -221,7 +221,7 @@ def test_workers_end_with_the_command_that_started_them(tiny: Path, number: int)
         start_new_session=True,
     )
     ledgers = tiny.parent / "store" / "tiny"
-    once(lambda: list(ledgers.glob("descriptions-*/*/ledger/*.json")))
+    once(lambda: list(ledgers.glob("descriptions-*/*/ledger/[!.]*")))
     workers = [each.pid for each in psutil.Process(command.pid).children(recursive=True)]
     assert len(workers) >= 2
     if number == signal.SIGINT:

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.runs import DEMO, ROOT, abs_command
 from tests.helpers.shared import once
 
-EACH = 2
+EACH = 1
 """Number of images of each class."""
 
 

@@ -18,6 +18,7 @@ from pipeline.inspect.verify import mark
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from tests.helpers.claims import claim_of
+from tests.helpers.older import unseal_all
 from tests.helpers.runs import Runner, digests, make_all, said
 
 KINDS = {
@@ -25,6 +26,7 @@ KINDS = {
     "array": "*/*/*.zarr/zarr.json",
     "table": "*/*/**/*.parquet",
     "receipt": "*/*/ledger/*.json",
+    "sealed": "*/*/ledger/sealed-*.txt",
     "manifest": "*/*/manifest.json",
     "identity": "*/*/identity.json",
 }
@@ -51,6 +53,9 @@ HURT: dict[str, tuple[str, Callable[[Path, random.Random], None], int]] = {
     "a flipped byte of a receipt": ("receipt", flip, 1),
     "a receipt cut short": ("receipt", cut, 1),
     "a lost receipt": ("receipt", delete, 1),
+    "a flipped byte of sealed receipts": ("sealed", flip, 0),
+    "sealed receipts cut short": ("sealed", cut, 0),
+    "lost sealed receipts": ("sealed", delete, 0),
     "a flipped byte of a manifest": ("manifest", flip, 0),
     "a manifest cut short": ("manifest", cut, 0),
 }
@@ -63,13 +68,16 @@ def test_damage_is_named_and_a_rerun_repairs_just_that_unit(
 ) -> None:
     kind, hurt, units = HURT[how]
     before, rng = digests(made), random.Random(how)
-    for path in rng.sample(stored(made, kind), 3):
+    for _ in range(3):
+        if kind == "receipt":
+            unseal_all(made)
+        path = rng.choice(stored(made, kind))
         hurt(path, rng)
         (damage,) = find_damage(made)
         assert damage.artifact.path / damage.file == path
         stage = damage.artifact.stage
         mark([damage])
-        assert repaired(run_of) == {stage: units}
+        assert repaired(run_of) == ({} if kind == "sealed" else {stage: units})
         assert digests(made) == before
         assert not find_damage(made)
 
@@ -99,7 +107,7 @@ def test_everything_damaged_at_once_is_computed_again(run_of: Runner, made: Run)
     for path in paths:
         flip(path, rng)
     named = {damage.artifact.path / damage.file for damage in find_damage(made)}
-    assert named >= {path for kind in ("receipt", "identity") for path in stored(made, kind)}
+    assert named >= {path for kind in ("sealed", "identity") for path in stored(made, kind)}
     mark(find_damage(made))
     assert set(repaired(run_of)) == set(before)
     assert digests(made) == before
@@ -177,6 +185,8 @@ def test_a_table_with_a_hole_is_not_read(
     make = run_of()
     make.execute(make.named("index"), make.named("index"), quiet=True)
     before = make_all(make)
+    if what == "receipt":
+        unseal_all(make)
     there = [path for path in stored(make, what) if f"/{stage}/" in str(path)]
     hurt(next(path for path in there if "00001" in path.name), random.Random(0))
     metrics = make.named("metrics")[0]

@@ -293,7 +293,7 @@ def test_preprocessing_is_that_of_the_image_processor(
     [
         ({"model_type": "siglip", "architectures": ["SiglipModel"]}, r"SiglipModel .*type siglip"),
         ({"model_type": "blip"}, r"a model of transformers \(model_type blip\)"),
-        ({"model_type": "blip-2"}, r"a model of transformers \(model_type blip-2\)"),
+        ({"model_type": "chinese_clip"}, r"a model of transformers \(model_type chinese_clip\)"),
         (
             {"model_type": "clip", "architectures": ["CLIPVisionModelWithProjection"]},
             "a CLIPVisionModelWithProjection of transformers",

@@ -159,12 +159,12 @@ RUNTIME_FIELDS = {
     "dataset.folders_are_classes",
     "dataset.names", "dataset.vocabulary", "dataset.duplicates",
     "dataset.published.images", "dataset.published.classes", "clip.model",
-    "clip.weights", "clip.precision", "attention.model", "attention.weights",
+    "clip.weights", "clip.precision", "clip.queries", "attention.model", "attention.weights",
     "attention.precision", "descriptions.clip.file",
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
     "descriptions.awt.file", "descriptions.tda.file",
     "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "scores.settle",
-    "scores.settle_at", "runtime.device",
+    "scores.settle_at", "crops.share", "runtime.device",
     "runtime.batch_size", "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
 }  # fmt: skip
 """Locations and speed, and what other stages take up. Files among them count by their content."""

@@ -29,10 +29,12 @@ def counted(run: Run, *names: str, blocks: int | None = None) -> float:
     total = 0.0
     for name in names:
         (stage,) = run.named(name)
-        for path in (run.store.artifact(stage).path / "ledger").glob("*.json"):
-            block = path.stem.partition("-")[2]
+        sealed = run.store.artifact(stage).path / "ledger" / "sealed-1.txt"
+        for line in sealed.read_text().splitlines()[:-1]:
+            _, unit, receipt = line.split(" ", 2)
+            block = unit.partition("-")[2]
             if not blocks or not block or int(block) < blocks:
-                total += sum(json.loads(path.read_text())["seconds"].values())
+                total += sum(json.loads(receipt)["seconds"].values())
     return total
 
 

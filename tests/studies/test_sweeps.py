@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.core.layers import known
 from pipeline.core.progress import Reporter
 from pipeline.run import Run
 from pipeline.studies.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
-from pipeline.studies.paper import beside_paper, reported
+from pipeline.studies.paper import backbone_of, beside_paper, reported
 from pipeline.studies.sweeps import Sweep
 from tests.helpers.runs import Runner, make_all, said
 
@@ -312,7 +313,9 @@ def test_our_rows_of_other_methods_stand_beside_the_reported(
     assert remark == "constants chosen for each dataset"
 
 
-@pytest.mark.parametrize("name", ["table1", "table2", "table4", "table5", "table6", "table9"])
+@pytest.mark.parametrize(
+    "name", ["table1", "table2", "table4", "table5", "table6", "table8", "table9", "table10"]
+)
 def test_rows_of_the_paper_are_those_of_the_experiment(name: str) -> None:
     """Row names of an experiment are those in the file of the paper's figures."""
     for dataset in ("imagenet", "dtd", "cub"):
@@ -320,6 +323,27 @@ def test_rows_of_the_paper_are_those_of_the_experiment(name: str) -> None:
         theirs = set(reported(experiment.paper, dataset)["row"]) - {""}
         ours = {point.grid.named(point.values) for point in experiment.points()}
         assert theirs <= ours
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "backbones"),
+    [("table8", "imagenet", {"ALIGN", "AltCLIP", "GroupViT"}), ("table10", "dtd", {"BLIP-2"})],
+)
+def test_backbones_have_the_names_of_the_paper(
+    name: str, dataset: str, backbones: set[str], run_of: Runner
+) -> None:
+    """Those of the experiment's runs, by their repositories, and of folders called like these."""
+    experiment = load_experiment(name, dataset)
+    given = [change for change in experiment.set if change.startswith("clip.model=")]
+    models = [point.values.get("clip.model", given and given[0]) for point in experiment.points()]
+    named = {str(model).removeprefix("clip.model=") for model in models}
+    plain = run_of()
+    for model in {*named, *(f"local-dir:/weights/{model.rpartition('/')[2]}" for model in named)}:
+        clip = plain.settings.clip.model_copy(update={"model": model})
+        run = replace(plain, settings=plain.settings.model_copy(update={"clip": clip}))
+        assert backbone_of(run) in backbones
+    assert set(reported(experiment.paper, dataset)["backbone"]) == backbones
+    assert len(named) == len(backbones)
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_finished_units_of_an_unfinished_artifact_are_reused(
     draw(second)
     artifact = first.store.artifact(first.named("embeddings-raw")[0])
     (artifact.path / "manifest.json").unlink()
-    artifact.ledger.forget("00000-001")
+    artifact.ledger.forget(["00000-001"])
     before, planned = encoded["embeddings-raw"], planned_of([second], "embeddings-raw")
     make_all(second)
     assert encoded["embeddings-raw"] - before == planned

@@ -58,7 +58,8 @@ def command(
     report.unmarked = [] if dry_run else verification.mark(report.damage)
     if deep and dataset is not None and not report.damage:
         settings = load(dataset, profile, overrides or (), weights_dir)
-        settings.paths.memory(settings.dataset.name).unlink(missing_ok=True)
+        for kind in ("", ".files", ".listing"):
+            settings.paths.memory(settings.dataset.name + kind).unlink(missing_ok=True)
         run = Run.of(dataset, profile, overrides, weights_dir)
         recompute(report, run.store, run.stages, reporter)
     marked = bool(report.damage) and not (dry_run or report.again)

@@ -42,6 +42,10 @@ TABLE_READERS: dict[str, Callable[[Path, Columns], Listing]] = {
 }
 """Readers of tables, for which split and columns can be chosen."""
 
+OF_ONE_PLACE = ("folder", "huggingface", "webdataset")
+"""Readers whose listing, images included, follows from one place and all of it: no file elsewhere
+is read, and none below it belongs to something else."""
+
 
 def reader_of(config: DatasetConfig) -> Callable[[Path], Listing]:
     """Return the configured reader, bound to the chosen columns.

@@ -16,7 +16,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -69,6 +69,8 @@ class ShardContents:
     root: Path
     members: dict[str, tuple[str, int, int]]
     """(shard, offset, size) of each member by its path."""
+    _versions: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
+    """Version of each shard, looked at once."""
 
     def has(self, path: str) -> bool:
         """Return whether the member exists."""
@@ -91,7 +93,9 @@ class ShardContents:
     def version(self, path: str) -> list[int]:
         """Return the shard's size, times and inode, then the member's offset and size."""
         shard, offset, size = self.members[path]
-        return [*version_of(self.root / shard), offset, size]
+        if shard not in self._versions:
+            self._versions[shard] = version_of(self.root / shard)
+        return [*self._versions[shard], offset, size]
 
 
 class _Stored(NamedTuple):

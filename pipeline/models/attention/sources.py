@@ -1,4 +1,4 @@
-"""Sources of attention maps: a timm ViT, the run's own CLIP, or random noise (Table 6).
+"""Sources of attention maps: a timm ViT, the run's own CLIP, files, or random noise (Table 6).
 
 A source has an identity that is known without importing torch; once loaded, it computes maps of
 images. The stage that stores the maps, and all later stages, are the same for every source.
@@ -7,13 +7,16 @@ images. The stage that stores the maps, and all later stages, are the same for e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipeline.core.errors import MissingInput
 from pipeline.core.hash_cache import HashCache
+from pipeline.core.hashing import digest
 from pipeline.core.paths import Paths
 from pipeline.models.attention.vit_source import VitSource
 from pipeline.models.clip.source import ClipSource
-from pipeline.models.config import RANDOM, VitConfig
+from pipeline.models.config import FILES, RANDOM, VitConfig
 from pipeline.models.source import seed_of
 
 if TYPE_CHECKING:
@@ -136,6 +139,49 @@ class ClipAttention:
         return ClipMaps(self.clip, runtime)
 
 
+@dataclass(frozen=True)
+class FileAttention:
+    """Maps that lie in files, one per image."""
+
+    place: str
+    """Folder of maps, or a table of them, as in the settings."""
+    paths: Paths
+    """Folders of the settings."""
+    digests: HashCache
+    """Cache of file digests."""
+    name = ""
+
+    def identity(self) -> dict[str, Any]:
+        """Return the digests of all files by name; MissingInput if there are none."""
+        found = self._found
+        if found.is_file():
+            return {"architecture": "files", "files": self.digests.sha256(found)}
+        from pipeline.models.attention.files import SUFFIXES
+
+        maps = sorted(path for path in found.rglob("*") if path.suffix in SUFFIXES)
+        if not maps:
+            raise MissingInput(f"attention.model: no maps ({', '.join(SUFFIXES)}) in {found}")
+        named = [[path.relative_to(found).as_posix(), self.digests.sha256(path)] for path in maps]
+        return {"architecture": "files", "files": digest(named)}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """One layer, and the grid that maps are averaged over."""
+        from pipeline.models.attention.files import FileMaps
+
+        return FileMaps.layers, FileMaps.grid
+
+    def load(self, runtime: Runtime) -> AttentionMaps:
+        """Return the source; maps are read with their images."""
+        from pipeline.models.attention.files import FileMaps
+
+        return FileMaps(self._found)
+
+    @property
+    def _found(self) -> Path:
+        return self.paths.find(self.place, "attention maps", "attention.model")
+
+
 def attention_source(
     config: VitConfig, clip: ClipSource, paths: Paths, digests: HashCache
 ) -> AttentionSource:
@@ -146,4 +192,6 @@ def attention_source(
         return RandomAttention(0)
     if config.model.startswith(RANDOM):
         return RandomAttention(seed_of(config.model, "attention.model"))
+    if config.model.startswith(FILES):
+        return FileAttention(config.model.removeprefix(FILES), paths, digests)
     return VitSource(config, paths, digests)

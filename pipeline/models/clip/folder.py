@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.core import files
 from pipeline.core.errors import AbsError
 from pipeline.models.clip import transformers_layout
+from pipeline.models.clip.of_transformers import families, processor
 from pipeline.models.clip.preprocess import preprocess_of
 from pipeline.models.clip.vision import vision_of
 from pipeline.models.local_dir import (
@@ -24,10 +25,13 @@ from pipeline.models.local_dir import (
 )
 from pipeline.models.resolved import LOCAL, Resolved
 
+VOCABULARIES = tuple(name for name in TOKENIZER if name != TRANSFORMERS.config)
+"""Files of a tokenizer beside a model whose `config.json` is in its identity already."""
+
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """Configuration of a CLIP, in open_clip's terms."""
+    """Configuration of a CLIP, in open_clip's terms, or of transformers (`families.KEY`)."""
 
     path: Path
     """File that it was read from."""
@@ -92,6 +96,8 @@ def _transformers(folder: Path) -> FolderConfig:
     config = files.read_json(path, "model configuration")
     if not isinstance(config, dict):
         raise AbsError(f"model configuration {path} is not a mapping")
+    if families.family_of(config):
+        return _of_family(path, families.deciding(config))
     model = transformers_layout.model_config(path, config)
     side = vision_of(str(path), model).image_size
     preprocess = transformers_layout.preprocess_config(folder, side)
@@ -104,6 +110,17 @@ def _transformers(folder: Path) -> FolderConfig:
     assumed = [what for what, there in missing.items() if not there]
     note = f"{folder}: {'; '.join(assumed)}" if assumed else ""
     return FolderConfig(path, model, preprocess, note=note)
+
+
+def _of_family(path: Path, config: dict[str, Any]) -> FolderConfig:
+    """Read the configuration of a model that open_clip has no counterpart for."""
+    folder, model = path.parent, {families.KEY: config}
+    side = vision_of(str(path), model).image_size
+    preprocess = processor.preprocess_of(folder, config["model_type"], side)
+    extra = tuple(folder / name for name in VOCABULARIES if (folder / name).is_file())
+    if not extra:
+        raise AbsError(f"{folder} has no files of the tokenizer that its model needs")
+    return FolderConfig(path, model, preprocess, extra)
 
 
 def _tokenizer_files(folder: Path, model: dict[str, Any]) -> list[Path]:

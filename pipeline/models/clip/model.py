@@ -1,23 +1,18 @@
-"""CLIP through open_clip: preprocessing, both encoders, and the image encoder in two parts."""
+"""CLIP, loaded: preprocessing, both encoders, and the image encoder in two parts."""
 
 from __future__ import annotations
 
-import dataclasses
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import convert_weights_to_lp
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import LayerNormFp32, ResidualAttentionBlock
 from torch import Tensor, nn
-from torchvision.transforms import Compose, Normalize, ToTensor
 
-from pipeline.core.errors import AbsError
 from pipeline.core.runtime import Runtime
 from pipeline.kernels.blocks import all_tokens_after, class_row, fold
 from pipeline.kernels.feature_crops import (
@@ -33,11 +28,15 @@ from pipeline.kernels.transfer import to_device
 from pipeline.kernels.windows import grid_of
 from pipeline.models import weights
 from pipeline.models.batches import Batches, Normalise
+from pipeline.models.clip.of_open_clip import build as build_of_open_clip
+from pipeline.models.clip.of_transformers import families
+from pipeline.models.clip.of_transformers.build import TransformersModel
+from pipeline.models.clip.of_transformers.build import build as build_of_transformers
 from pipeline.models.clip.source import ClipSource
+from pipeline.models.clip.steps import Steps
 from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.models.clip.towers import tower_of
-from pipeline.models.clip.weights import fill
-from pipeline.models.device import device_of, quiet
+from pipeline.models.device import device_of
 from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import Preprocessing
 
@@ -50,13 +49,26 @@ MANY_WINDOWS = 8
 """The same on other devices."""
 
 
+class Built(NamedTuple):
+    """A model that was built."""
+
+    model: Any
+    """Model with a function `encode_text`."""
+    tower: Tower
+    """Image encoder."""
+    steps: Steps
+    """Preprocessing."""
+    choice: dict[str, str]
+    """What was taken of a weights file with several models (`weights.Found.choice`)."""
+
+
 class ClipModel:
     """A loaded CLIP. Embeddings are unit vectors, float32 on the CPU."""
 
     def __init__(self, source: ClipSource, runtime: Runtime) -> None:
         self.device = device_of(runtime)
-        model, transform, self._choice = build(source)
-        tower, dtype = tower_of(model.visual), dtype_of(source.config.precision)
+        model, tower, steps, self._choice = build(source)
+        dtype, self._mean_of_queries = dtype_of(source.config.precision), source.mean_of_queries
         for block in tower.blocks:
             if isinstance(block, ResidualAttentionBlock):
                 fold(block)
@@ -68,14 +80,9 @@ class ClipModel:
         self._tokenizer = Tokenizer.of(source.resolved).loaded
         self._in_batches = Batches(runtime, self.device)
         self._side = source.image_size
-        steps = transform.transforms
-        self.preprocess = Preprocessing(
-            Resizer(source.image_size, source.resize_mode, source.interpolation),
-            Compose([step for step in steps if not isinstance(step, ToTensor | Normalize)]),
-            self.device,
-        )
-        (trained,) = (step for step in steps if isinstance(step, Normalize))
-        self._normalise = Normalise(trained.mean, trained.std, self.device, dtype)
+        resizer = Resizer(source.image_size, source.resize_mode, source.interpolation)
+        self.preprocess = Preprocessing(resizer, steps.resize, self.device)
+        self._normalise = Normalise(steps.mean, steps.std, self.device, dtype)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -101,12 +108,14 @@ class ClipModel:
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor, full: bool = False) -> Tensor:
-        """Encode images: uint8 (n, 3, side, side) to (n, dim); `full` as in `Batches`."""
+        """Encode images: uint8 (n, 3, side, side) to (n, numbers of a view); `full` as in
+        `Batches`.
+        """
 
         def vectors(batch: Tensor) -> Tensor:
             return finish(self._tower, Sequences(self._embed(batch)), 0)
 
-        return _unit(self._in_batches(vectors, images, full))
+        return self._of_views(self._in_batches(vectors, images, full))
 
     @torch.inference_mode()
     def tokens_before(self, images: Tensor, layer: int) -> Tensor:
@@ -161,7 +170,7 @@ class ClipModel:
             return finish(tower, windows, layer)
 
         on_device = to_device(rows, self.device)
-        return _unit(self._in_batches(vectors, on_device, full=True))
+        return self._of_views(self._in_batches(vectors, on_device, full=True))
 
     def _finish_windows(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """Encode windows at the last block, equally many of each image at once."""
@@ -198,6 +207,15 @@ class ClipModel:
 
         maps = self._in_batches(rows, images).unflatten(2, (self._grid, self._grid))
         return np.asarray(maps.cpu().numpy())
+
+    def _of_views(self, embeddings: Tensor) -> Tensor:
+        """Normalise the embeddings of views: (n, dim), or (n, queries, dim) to (n, queries * dim),
+        or the mean over queries, again normalised.
+        """
+        vectors = _unit(embeddings)
+        if vectors.ndim == 2:
+            return vectors
+        return _unit(vectors.mean(dim=1)) if self._mean_of_queries else vectors.flatten(1)
 
     @cached_property
     def _exact_end(self) -> Tower:
@@ -248,8 +266,9 @@ def _convert(model: Any, tower: Tower, dtype: torch.dtype) -> None:
     exact = deepcopy((tower.blocks[-1], tower.tail))
     for part in _convertible(model):
         convert_weights_to_lp(part, dtype)
-    for module in tower.blocks.modules():
-        if not isinstance(module, nn.LayerNorm):
+    own = model.convertible if isinstance(model, TransformersModel) else []
+    for module in [*tower.blocks.modules(), *own]:
+        if not isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d):
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)
     tower.blocks[-1], tower.tail = exact
@@ -263,43 +282,26 @@ def _convertible(model: Any) -> list[nn.Module]:
 
     It fails at a text encoder whose projection is a layer with a bias, but not at its parts.
     """
+    if isinstance(model, TransformersModel):
+        return []
     text = getattr(model, "text", nn.Identity())
     if isinstance(getattr(text, "text_projection", None), nn.Linear):
         return [model.visual, *text.children()]
     return [model]
 
 
-def _class_of(config: dict[str, Any]) -> Any:
-    """Return the class of open_clip that builds a configuration; takes its name out."""
-    custom = config.pop("custom_text", False)
-    if "multimodal_cfg" in config:
-        return open_clip.CoCa
-    return open_clip.CustomTextCLIP if custom else open_clip.CLIP
-
-
-def build(source: ClipSource) -> tuple[Any, Compose, dict[str, str]]:
-    """Build open_clip's model in float32, with its weights or seeded random ones, and its
-    preprocessing; and say what was taken of a file with several models (`weights.Found.choice`).
+def build(source: ClipSource) -> Built:
+    """Build the model in float32, with its weights or seeded random ones.
 
     Raises:
         AbsError: If the weights do not fit the model.
     """
     model = source.resolved
     found = weights.read(model.file) if model.file else None
-    config = deepcopy(model.architecture["model"])
-    kind = _class_of(config)
-    fields = {field.name for field in dataclasses.fields(PreprocessCfg)} - {"size"}
-    given = model.architecture["preprocess"] or {}
-    preprocess = {k: v for k, v in given.items() if k in fields and v is not None}
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(model.seed or 0)
-        try:
-            built = kind(**config)
-            if found:
-                fill(built, found.tensors)
-            cfg = PreprocessCfg(**{"size": built.visual.image_size, **preprocess})
-            transform = image_transform_v2(cfg, is_train=False)
-        except Exception as error:  # of many types, for weights of another model
-            reason = weights.short_reason(error)
-            raise AbsError(f"{model.name} with weights {model.file}: {reason}") from None
-    return built, transform, found.choice if found else {}
+    choice = found.choice if found else {}
+    if config := model.architecture["model"].get(families.KEY):
+        assert found is not None
+        built = build_of_transformers(model.name, config, found.tensors)
+        return Built(built, built.tower, Steps.by_pillow(source), choice)
+    built, transform = build_of_open_clip(model, found)
+    return Built(built, tower_of(built.visual), Steps.of(transform), choice)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import ConfigError
+from pipeline.kernels.resize_modes import KINDS, mode_parts
 
 if TYPE_CHECKING:
     from pipeline.kernels.resize_taps import Filter
@@ -41,7 +42,9 @@ class ClipPreprocess:
     interpolation: Filter
     """Filter of the resizing."""
     resize_mode: str
-    """Way that an image becomes square: `shortest`, `longest` or `squash`."""
+    """Way that an image becomes square: `shortest`, `longest` or `squash`, or one of transformers'
+    (`pipeline.kernels.resize_modes`).
+    """
 
     def __str__(self) -> str:
         """Describe it in words, as `mean 0.5 0.5 0.5, std 0.5 0.5 0.5, bicubic, squashed`."""
@@ -50,7 +53,9 @@ class ClipPreprocess:
         else:
             mean, std = (" ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
             numbers = f"mean {mean}, std {std}"
-        return f"{numbers}, {self.interpolation}, {MODES[self.resize_mode]}"
+        kind, before = mode_parts(self.resize_mode)
+        crop = f" to {before} pixels, centre cropped" if before else ""
+        return f"{numbers}, {self.interpolation}, {MODES[kind]}{crop}"
 
 
 def preprocess_of(name: str, config: Any) -> ClipPreprocess:
@@ -66,9 +71,10 @@ def preprocess_of(name: str, config: Any) -> ClipPreprocess:
     if config is not None and not isinstance(config, Mapping):
         raise ConfigError(f"clip.model: {name} has a preprocess_cfg that is not a mapping")
     values = {**OPENAI, **{key: v for key, v in (config or {}).items() if v is not None}}
-    choices: dict[str, Any] = {"interpolation": FILTERS, "resize_mode": MODES, "mode": ["RGB"]}
+    choices: dict[str, Any] = {"interpolation": FILTERS, "resize_mode": KINDS, "mode": ["RGB"]}
     for field, known in choices.items():
-        if field in values and values[field] not in list(known):
+        of_transformers = field == "resize_mode" and _is_mode(values[field])
+        if field in values and values[field] not in list(known) and not of_transformers:
             raise ConfigError(
                 f"clip.model: {name} has the preprocessing {field} {values[field]!r}; supported: "
                 f"{', '.join(known)}"
@@ -92,6 +98,15 @@ def unusual(config: Mapping[str, Any] | None) -> dict[str, Any]:
     values = {key: (config or {}).get(key) for key in OPENAI}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
     return {key: value for key, value in plain.items() if value not in (None, OPENAI[key])}
+
+
+def _is_mode(value: Any) -> bool:
+    """Return whether a value names a way to make an image square."""
+    try:
+        mode_parts(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _channels(values: Any) -> bool:

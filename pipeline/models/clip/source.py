@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.core import files
+from pipeline.core.errors import AbsError, ConfigError
+from pipeline.models.clip.dimensions import Vision
 from pipeline.models.clip.folder import read_clip
+from pipeline.models.clip.of_transformers import families
 from pipeline.models.clip.preprocess import ClipPreprocess, preprocess_of
-from pipeline.models.clip.vision import Vision, activation, vision_of
+from pipeline.models.clip.vision import activation, vision_of
 from pipeline.models.config import RANDOM, ClipConfig
 from pipeline.models.local_dir import OPEN_CLIP, TRANSFORMERS, FolderLayout
 from pipeline.models.resolved import Resolved
@@ -19,9 +23,13 @@ if TYPE_CHECKING:
     from pipeline.kernels.resize_taps import Filter
 
 
+USUAL_SCALE = 100.0
+"""Logit scale of OpenAI's CLIPs, which training clips at it."""
+
+
 @dataclass(frozen=True)
 class ClipSource(ModelSource):
-    """A CLIP of open_clip with its tokenizer and preprocessing."""
+    """A CLIP of open_clip or transformers, with its tokenizer and preprocessing."""
 
     config: ClipConfig
     library: ClassVar[str] = "open_clip_torch"
@@ -59,6 +67,21 @@ class ClipSource(ModelSource):
         return self.vision.dim
 
     @property
+    def queries(self) -> int:
+        """Number of vectors that are kept of a view."""
+        return 1 if self.mean_of_queries else self.vision.queries
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that are kept of a view: the length of an embedding times the queries."""
+        return self.queries * self.dim
+
+    @property
+    def mean_of_queries(self) -> bool:
+        """True if the vectors of a view are averaged to one."""
+        return self.config.queries == "mean" and self.vision.queries > 1
+
+    @property
     def tokens(self) -> int:
         """Tokens of an image."""
         return self.vision.tokens
@@ -77,6 +100,57 @@ class ClipSource(ModelSource):
     def preprocess(self) -> ClipPreprocess:
         """Preprocessing of images; ConfigError if it is not supported."""
         return preprocess_of(self.config.model, self.resolved.architecture["preprocess"])
+
+    def scale(self, given: float | None) -> float:
+        """Return the logit scale: the given one, or else that of the checkpoint.
+
+        OpenAI's models and random weights have 100. A model whose files are not at hand gets 100
+        too: whatever runs it says what is missing.
+
+        Raises:
+            ConfigError: If the model has none.
+        """
+        if given is not None:
+            return given
+        random = (self.config.weights or "").startswith(RANDOM)
+        if random or self.config.weights == "openai":
+            return USUAL_SCALE
+        try:
+            found = self._stored_scale
+        except AbsError:
+            return USUAL_SCALE
+        if found is None:
+            raise ConfigError(
+                f"scores.logit_scale: {self.config.model} has no logit scale in its checkpoint, so "
+                "scores.temperature, which is meant for a scale of 100, cannot be fitted to it; "
+                "with scores.logit_scale=100, the scores.temperature that you give divides cosines"
+            )
+        return found
+
+    @property
+    def _stored_scale(self) -> float | None:
+        """Logit scale of the checkpoint, cached by the file's digest; None if it has none."""
+        model = self.resolved
+        family = families.family_of(model.architecture["model"].get(families.KEY))
+        tensor = family.scale if family else "logit_scale"
+        if tensor is None or model.file is None:
+            return None if model.file else USUAL_SCALE
+        name = f"scale-{self.digests.sha256(model.file)}.json"
+        path = self.paths.store / ".memory" / name
+        try:
+            return float(files.read_sealed(path, "memory")["scale"])
+        except (AbsError, KeyError, TypeError, ValueError):
+            from pipeline.models.clip.scale import read_scale  # imports torch
+
+            found = read_scale(model.file, tensor)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_sealed(path, {"scale": found})
+            return found
+
+    def identity(self) -> dict[str, Any]:
+        """Return architecture and files, and whether the vectors of a view are averaged."""
+        identity = super().identity()
+        return {**identity, "queries": "mean"} if self.mean_of_queries else identity
 
     @property
     def activation(self) -> str:

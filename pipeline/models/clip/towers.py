@@ -20,6 +20,7 @@ from pipeline.core.errors import AbsError
 from pipeline.kernels.eva import EvaBlock
 from pipeline.kernels.pooling import AttentionPool, FirstToken, PatchMean, PlusMlp, Product, Tail
 from pipeline.kernels.towers import Stem, Tower, class_token_tower
+from pipeline.models.clip.plain_blocks import plain_block
 
 
 def tower_of(visual: Any) -> Tower:
@@ -124,13 +125,15 @@ def _plain(block: Any) -> ResidualAttentionBlock:
     known = type(block) is Block and type(attention) is Attention and type(mlp) is Mlp
     if not known or not _none(attention.q_norm, attention.k_norm, attention.norm, mlp.norm):
         raise AbsError("clip.model: has blocks of timm that are no plain ones")
-    width = attention.qkv.in_features
-    with torch.device("meta"):
-        same = ResidualAttentionBlock(width, attention.num_heads)
-    same.ln_1, same.ln_2, same.ls_1, same.ls_2 = block.norm1, block.norm2, block.ls1, block.ls2
-    same.attn.in_proj_weight, same.attn.out_proj = attention.qkv.weight, attention.proj
-    same.attn.in_proj_bias = _bias(attention.qkv)
-    same.mlp.c_fc, same.mlp.gelu, same.mlp.c_proj = mlp.fc1, mlp.act, mlp.fc2
+    same = plain_block(
+        attention.num_heads,
+        norms=(block.norm1, block.norm2),
+        weight=attention.qkv.weight,
+        bias=attention.qkv.bias,
+        out=attention.proj,
+        mlp=(mlp.fc1, mlp.act, mlp.fc2),
+    )
+    same.ls_1, same.ls_2 = block.ls1, block.ls2
     return same
 
 
@@ -144,12 +147,6 @@ def _eva(trunk: Any, block: Any) -> EvaBlock:
         attention.qkv.bias, attention.q_bias = nn.Parameter(torch.cat(biases).detach()), None
     rotations = trunk.rope.get_embed() if trunk.rope is not None else None
     return EvaBlock(block, rotations, isinstance(block, EvaBlockPostNorm))
-
-
-def _bias(layer: nn.Linear) -> nn.Parameter:
-    """Return the bias of a layer; zeros if it has none."""
-    none = layer.weight.new_zeros(layer.out_features)
-    return nn.Parameter(none) if layer.bias is None else layer.bias
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

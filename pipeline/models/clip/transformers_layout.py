@@ -115,7 +115,7 @@ def preprocess_config(folder: Path, side: int) -> dict[str, Any] | None:
     Raises:
         AbsError: For preprocessing that open_clip has no counterpart for.
     """
-    if not (found := _processor(folder)):
+    if not (found := processor_of(folder)):
         return None
     path, given = found
     kind = str(given.get("image_processor_type", given.get("feature_extractor_type", "CLIP")))
@@ -188,7 +188,7 @@ def _divided(width: int, heads: int) -> int:
     return width // heads
 
 
-def _processor(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
+def processor_of(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
     """Return the configuration of the image processor, and its file; None if there is none."""
     parts = {"preprocessor_config.json": "", "processor_config.json": "image_processor"}
     for name, part in parts.items():
@@ -203,17 +203,17 @@ def _processor(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
 
 def _mode(values: Mapping[str, Any], side: int) -> str:
     """Return open_clip's resize mode; empty if the result is not a square of `side` pixels."""
-    size, square = values["size"], _edges(side)
-    cropped = not values["do_center_crop"] or _edges(values["crop_size"]) == square
+    size, square = values["size"], edges(side)
+    cropped = not values["do_center_crop"] or edges(values["crop_size"]) == square
     if not values["do_resize"] or not cropped:
         return ""
     shortest = size.get("shortest_edge") if isinstance(size, Mapping) else size
     if shortest == side and values["do_center_crop"]:
         return "shortest"
-    return "squash" if isinstance(size, Mapping) and _edges(size) == square else ""
+    return "squash" if isinstance(size, Mapping) and edges(size) == square else ""
 
 
-def _edges(size: Any) -> tuple[Any, Any]:
+def edges(size: Any) -> tuple[Any, Any]:
     """Return height and width of a size, which may be one number for both."""
     return (size.get("height"), size.get("width")) if isinstance(size, Mapping) else (size, size)
 

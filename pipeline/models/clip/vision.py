@@ -10,12 +10,12 @@ anything is downloaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.core.errors import ConfigError
-from pipeline.kernels.prompt_names import FeaturePrompt
+from pipeline.models.clip.dimensions import Pooling, Vision
+from pipeline.models.clip.of_transformers import families
 from pipeline.models.clip.timm_towers import TOWERS, TimmTower
 
 DEFAULTS = {"image_size": 224, "patch_size": 16, "layers": 12, "width": 768}
@@ -31,11 +31,6 @@ CUSTOM = (
 )
 """Options that replace the plain blocks, as `block_type` does."""
 
-Pooling = Literal["class token", "mean", "attention"]
-"""What becomes the vector of an image: its class token, the mean of its patches, or an attention
-over its tokens by one constant query.
-"""
-
 POOLINGS: dict[Any, Pooling] = {
     "tok": "class token",
     "avg": "mean",
@@ -50,65 +45,20 @@ NEEDS_TEXT_ENCODER = "choose one with open_clip's own text encoder (such as ViT-
 """Advice for an unsupported text encoder."""
 
 
-@dataclass(frozen=True)
-class Vision:
-    """Dimensions of an image encoder that can be split."""
-
-    image_size: int
-    """Side of the square input, in pixels."""
-    patch_size: int
-    """Side of a patch, in pixels."""
-    layers: int
-    """Number of blocks."""
-    dim: int
-    """Length of an embedding."""
-    width: int
-    """Length of a token."""
-    prefix: int = 1
-    """Tokens before the patches: 1 with a class token, else 0."""
-    pooling: Pooling = "class token"
-    """Source of the vector of an image."""
-    eva: bool = False
-    """True for blocks of EVA; else they are plain."""
-
-    @property
-    def grid(self) -> int:
-        """Tokens along a side; pixels that do not fill a patch are left out."""
-        return self.image_size // self.patch_size
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of an image."""
-        return self.prefix + self.grid**2
-
-    def check_prompt(self, name: str, prompt: FeaturePrompt) -> None:
-        """Raise ConfigError for a visual prompt on tokens that the encoder has no place for."""
-        plain = not self.eva and (prompt != "highlight-attn" or self.pooling == "class token")
-        if prompt in ("crop", "mask") or plain:
-            return
-        lacks = "plain blocks" if self.eva else "a class token that becomes its vector"
-        raise ConfigError(f"feature.prompt: {prompt} needs {lacks}, which {name} lacks")
-
-    def check_class_token(self, name: str) -> None:
-        """Raise ConfigError for an encoder without a class token that its vector is made from."""
-        if not self.prefix or self.pooling == "mean":
-            raise ConfigError(
-                f"attention.model: {name} has no class token that its vector is made from, so "
-                "no attention of its own; choose a ViT (such as vit_base_patch16_224.dino)"
-            )
-
-
 def vision_of(name: str, config: Any) -> Vision:
-    """Check an open_clip configuration and return the dimensions of its image encoder.
+    """Check a configuration and return the dimensions of its image encoder.
 
     Args:
         name: Name of the model, for errors.
-        config: Configuration in open_clip's format.
+        config: Configuration in open_clip's format, or that of a model of transformers under its
+            own name (`families.KEY`).
 
     Raises:
         ConfigError: If the model is not supported; says why.
     """
     parts = config if isinstance(config, Mapping) else {}
+    if isinstance(given := parts.get(families.KEY), Mapping):
+        return families.vision_of(name, given)
     vision, text = parts.get("vision_cfg"), parts.get("text_cfg")
     if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
         raise ConfigError(f"clip.model: the configuration of {name} has no vision_cfg and text_cfg")
@@ -135,11 +85,16 @@ def vision_of(name: str, config: Any) -> Vision:
 def _vision_of_timm(tower: TimmTower, pooling: Pooling, dim: int) -> Vision:
     """Return the dimensions of an encoder of timm."""
     sizes = tower.image_size, tower.patch_size, tower.layers, dim, tower.width
-    return Vision(*sizes, tower.prefix, pooling, tower.eva)
+    return Vision(*sizes, tower.prefix, pooling, "of EVA" if tower.eva else "plain")
 
 
 def activation(config: Mapping[str, Any]) -> str:
-    """Return the activation of both encoders, `QuickGELU` or `GELU`, from a configuration."""
+    """Return the activation of both encoders, `QuickGELU` or `GELU`, from a configuration.
+
+    Models of transformers name one for each part.
+    """
+    if families.KEY in config:
+        return "as configured"
     return "QuickGELU" if config.get("quick_gelu", False) else "GELU"
 
 

@@ -1,0 +1,45 @@
+"""The text of a sealed ledger: all receipts of a finished artifact in one file, a line for each.
+
+    <checksum of the rest of the line> <unit> <receipt as JSON>
+    ...
+    <checksum of all bytes before this line>
+
+The last line makes every byte count and is quick to compare; the checksum of each line tells which
+receipts of a damaged file can still be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.core.files import checksum_of
+
+LAST = len(checksum_of(b"")) + 1
+"""Bytes of the last line."""
+
+
+def render(receipts: Mapping[str, bytes]) -> bytes:
+    """Return the file that holds receipts, given as JSON without line breaks, by unit."""
+    body = b"".join(_line(unit, receipts[unit]) for unit in sorted(receipts))
+    return body + checksum_of(body).encode() + b"\n"
+
+
+def is_whole(content: bytes) -> bool:
+    """Return whether a file has the bytes that were written."""
+    body, last = content[:-LAST], content[-LAST:]
+    return last == checksum_of(body).encode() + b"\n"
+
+
+def receipts(content: bytes) -> dict[str, bytes]:
+    """Return the receipts in a file by unit; of a damaged file those whose lines are whole."""
+    whole = is_whole(content)
+    lines = content[:-LAST].split(b"\n")[:-1] if whole else content.split(b"\n")
+    parts = (line.partition(b" ") for line in lines)
+    kept = (rest for seal, _, rest in parts if whole or seal == checksum_of(rest).encode())
+    named = (rest.partition(b" ") for rest in kept)
+    return {unit.decode(): text for unit, _, text in named if text}
+
+
+def _line(unit: str, text: bytes) -> bytes:
+    rest = unit.encode() + b" " + text
+    return checksum_of(rest).encode() + b" " + rest + b"\n"

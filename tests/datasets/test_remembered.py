@@ -1,0 +1,183 @@
+"""What a dataset came to is remembered, and never where one of its files has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipeline.bench.large import CLASSES, write_shards
+from pipeline.core import files
+from pipeline.core.hash_cache import HashCache
+from pipeline.core.paths import Paths
+from pipeline.datasets import dataset as dataset_module
+from pipeline.datasets.config import DatasetConfig
+from pipeline.datasets.dataset import Dataset
+from tests.helpers.runs import said
+
+IMAGES = 24
+
+
+def write_folder(folder: Path) -> Path:
+    for i in range(IMAGES):
+        path = folder / f"bird {i % CLASSES}" / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2 + i, 3), (9 * i, 90, 90)).save(path)
+    return folder
+
+
+MAKE: dict[str, Callable[[Path], Path]] = {
+    "folder": write_folder,
+    "webdataset": lambda folder: write_shards(folder, IMAGES, size=10),
+}
+
+
+def opened(root: Path, reader: str, store: str = "store", **more: Any) -> Dataset:
+    config = DatasetConfig(name="birds", root=(str(root),), reader=reader, **more)
+    place = root.parent / store
+    return Dataset(config, Paths(artifacts=str(place)), HashCache(place / "sha256"))
+
+
+def told(found: Dataset) -> tuple[Any, ...]:
+    return found.identity(), found.classes, found.count
+
+
+def afresh(root: Path, reader: str, **more: Any) -> tuple[Any, ...]:
+    """What a command finds that remembers nothing."""
+    for path in (root.parent / "new").rglob("*"):
+        path.unlink() if path.is_file() else None
+    return told(opened(root, reader, "new", **more))
+
+
+@pytest.mark.parametrize("reader", MAKE)
+def test_files_that_have_not_changed_are_not_listed_again(
+    tmp_path: Path, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = MAKE[reader](tmp_path / "images")
+    before = told(opened(root, reader))
+    assert before[2] == IMAGES
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset_module, "reader_of", lambda _: 1 / 0)
+        assert told(opened(root, reader)) == before
+    assert [path for path, _ in opened(root, reader).samples]
+
+
+def images(root: Path) -> list[Path]:
+    """The files that hold images."""
+    return sorted(path for path in root.rglob("*.*") if path.suffix in (".png", ".tar"))
+
+
+def overwrite(root: Path) -> None:
+    """Change a file in place, with its size and time as they were."""
+    path = images(root)[0]
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    place = content.index(b"IEND")
+    content[place + 8 if path.suffix == ".tar" else 45] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def replace(root: Path) -> None:
+    path = images(root)[-1]
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content.replace(b"IEND", b"IENd", 1))
+
+
+def rename(root: Path) -> None:
+    path = images(root)[-1]
+    path.rename(path.with_stem(f"{path.stem}9"))
+
+
+def add(root: Path) -> None:
+    other = images(root)[-1]
+    name = "test-00003.tar" if other.suffix == ".tar" else "100.png"
+    (other.parent / name).write_bytes(other.read_bytes())
+
+
+def link(root: Path) -> None:
+    """A link that leads elsewhere than before."""
+    (root.parent / "a.txt").write_text("a")
+    (root / "notes.txt").symlink_to(root.parent / "a.txt")
+
+
+@pytest.mark.parametrize("change", [overwrite, replace, rename, add, link])
+@pytest.mark.parametrize("reader", MAKE)
+def test_a_changed_file_is_never_taken_for_what_it_was(
+    tmp_path: Path, reader: str, change: Callable[[Path], None]
+) -> None:
+    root = MAKE[reader](tmp_path / "images")
+    before = told(opened(root, reader))
+    change(root)
+    after = told(opened(root, reader))
+    assert after == afresh(root, reader)
+    assert after[0] != before[0]
+    assert told(opened(root, reader)) == after
+
+
+@pytest.mark.parametrize("reader", MAKE)
+def test_names_and_settings_count(tmp_path: Path, reader: str) -> None:
+    root, names = MAKE[reader](tmp_path / "images"), tmp_path / "names.json"
+    told(opened(root, reader))
+    for prefix in ("owl", "auk"):
+        listed = {f"bird {i}": f"{prefix} {i}" for i in range(CLASSES)}
+        names.write_text(json.dumps(listed))
+        found = opened(root, reader, names=str(names))
+        assert found.classes.names[3] == f"{prefix} 3"
+        assert told(found) == afresh(root, reader, names=str(names))
+    assert opened(root, reader).classes.names[3] == "bird 3"
+
+
+def test_a_change_while_files_are_read_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = MAKE["folder"](tmp_path / "images")
+    real = HashCache.sha256_many
+
+    def slow(self: HashCache, *words: Any) -> Any:
+        found = real(self, *words)
+        replace(root)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HashCache, "sha256_many", slow)
+        told(opened(root, "folder"))
+    assert told(opened(root, "folder")) == afresh(root, "folder")
+
+
+def test_a_damaged_memory_is_none(tmp_path: Path) -> None:
+    root = MAKE["folder"](tmp_path / "images")
+    found = opened(root, "folder")
+    before, memory = told(found), found.paths.memory("birds.listing")
+    whole = memory.read_bytes()
+    for place in range(0, len(whole), 37):
+        memory.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert told(opened(root, "folder")) == before
+    memory.write_bytes(b"{}")
+    assert told(opened(root, "folder")) == before
+
+
+def test_other_code_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = MAKE["folder"](tmp_path / "images")
+    told(opened(root, "folder"))
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.datasets.remembered._code", lambda: "other code")
+        patch.setattr(dataset_module, "reader_of", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            told(opened(root, "folder"))
+
+
+@pytest.mark.slow
+def test_a_deep_look_trusts_no_memory(made: Any, tiny: Path) -> None:
+    memory = made.store.root / ".memory" / "sha256-tiny.listing"
+    kept = files.read_sealed(memory, "it")
+    files.write_sealed(memory, kept | {"digest": "0" * 16})
+    words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]
+    assert said(*words).returncode == 0
+    assert files.read_sealed(memory, "it")["digest"] == kept["digest"]
