@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.cli.tables import age, cell, print_rich, size
 from pipeline.core.errors import first_of
 from pipeline.core.progress import clock
+from pipeline.core.words import counted
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
@@ -110,9 +111,10 @@ def print_verify_report(report: Mapping[str, Any], marked: bool) -> None:
         print(f"{stage} is out of date; see abs why {stage}")
     if report["again"]:
         print(f"computed again: {', '.join(report['again'])}")
-    files = f"{report['files']:,} files, {size(report['bytes'])}"
+    files = f"{counted(report['files'], 'files')}, {size(report['bytes'])}"
     print(
-        f"{report['artifacts']:,} artifacts, {files}: {len(report['damage']) or 'nothing'} damaged"
+        f"{counted(report['artifacts'], 'artifacts')}, {files}: "
+        f"{len(report['damage']) or 'nothing'} damaged"
     )
     for problem in report["unmarked"]:
         print(f"not marked as unfinished: {problem}")
