@@ -15,8 +15,11 @@ from pipeline.core.words import counted
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
-    """Print the state of each stage."""
+    """Print the state of each stage, and what finished ones remark."""
     _print_states(rows, ("stage", "state", "units", "size", "age", "key"))
+    for row in rows:
+        for remark in row.get("remarks") or []:
+            print(f"{row['stage']}: {remark}")
 
 
 def print_plan(rows: list[dict[str, Any]]) -> None:

@@ -264,6 +264,7 @@ def saved(looks: Iterable[pd.DataFrame], count: int) -> str:
     used, all_of_them = int(last["crops_used"].sum()), count * len(last)
     never = int((last["crops_used"] == count).sum())
     return (
-        f"{used / max(1, len(last)):.1f} of {count} crops an image, {used:,} of {all_of_them:,}; "
+        f"{used / max(1, len(last)):.1f} of {count} crops an image, {used:,} of {all_of_them:,} "
+        f"({1 - used / max(1, all_of_them):.0%} saved); "
         f"{never:,} of {len(last):,} images took all"
     )
