@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from pipeline.core.errors import AbsError
+from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.hashing import SCHEMA, digest
 from pipeline.core.section import NOT_IN_KEY, Section
 from pipeline.store.artifact import Artifact
@@ -225,6 +225,19 @@ def problems(stages: list[Stage]) -> list[AbsError]:
         except AbsError as error:
             found.append(error)
         seen.setdefault(id(stage), False)
+    return found
+
+
+def impossible(stages: list[Stage]) -> list[ConfigError]:
+    """Return the settings that cannot work, of stages whose inputs may be missing."""
+    found: list[ConfigError] = []
+    for stage in stages:
+        try:
+            stage.check()
+        except ConfigError as error:
+            found.append(error)
+        except AbsError:  # an input that is missing
+            continue
     return found
 
 

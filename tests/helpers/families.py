@@ -74,6 +74,20 @@ SIGLIP_TEXT = {
 }
 
 
+ROBERTA = {
+    "model_type": "roberta",
+    "vocab_size": small_models.VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 40,
+    "max_position_embeddings": 80,
+    "type_vocab_size": 1,
+    "pad_token_id": 0,
+}
+"""Configuration of a text encoder of transformers."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A family: how its image encoder is built, and its configurations."""
@@ -159,6 +173,14 @@ FAMILIES = {
         text={"context_length": 32, "pool_type": "last", "no_causal_mask": True},
         preprocess={"interpolation": "bilinear", "resize_mode": "squash"},
     ),
+    "roberta": Family(
+        text={
+            "hf_model_name": "tiny/roberta",
+            "hf_tokenizer_name": "tiny/roberta",
+            "hf_pooler_type": "mean_pooler",
+        },
+        model={"quick_gelu": False},
+    ),
     "mean": Family(vision={"pool_type": "avg"}),
     "coca": Family(
         vision={"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
@@ -205,6 +227,10 @@ def write(folder: Path, family: Family) -> nn.Module:
     if config["text_cfg"].get("hf_tokenizer_name"):
         (folder / "merges.txt.gz").unlink()
         _write_tokenizer(folder, config["text_cfg"]["vocab_size"])
+    if config["text_cfg"].get("hf_model_name"):
+        (folder / "config.json").write_text(json.dumps(ROBERTA))
+        config = deepcopy(config)
+        config["text_cfg"] |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
     module = built(config)
     small_models.fill(module, seed=1, gain=1.5)
     for name, buffer in module.named_buffers():
@@ -220,7 +246,7 @@ def write(folder: Path, family: Family) -> nn.Module:
 def built(config: dict[str, Any]) -> nn.Module:
     """Build the module of a configuration, as open_clip's factory chooses its class."""
     config = deepcopy(config)
-    custom = config.pop("custom_text", False)
+    custom = config.pop("custom_text", False) or config["text_cfg"].get("hf_model_name")
     if "multimodal_cfg" in config:
         return open_clip.CoCa(**config)
     return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)

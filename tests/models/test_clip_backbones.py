@@ -144,8 +144,8 @@ def test_a_configuration_of_something_else_is_refused(config: Any) -> None:
 
 def test_a_text_encoder_of_another_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     config = small_models.clip_config(56, 8)
-    config["text_cfg"]["hf_model_name"] = "roberta-base"
-    with pytest.raises(ConfigError, match="encodes texts with roberta-base of transformers"):
+    config["text_cfg"]["hf_model_name"] = "google/mt5-base"
+    with pytest.raises(ConfigError, match="encodes texts with google/mt5-base of transformers"):
         vision_of("mine", config)
     config["text_cfg"] = {"hf_tokenizer_name": "google/mt5-base"}
     monkeypatch.setattr("pipeline.models.clip.vision.find_spec", lambda name: None)

@@ -135,7 +135,7 @@ def test_a_masked_window_keeps_the_prefix(case: Case) -> None:
 
 HIGHLIGHTED = {
     "highlight-fea": set(FAMILIES) - {n for n in FAMILIES if n.startswith(("eva", "pe-core"))},
-    "highlight-attn": {"mobileclip-b", "mobileclip2-l"},
+    "highlight-attn": {"mobileclip-b", "mobileclip2-l", "roberta"},
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from open_clip.hf_model import HFTextEncoder
 from open_clip.model import convert_weights_to_lp
 from open_clip.transformer import LayerNormFp32, ResidualAttentionBlock
 from torch import Tensor, nn
@@ -267,6 +268,7 @@ def _convert(model: Any, tower: Tower, dtype: torch.dtype) -> None:
     for part in _convertible(model):
         convert_weights_to_lp(part, dtype)
     own = model.convertible if isinstance(model, TransformersModel) else []
+    own += model.text.modules() if isinstance(getattr(model, "text", None), HFTextEncoder) else []
     for module in [*tower.blocks.modules(), *own]:
         if not isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d):
             for parameter in module.parameters(recurse=False):
@@ -285,6 +287,8 @@ def _convertible(model: Any) -> list[nn.Module]:
     if isinstance(model, TransformersModel):
         return []
     text = getattr(model, "text", nn.Identity())
+    if isinstance(text, HFTextEncoder):
+        return [model.visual]
     if isinstance(getattr(text, "text_projection", None), nn.Linear):
         return [model.visual, *text.children()]
     return [model]

@@ -31,6 +31,9 @@ from pipeline.models.weights import is_torchscript
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Default names of open_clip's weights in a repository, the preferred first."""
 
+OWNER = "FacebookAI"
+"""Owner of the repositories that open_clip names without one, such as `roberta-base`."""
+
 CHECKSUM = re.compile(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.\w+$")
 """sha256, or its first 8 digits, in the addresses that open_clip downloads weights from."""
 
@@ -137,7 +140,8 @@ def _tokenizer_of(name: str, model: dict[str, Any], paths: Paths) -> tuple[Path,
     if not repository:
         return ()
     remedy = f"choose another clip.model than {name}"
-    folder = Repository(repository, paths, remedy).folder([TOKENIZER_OF_TRANSFORMERS])
+    named = repository if "/" in repository else f"{OWNER}/{repository}"
+    folder = Repository(named, paths, remedy).folder([TOKENIZER_OF_TRANSFORMERS])
     return tuple(folder / file for file in TOKENIZER if (folder / file).is_file())
 
 

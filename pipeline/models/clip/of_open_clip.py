@@ -25,6 +25,7 @@ def build(model: Resolved, found: weights.Found | None) -> tuple[Any, Compose]:
         AbsError: If the weights do not fit the model.
     """
     config = deepcopy(model.architecture["model"])
+    _use_local_text_encoder(model, config["text_cfg"])
     kind = _class_of(config)
     fields = {field.name for field in dataclasses.fields(PreprocessCfg)} - {"size"}
     given = model.architecture["preprocess"] or {}
@@ -43,9 +44,26 @@ def build(model: Resolved, found: weights.Found | None) -> tuple[Any, Compose]:
     return built, transform
 
 
+def _use_local_text_encoder(model: Resolved, text: dict[str, Any]) -> None:
+    """Let a text encoder of transformers be built from the `config.json` beside its tokenizer.
+
+    Raises:
+        AbsError: If there is none.
+    """
+    if not text.get("hf_model_name"):
+        return
+    described = next((path for path in model.extra if path.name == "config.json"), None)
+    if described is None:
+        raise AbsError(
+            f"clip.model: {model.name} encodes texts with {text['hf_model_name']} of transformers, "
+            "whose config.json is not beside its tokenizer"
+        )
+    text |= {"hf_model_name": str(described.parent), "hf_model_pretrained": False}
+
+
 def _class_of(config: dict[str, Any]) -> Any:
     """Return the class of open_clip that builds a configuration; takes its name out."""
-    custom = config.pop("custom_text", False)
+    custom = config.pop("custom_text", False) or config["text_cfg"].get("hf_model_name")
     if "multimodal_cfg" in config:
         return open_clip.CoCa
     return open_clip.CustomTextCLIP if custom else open_clip.CLIP

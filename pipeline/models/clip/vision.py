@@ -39,6 +39,9 @@ POOLINGS: dict[Any, Pooling] = {
 }
 """Pooling of each `pool_type` of open_clip's ViT and `timm_pool` of timm's."""
 
+ROBERTA = "roberta"
+"""Part of the names of the text encoders of transformers that are known to work here."""
+
 NEEDS_VIT = "feature crops need a ViT (such as ViT-B-16)"
 """Advice for an unsupported image encoder."""
 NEEDS_TEXT_ENCODER = "choose one with open_clip's own text encoder (such as ViT-B-16)"
@@ -135,14 +138,14 @@ def _unfit_of_timm(vision: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
 
 def _check_text(name: str, text: Mapping[str, Any]) -> None:
     """Raise ConfigError for a text encoder or tokenizer that is not supported."""
-    if text.get("hf_model_name"):
-        encoder = text["hf_model_name"]
+    encoder, tokenizer = text.get("hf_model_name"), text.get("hf_tokenizer_name")
+    if encoder and not (tokenizer and ROBERTA in encoder):
         raise ConfigError(
             f"clip.model: {name} encodes texts with {encoder} of transformers; {NEEDS_TEXT_ENCODER}"
         )
-    if text.get("hf_tokenizer_name") and not find_spec("transformers"):
+    if tokenizer and not find_spec("transformers"):
         raise ConfigError(
-            f"clip.model: {name} needs the tokenizer {text['hf_tokenizer_name']}; install it with "
+            f"clip.model: {name} needs the tokenizer {tokenizer}; install it with "
             f"`pip install transformers`, or {NEEDS_TEXT_ENCODER}"
         )
 

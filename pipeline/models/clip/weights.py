@@ -38,6 +38,9 @@ BLOCK = {
 }
 """Parts of a block, by their names in transformers and in open_clip."""
 
+POSITIONS = "embeddings.position_ids"
+"""End of the name of a buffer that older versions of transformers stored."""
+
 TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
 """Weights of transformers that multiply from the other side."""
 
@@ -55,6 +58,7 @@ def fill(model: Any, tensors: dict[str, Tensor]) -> None:
         parameter = getattr(model, name, None)
         if name in tensors and parameter is not None:
             tensors[name] = tensors[name].reshape(parameter.shape)
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(POSITIONS)}
     resize_pos_embed(tensors, model)
     resize_text_pos_embed(tensors, model)
     model.load_state_dict(tensors)
