@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 class SampledDataset(Dataset):
     """Some images of a dataset, evenly from its classes; all classes stay."""
 
-    count: int
+    size: int
     """Number of images, at most."""
 
     @cached_property
     def samples(self) -> Samples:
         """Path and label of each image."""
         everything = [(path, f"{label:09d}") for path, label in super().samples]
-        return [(path, int(label)) for path, label in evenly(everything, self.count)]
+        return [(path, int(label)) for path, label in evenly(everything, self.size)]
+
+    def _look(self) -> str:
+        """Return nothing: what the whole dataset came to is not what a sample comes to."""
+        return ""
 
 
 def on_sample(count: int) -> Callable[[Settings], list[Stage]]:

@@ -157,7 +157,11 @@ def test_settling_that_has_no_effect_is_said(run_of: Runner) -> None:
 
 
 def test_a_sample_has_images_of_every_class_and_all_classes(tiny: Path) -> None:
-    whole, sample = (Run.of(str(tiny), "official", [], plan=p) for p in (None, on_sample(5)))
+    plans = [on_sample(5), None, on_sample(5), None]  # neither is remembered as the other
+    again = [Run.of(str(tiny), "official", [], plan=plan) for plan in plans]
+    keys = [run.named("index")[0].key for run in again]
+    assert keys[:2] == keys[2:]
+    sample, whole = again[:2]
     index = [run.named("index")[0] for run in (whole, sample)]
     labels = [[label for _, label in each.dataset.samples] for each in index]  # type: ignore[attr-defined]
     assert (len(labels[0]), len(labels[1])) == (8, 5)
