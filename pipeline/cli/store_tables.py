@@ -12,6 +12,7 @@ from pipeline.cli.tables import age, cell, print_rich, size
 from pipeline.core.errors import first_of
 from pipeline.core.progress import clock
 from pipeline.core.words import counted
+from pipeline.store.artifact import LOOKS
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
@@ -20,6 +21,8 @@ def print_status(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for remark in row.get("remarks") or []:
             print(f"{row['stage']}: {remark}")
+    if any(row["state"] == "done" for row in rows):
+        print(f"Done: up to {LOOKS} files of each were looked at; abs verify looks at all.")
 
 
 def print_plan(rows: list[dict[str, Any]]) -> None:

@@ -16,8 +16,7 @@ import numpy as np
 
 from pipeline.core.errors import AbsError
 from pipeline.core.section import Section
-from pipeline.kernels.kriging import NUGGET, REACH
-from pipeline.kernels.rounds import FIRST, GROWTH
+from pipeline.kernels.rounds import FIRST, GROWTH, NUGGET, REACH
 from pipeline.methods.base import Method, SumOverViews
 from pipeline.methods.config import ScoresConfig
 from pipeline.store.units import Unit, overlapping
