@@ -71,29 +71,25 @@ def look(places: list[Path], settings: str) -> str:
     return hashed.hexdigest()
 
 
-def _versions(path: str, above: set[tuple[int, int]]) -> Iterator[tuple[str, object]]:
-    """Yield the path and the version of a file, or of all below a folder that is not in `above`."""
+def _versions(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, object]]:
+    """Yield path and version of a file, or of a folder and, unless it was `seen`, all below it.
+
+    What cannot be looked at has the number of the error in place of a version. The times of a
+    folder tell whether a name in it stands for something else, such as a link for a folder.
+    """
     try:
         stat = os.stat(path)
+        folder = stat.st_dev, stat.st_ino
+        yield path, (stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, *folder)
+        if not S_ISDIR(stat.st_mode) or folder in seen:
+            return
+        seen.add(folder)
+        names = sorted(os.listdir(path))
     except OSError as error:
         yield path, error.errno
         return
-    yield from _below(path, stat, above)
-
-
-def _below(
-    path: str, stat: os.stat_result, above: set[tuple[int, int]]
-) -> Iterator[tuple[str, object]]:
-    folder = stat.st_dev, stat.st_ino
-    if not S_ISDIR(stat.st_mode):
-        yield path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-    elif folder in above:
-        yield path, "seen"
-    else:
-        above.add(folder)
-        yield path, folder
-        for name in sorted(os.listdir(path)):
-            yield from _versions(os.path.join(path, name), above)
+    for name in names:
+        yield from _versions(os.path.join(path, name), seen)
 
 
 @cache

@@ -143,13 +143,19 @@ class Artifact:
         return all(name in known for name in names)
 
     def _is_sealed(self, units: Iterable[str]) -> bool:
-        """Return whether the manifest states `units` and the seal that their receipts have now."""
+        """Return whether the manifest states `units` and the seal that their receipts have now.
+
+        Not while a unit that it states has a receipt of its own, which may be another one.
+        """
         try:
-            stated, seal = self.manifest["units"], self.manifest.get("ledger")
+            stated, seal = self.manifest["units"].keys(), self.manifest.get("ledger")
         except (MissingInput, Damaged):
             return False
         return (
-            seal is not None and self.ledger.has_seal(Seal(*seal)) and stated.keys() >= set(units)
+            seal is not None
+            and self.ledger.has_seal(Seal(*seal))
+            and stated >= set(units)
+            and stated.isdisjoint(self.ledger.loose())
         )
 
     def digest(self, units: Iterable[Unit]) -> str:
@@ -197,7 +203,7 @@ class Artifact:
         receipts = self._receipts(finished)
         if finished:
             for unit_name in self.manifest["units"].keys() - {r.unit for r in receipts.values()}:
-                self._damaged(f"the receipt of unit {unit_name}", None)
+                self._damaged(f"the receipt of unit {unit_name}", *self._lost())
         parts = [file for file in receipts if file.partition("/")[0] == whole]
         if not finished and not parts:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
@@ -223,11 +229,11 @@ class Artifact:
         if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
             metadata = f"{folder}/{arrays.METADATA}"
             if self.read_only or elsewhere(self.path):
-                self._damaged(metadata, None)
+                self._damaged(metadata)
             try:
                 arrays.describe(self.path / folder, wrote)
             except OSError as error:
-                self._damaged(f"{metadata} ({error.strerror})", None)
+                self._damaged(f"{metadata} ({error.strerror})")
 
         def read(chunk: str, into: memoryview) -> None:
             self._read(f"{folder}/{chunk}", into)
@@ -266,8 +272,17 @@ class Artifact:
     def _receipt(self, name: str) -> Receipt:
         """The receipt that names a file."""
         if name not in self._receipts():
-            self._known.clear()  # a unit that was lost may have been computed again
-        return self._receipts().get(name) or self._damaged(name, None)
+            self._forget_what_was_read()  # a unit that was lost may have been computed again
+        return self._receipts().get(name) or self._damaged(name, *self._lost())
+
+    def _lost(self) -> set[str]:
+        """Names of the units that the manifest states and whose receipt is lost or another one.
+
+        Those with a receipt of their own are left out: they were computed again.
+        """
+        stated: dict[str, str] = self.manifest["units"]
+        known = {receipt.unit for receipt in self._receipts().values()}
+        return stated.keys() - known - set(self.ledger.loose())
 
     def _check(self, names: Iterable[str]) -> None:
         """Compare files with their receipts; each is read once as long as this object lives."""
@@ -279,8 +294,8 @@ class Artifact:
                 self._damaged(name, receipt.unit)
         self._checked.update(unseen)
 
-    def _damaged(self, name: str, unit: str | None) -> NoReturn:
-        """Forget the unit, so that the next run makes it again; raise.
+    def _damaged(self, name: str, *units: str) -> NoReturn:
+        """Forget the units that are lost with a file, so that the next run makes them again; raise.
 
         The manifest stays: what else it names can be read.
         """
@@ -290,8 +305,7 @@ class Artifact:
         if self.read_only:
             raise Damaged(f"{message}; abs verify marks what is lost, abs run computes it again")
         try:
-            if unit:
-                self.ledger.forget([unit])
+            self.ledger.forget(units)
         except OSError as error:
             message = f"{message}, and cannot be marked as such ({error.strerror})"
         self._forget_what_was_read()
@@ -366,7 +380,7 @@ class Artifact:
         folder = self.path / f"{name}.zarr"
         if name not in self._opened:
             self._opened[name] = arrays.described(folder)
-        metadata = self._opened[name] or self._damaged(f"{folder.name}/{arrays.METADATA}", None)
+        metadata = self._opened[name] or self._damaged(f"{folder.name}/{arrays.METADATA}")
         values = values.astype(arrays.dtype_of(metadata), copy=False)
         if not arrays.all_finite(values):
             raise AbsError(

@@ -193,8 +193,8 @@ class Ledger:
             return
         with self.locked():
             self.drop(gone)
-            texts = self.sealed()
-            if not gone.isdisjoint(texts):
+            if any(copy.exists() for copy in self.copies):  # damaged ones too: a size may be right
+                texts = self.sealed()
                 self._write_copies({name: t for name, t in texts.items() if name not in gone})
 
     def _write_copies(self, texts: Mapping[str, bytes]) -> Seal:

@@ -121,6 +121,37 @@ def test_a_changed_file_is_never_taken_for_what_it_was(
     assert told(opened(root, reader)) == after
 
 
+def folder_for_link(root: Path) -> None:
+    """A link and the class that it leads to change places: the same files under the same names."""
+    (root / "auk").unlink()
+    (root / "bird 0").rename(root / "auk")
+    (root / "bird 0").symlink_to("auk")
+
+
+def other_target(root: Path) -> None:
+    """A link that leads to another of the folders that links lead to already."""
+    (root / "bird 2" / "linked").unlink()
+    (root / "bird 2" / "linked").symlink_to(root.parent / "other 1")
+
+
+@pytest.mark.parametrize("change", [folder_for_link, other_target])
+def test_a_link_in_place_of_a_folder_is_never_taken_for_what_it_was(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    root = write_folder(tmp_path / "images")
+    (root / "auk").symlink_to("bird 0")
+    for i in range(3):
+        other = root.parent / f"other {i % 2}"
+        other.mkdir(exist_ok=True)
+        Image.new("RGB", (3 + i, 2)).save(other / "1.png")
+        (root / f"bird {i}" / "linked").symlink_to(other)
+    before = told(opened(root, "folder"))
+    change(root)
+    after = told(opened(root, "folder"))
+    assert after == afresh(root, "folder")
+    assert after[0] != before[0]
+
+
 @pytest.mark.parametrize("reader", MAKE)
 def test_names_and_settings_count(tmp_path: Path, reader: str) -> None:
     root, names = MAKE[reader](tmp_path / "images"), tmp_path / "names.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.bench.damage import cut, delete, flip
 from pipeline.core import files
+from pipeline.core.errors import Damaged
 from pipeline.core.hashing import digest
 from pipeline.inspect.verify import Damage, damages, mark
 from pipeline.store import sealed
@@ -198,6 +200,52 @@ def test_copies_damaged_in_different_lines_lose_no_unit(tmp_path: Path) -> None:
     mark(damage(after))
     assert not damage(opened(tmp_path))
     assert opened(tmp_path).missing(units) is None
+
+
+def rewrite(artifact: Artifact, unit: str, change: Callable[[bytes], bytes], seal: bool) -> None:
+    """Change the receipt of a unit in both copies, in its size; with `seal`, as if written so."""
+    for copy in artifact.ledger.copies:
+        texts = dict(sealed.receipts(copy.read_bytes()))
+        if seal:
+            copy.write_bytes(sealed.render(texts | {unit: change(texts[unit])}))
+        else:
+            copy.write_bytes(copy.read_bytes().replace(texts[unit], change(texts[unit])))
+
+
+@pytest.mark.parametrize("seal", [False, True])
+@pytest.mark.parametrize("read", ["table", "array"])
+def test_a_unit_that_both_copies_have_lost_is_computed_again(
+    tmp_path: Path, seal: bool, read: str
+) -> None:
+    """Sizes are right, so that only a reader sees it; the next run has to know."""
+    units = units_of(6)
+    write(artifact := opened(tmp_path), units)
+    finish(artifact, units)
+
+    def other(text: bytes) -> bytes:
+        checksum = json.loads(text)["files"]["t.parquet/00002.parquet"][1].encode()
+        return text.replace(checksum, checksum[::-1])
+
+    rewrite(artifact, units[2].name, other, seal)
+    assert opened(tmp_path).missing(units) is None
+    with pytest.raises(Damaged, match="is not what was written"):
+        _ = opened(tmp_path).table("t") if read == "table" else opened(tmp_path).array("x")[:]
+    assert opened(tmp_path).unfinished(units) == [units[2]]
+    write(opened(tmp_path), [units[2]])
+    finish(opened(tmp_path), units)
+    assert len(opened(tmp_path).table("t")) == len(units)
+    assert opened(tmp_path).missing(units) is None
+    assert not damage(opened(tmp_path))
+
+
+def test_a_receipt_of_its_own_beside_the_seal_is_looked_at(tmp_path: Path) -> None:
+    """A run that was killed has computed a unit again, with another outcome or none."""
+    units = units_of(4)
+    write(artifact := opened(tmp_path), units)
+    finish(artifact, units)
+    artifact.ledger.path(units[1].name).write_text("{}")
+    assert opened(tmp_path).unfinished(units) == [units[1]]
+    assert opened(tmp_path).missing(units) == "damaged (3 of 4 units)"
 
 
 TEXTS = st.dictionaries(
