@@ -182,9 +182,24 @@ def embeddings(
 ) -> StoredArray:
     """Vectors (image, view, dim) of a view set, or of `image`, read lazily and verified.
 
-    Stored in float16: give dtype="float32" to compute with them.
+    Stored in float16: give dtype="float32" to compute with them. Images that settle early have no
+    such array, see `settled`.
     """
-    return _one(f"embeddings-{view}", dataset, store, filters).array("embeddings", dtype)
+    artifact = _one(f"embeddings-{view}", dataset, store, filters)
+    if "settled" in (artifact.identity or {}):
+        raise ConfigError(
+            f"{artifact.stage}: images settled early (scores.settle) and have no array; "
+            f'read load.settled({dataset!r}, "{view}"), or choose a run with scores_settle=None'
+        )
+    return artifact.array("embeddings", dtype)
+
+
+def settled(
+    dataset: str, view: str = "raw", store: str | Path | None = None, **filters: Any
+) -> pd.DataFrame:
+    """A row per crop of images that settled early: image, crop, place, vector."""
+    table = _one(f"embeddings-{view}", dataset, store, filters).table("crops")
+    return table.sort_values(["image", "crop"], ignore_index=True)
 
 
 def texts(

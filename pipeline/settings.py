@@ -121,7 +121,8 @@ class Settings(Section):
     @property
     def crop_block(self) -> int:
         """Crops per image in a unit: small for a small N, so that few are made beyond N."""
-        return self.layout.crops or (SMALL_BLOCK if self.scores.n < BLOCK else BLOCK)
+        small = self.scores.n < 2 * BLOCK and self.scores.n % BLOCK
+        return self.layout.crops or (SMALL_BLOCK if small else BLOCK)
 
     @property
     def views(self) -> dict[str, int]:

@@ -22,6 +22,7 @@ from pydantic import Field
 from pipeline.core.errors import AbsError, storable_reason
 from pipeline.core.section import Section
 from pipeline.core.threads import READERS, prefetch, readers
+from pipeline.core.words import counted
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode, read_verified
 from pipeline.datasets.listing import NOT_AN_IMAGE
@@ -102,7 +103,7 @@ def _skipped(skipped: pd.DataFrame) -> list[str]:
     counts = [f"{count:,} {reason}" for reason, count in reasons.head(3).items()]
     if others := int(reasons.iloc[3:].sum()):
         counts.append(f"{others:,} for other reasons")
-    return [f"{len(skipped):,} files skipped: {', '.join(counts)}"]
+    return [f"{counted(len(skipped), 'files')} skipped: {', '.join(counts)}"]
 
 
 def warnings(classes: Classes, images: pd.DataFrame) -> list[str]:

@@ -6,7 +6,8 @@ Writes three tables:
 
     metrics.parquet     a row per method: images, classes, top1 with two 95 % intervals
                         (top1_ci_*, top1_bootstrap_ci_*), top5, mean_per_class_recall, ece
-                        (calibration error), and every setting and file digest behind the scores
+                        (calibration error), and every setting and file digest behind the scores;
+                        crops_used (mean of an image) if images stop when they have settled
     per_class.parquet   a row per method and class: method, label, images, top1, name, present
     confusion.parquet   method, label, pred, images: the images of a class with that prediction
 
@@ -103,6 +104,8 @@ class MetricsWorker(Worker):
         correct = int(rows["correct"].sum())
         low, high = wilson(correct, len(rows))
         bootstrap_low, bootstrap_high = bootstrap(correct, len(rows))
+        crops = rows.get("crops_used")
+        settled = {} if crops is None else {"crops_used": crops.mean()}
         return {
             "dataset": self.dataset,
             "method": method,
@@ -116,6 +119,7 @@ class MetricsWorker(Worker):
             "top5": (rows["rank"] <= 5).mean(),
             "mean_per_class_recall": rows.groupby("label")["correct"].mean().mean(),
             "ece": calibration_error(rows["confidence"].to_numpy(), rows["correct"].to_numpy()),
+            **settled,
         }
 
 

@@ -96,6 +96,14 @@ class Scores(Stage):
                 "set windows.shape=square and windows.encode=all"
             )
 
+    @property
+    def notes(self) -> list[str]:
+        """Assumptions, and a line if images are to settle and none can."""
+        if self.config.settle is None or any(map(is_settled, self.views.values())):
+            return super().notes
+        names = ", ".join(self.methods)
+        return [*super().notes, f"scores.settle has no effect: no view of {names} may stop early"]
+
     def units(self, store: Store) -> list[Unit]:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from pipeline.core.layers import (
 )
 from pipeline.methods.wca import Wca
 from pipeline.settings import Settings, load
+from tests.helpers.runs import said
 
 
 def test_each_layer_overrides_the_one_below(
@@ -61,6 +63,18 @@ def test_departures_from_the_profile_are_those_that_decide_results(things: str) 
     assert str(chosen) == "profile official, crops.k=5, crops.temperature=0.1, scores.n=9"
     same = selection(things, "official", layers(things, "official", ["crops.temperature=0.03"]))
     assert str(same) == "profile official"
+
+
+def test_the_layers_of_all_settings_are_listed(things: str) -> None:
+    done = said("config", things, "--layers", "--json", "-s", "crops.temperature=0.2")
+    assert done.returncode == 0, done.stderr
+    rows = {row["setting"]: row for row in json.loads(done.stdout)}
+    found = rows["crops.temperature"]
+    assert (found["value"], found["layer"]) == (0.2, "--set")
+    values = [(one["layer"], one["value"]) for one in found["given"]]
+    assert values[-3:] == [("profile official", 0.03), ("things.yaml", 0.1), ("--set", 0.2)]
+    told = said("config", things, "--layers").stdout.splitlines()
+    assert any(line.split()[:3] == ["crops.temperature", "0.1", "things.yaml"] for line in told)
 
 
 def test_the_layers_of_a_value_are_known_from_the_lowest_up(things: str) -> None:

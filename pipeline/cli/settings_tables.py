@@ -50,6 +50,31 @@ def _layer(origins: Origins, name: str) -> str:
     return ", ".join([layer, *beaten])
 
 
+def layer_rows(origins: Origins) -> list[dict[str, Any]]:
+    """Return a row for every setting: its name, its value, the layer that decides, and the layers
+    that give it another value or the same, lowest first.
+    """
+    return [
+        {
+            "setting": name,
+            "value": given[-1][1],
+            "layer": given[-1][0],
+            "given": [{"layer": layer, "value": value} for layer, value in given],
+        }
+        for name, given in sorted(origins.items())
+    ]
+
+
+def print_layers(rows: list[dict[str, Any]]) -> None:
+    """Print a row for every setting: its value, its layer, and what lower layers have."""
+    table = Table("setting", "value", "layer", "below", box=None, pad_edge=False)
+    for row in rows:
+        below = [f"{one['layer']}: {plain(one['value'])}" for one in row["given"][:-1]]
+        cells = row["setting"], plain(row["value"]), row["layer"], ", ".join(below)
+        table.add_row(*map(escape, cells))
+    print_rich(table)
+
+
 def print_differences(settings: Mapping[str, tuple[Any, Any]], a: str, b: str) -> None:
     """Print the settings that differ between two profiles, with their values in both."""
     if not settings:

@@ -11,11 +11,18 @@ from rich.table import Table
 from pipeline.cli.tables import age, cell, print_rich, size
 from pipeline.core.errors import first_of
 from pipeline.core.progress import clock
+from pipeline.core.words import counted
+from pipeline.store.artifact import LOOKS
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:
-    """Print the state of each stage."""
+    """Print the state of each stage, and what finished ones remark."""
     _print_states(rows, ("stage", "state", "units", "size", "age", "key"))
+    for row in rows:
+        for remark in row.get("remarks") or []:
+            print(f"{row['stage']}: {remark}")
+    if any(row["state"] == "done" for row in rows):
+        print(f"Done: up to {LOOKS} files of each were looked at; abs verify looks at all.")
 
 
 def print_plan(rows: list[dict[str, Any]]) -> None:
@@ -107,9 +114,10 @@ def print_verify_report(report: Mapping[str, Any], marked: bool) -> None:
         print(f"{stage} is out of date; see abs why {stage}")
     if report["again"]:
         print(f"computed again: {', '.join(report['again'])}")
-    files = f"{report['files']:,} files, {size(report['bytes'])}"
+    files = f"{counted(report['files'], 'files')}, {size(report['bytes'])}"
     print(
-        f"{report['artifacts']:,} artifacts, {files}: {len(report['damage']) or 'nothing'} damaged"
+        f"{counted(report['artifacts'], 'artifacts')}, {files}: "
+        f"{len(report['damage']) or 'nothing'} damaged"
     )
     for problem in report["unmarked"]:
         print(f"not marked as unfinished: {problem}")

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.tables import cell, print_rich, size
+from pipeline.core.words import counted
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
 
@@ -41,7 +42,7 @@ def print_sweep(planned: Mapping[str, Any]) -> None:
             crops = cell(row["crops_at_most"], "<= {:,}".format)
         cells = [str(row["artifacts"]), str(row["there"]), cell(row["units"], str), crops]
         table.add_row(row["stage"], *cells, cell(row["writes"], size))
-    print(f"{planned['experiment']}: {planned['runs']} runs")
+    print(f"{planned['experiment']}: {counted(planned['runs'], 'runs')}")
     print_rich(table)
     print(crop_summary(*(planned[f"crops_{name}"] for name in ("asked", "to_embed", "at_most"))))
 
@@ -61,7 +62,7 @@ def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> N
         [*(_text(row[name]) for name in varied), *(_percent(row[name]) for name in present)]
         for _, row in table.iterrows()
     ]
-    images = f"{table['images'].iloc[0]:,} images, " if len(table) else ""
+    images = f"{counted(table['images'].iloc[0], 'images')}, " if len(table) else ""
     _print_styled([*varied, *present], rows, style, f"{dataset}: {images}{selection}")
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.core.words import counted
 from pipeline.methods.registry import defaults
 from pipeline.run import Run
 from pipeline.settings import Settings
@@ -42,7 +43,7 @@ def print_results(rows: list[dict[str, Any]], run: Run) -> None:
     The title names the dataset, the profile, and the settings that depart from it.
     """
     first = rows[0]
-    counts = f"{first['images']:,} images, {first['classes']} classes"
+    counts = f"{counted(first['images'], 'images')}, {counted(first['classes'], 'classes')}"
     title = f"{run.store.dataset}: {counts}; {run.selection}"
     table = Table("method", title=escape(title), title_justify="left", box=None, pad_edge=False)
     for name in ("top-1 %", "95 % interval", "top-5 %", "images"):
@@ -60,7 +61,7 @@ def print_skipped(store: Store, index: Stage) -> None:
     """Print how many images could not be read, and the file that lists them."""
     artifact = store.open(index)
     if skipped := len(artifact.table("skipped")):
-        print(f"{skipped:,} images skipped; see {artifact.path / 'skipped.parquet'}")
+        print(f"{counted(skipped, 'images')} skipped; see {artifact.path / 'skipped.parquet'}")
 
 
 def print_unscored_methods(settings: Settings) -> None:

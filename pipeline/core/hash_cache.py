@@ -80,7 +80,9 @@ class HashCache:
             self._remember(*look, sha256.result())
             advance(1)
         self._save()
-        return [str(self._known[name][-1]) for name, _ in looks]
+        found = [str(self._known[name][-1]) for name, _ in looks]
+        del self._known  # of a million images it takes a gigabyte; it is read again if asked for
+        return found
 
     def _recall(self, name: str, version: list[int]) -> str | None:
         known = self._known.get(name)

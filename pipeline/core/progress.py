@@ -21,6 +21,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task
 from rich.text import Text
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.words import counted
 
 LINE_EVERY = 10.0
 """Seconds between two plain lines of one stage."""
@@ -92,8 +93,8 @@ class Meter:
         """`3 of 8 units, 384 of 1,024 crops, 210.0/s (2 workers: 104.0, 106.0), 0:00:04 left`."""
         known = self.done and self.total
         left = f", {clock((self.total - self.done) / self.rate)} left" if known else ""
-        units = f"{self.steps:,} of {self.units:,} units, " if self.units else ""
-        made = f"{self.done:,} of {self.total:,} {self.counts}"
+        units = f"{self.steps:,} of {counted(self.units, 'units')}, " if self.units else ""
+        made = f"{self.done:,} of {counted(self.total, self.counts)}"
         return f"{units}{made}, {self.rate:,.1f}/s{self._each()}{left}"
 
     def line(self, width: int = WIDTH) -> str:
@@ -124,7 +125,7 @@ class Meter:
         text = ", ".join(f"{rate:,.1f}" for rate in rates)
         if len(rates) > EACH:
             text = f"{min(rates):,.1f} to {max(rates):,.1f} each"
-        return f" ({len(rates)} workers: {text})"
+        return f" ({counted(len(rates), 'workers')}: {text})"
 
 
 def clock(seconds: float) -> str:

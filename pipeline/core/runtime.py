@@ -29,4 +29,4 @@ class Layout(Section):
 
     images: int = Field(default=128, ge=1)
     crops: int | None = Field(default=None, ge=1)
-    """None for BLOCK, or SMALL_BLOCK where N is below BLOCK."""
+    """None for BLOCK, or SMALL_BLOCK where N is below twice BLOCK and no multiple of it."""

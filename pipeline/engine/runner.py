@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.core.errors import UnitsFailed
 from pipeline.core.layers import Selection
 from pipeline.core.progress import Advance, Reporter, clock
+from pipeline.core.words import counted
 from pipeline.engine.base import Engine, Job, Session
 from pipeline.engine.inline import Inline
 from pipeline.engine.provenance import provenance
@@ -172,7 +173,8 @@ class OtherProcesses:
             names = {unit.name for unit in left}
             claims = living(self._artifact.path / "claims")
             processes = sorted({claim.who for claim in claims if claim.unit in names})
-            self._reporter.say(f"waiting for {len(left)} units claimed by {' '.join(processes)}")
+            left_to = f"{counted(len(left), 'units')} claimed by {' '.join(processes)}"
+            self._reporter.say(f"waiting for {left_to}")
         self._waited += pause
         return pause
 
@@ -180,7 +182,8 @@ class OtherProcesses:
 def _failure(job: Job, session: Session) -> UnitsFailed:
     unit, error = session.failed[0]
     return UnitsFailed(
-        f"{job.stage.name}: {len(session.failed)} units failed; the first is {unit.name}: {error}; "
+        f"{job.stage.name}: {counted(len(session.failed), 'units')} failed; the first is "
+        f"{unit.name}: {error}; "
         f"tracebacks in {job.artifact.path / 'failures'}; run the command again to retry them"
     )
 
@@ -191,8 +194,8 @@ def _say_remarks(stage: Stage, artifact: Artifact, reporter: Reporter) -> None:
 
 
 def _start(stage: Stage, todo: list[Unit], of: int) -> str:
-    kept = f"{of - len(todo)} of {of} units kept" if len(todo) < of else ""
-    size = f"{sum(unit.size for unit in todo):,} {stage.counts}" if stage.counts else ""
+    kept = f"{of - len(todo)} of {counted(of, 'units')} kept" if len(todo) < of else ""
+    size = counted(sum(unit.size for unit in todo), stage.counts) if stage.counts else ""
     return f"{stage.name}: {', '.join(filter(None, (size, kept))) or 'started'}"
 
 
@@ -202,5 +205,5 @@ def _summary(
     steps = ", ".join(f"{step} {value:.1f}" for step, value in seconds.items() if value >= 0.05)
     rate = sum(unit.size for unit in written) / max(total, 1e-9)
     speed = f"{rate:,.0f} {stage.counts}/s; " if stage.counts else ""
-    units = f"{len(written)} of {of} units in {clock(total)}"
+    units = f"{len(written)} of {counted(of, 'units')} in {clock(total)}"
     return f"{stage.name}: done, {units} ({speed}seconds: {steps or '0'}) {stage.key}"

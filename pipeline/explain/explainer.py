@@ -24,6 +24,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.store.arrays import StoredArray
 from pipeline.store.artifact import Artifact
 from pipeline.texts.vectors import text_vectors
+from pipeline.views.config import ENDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ class Explainer:
             )
         kind = METHODS.get(name)
         if kind is None or kind.explained_by is None:
-            raise ConfigError(f"method {name!r} does not explain its scores")
+            raise ConfigError(f"method {name!r} does not explain its scores; see docs/explain.md")
         method = kind.model_validate(config["methods"][name])
         return cls(scores, name, method, ScoresConfig.model_validate(config["config"]), identity)
 
@@ -106,7 +107,7 @@ class Explainer:
             )
         vectors = {name: self._tensors(view) for name, view in views.items()}
         with torch.inference_mode():
-            weights = self._weigher(vectors)
+            weights = self._weigher(row, views)(vectors)
             branches = {
                 name: self._branch(
                     views[name], weight.expand(1, len(views[name].counts), -1, -1)[0]
@@ -172,8 +173,17 @@ class Explainer:
     def _text_set(self, name: str) -> Artifact:
         return beside(self.scores, f"descriptions-{name}", self.identity["upstream"]["texts"][name])
 
+    def _weigher(self, row: int, views: Mapping[str, ImageViews]) -> Weigher:
+        """Return what weighs the views of an image; boxes that it reads are of this image alone."""
+        if not self.method.boxes:
+            return self._common_weigher
+        boxes = {name: _boxes(views[name]) for name in self.method.boxes}
+        sha256 = [str(self.images["sha256"].iloc[row])]
+        inputs = MethodInputs(self._texts, self.config, images=1, sha256=sha256, boxes=boxes)
+        return self.method.weigher(inputs)
+
     @cached_property
-    def _weigher(self) -> Weigher:
+    def _common_weigher(self) -> Weigher:
         return self.method.weigher(MethodInputs(self._texts, self.config, len(self.images)))
 
     @cached_property
@@ -205,6 +215,13 @@ class Explainer:
                 f"contributions (apart by {apart:.2g}); was the method changed since? "
                 "see abs verify --recompute"
             )
+
+
+def _boxes(views: ImageViews) -> Tensor:
+    """Return the boxes of the views of an image: int64 (1, views, 4)."""
+    import torch
+
+    return torch.tensor(views.places[list(ENDS)].to_numpy(np.int64))[None]
 
 
 def _float64(values: np.ndarray) -> Any:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core.errors import AbsError
+from pipeline.kernels.rounds import round_ends
 from pipeline.store.arrays import StoredArray
 from pipeline.store.artifact import Artifact
-from pipeline.store.units import Unit
+from pipeline.store.units import Unit, round_units
 from pipeline.views.config import BOX, ENDS, WINDOW
+from pipeline.views.settled import SettledReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +64,10 @@ class StoredBranch:
         if name == "image":
             return cls(vectors, None, draws, block)
         stage = "crops-windows" if draws else f"crops-{name}"
-        places = beside(scores, stage, identity_of(vectors)["upstream"]["views"])
-        return cls(vectors, places, draws, block)
+        embedded = identity_of(vectors)
+        places = beside(scores, stage, embedded["upstream"]["views"])
+        kind = SettledBranch if "settled" in embedded else cls
+        return kind(vectors, places, draws, block)
 
     @cached_property
     def _array(self) -> StoredArray:
@@ -119,6 +123,18 @@ class StoredBranch:
             names = names[:1]  # the unit of the first crops writes it
         found = pd.concat([artifact.table(table, Unit(name, rows)) for name in names])
         return found[found["image"] == row]
+
+
+class SettledBranch(StoredBranch):
+    """Artifacts with the views of one kind, of each image as many as it took to settle."""
+
+    def read(self, image: Any, row: int, count: int, expectation: bool) -> ImageViews:
+        """Read the views of one image, each with the number of views that it stands for."""
+        units = round_units(row + 1, self.image_block, round_ends(count))
+        reader = SettledReader.of("views", self.vectors, units, identity_of(self.vectors))
+        vectors, counts = reader.read(slice(row, row + 1))
+        places = self._places(image, row).iloc[: len(vectors[0])].reset_index(drop=True)
+        return ImageViews(vectors[0], counts[0], places)
 
 
 def beside(artifact: Artifact, stage: str, key: str) -> Artifact:

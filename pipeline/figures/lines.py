@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.core.errors import ConfigError
 from pipeline.core.layers import layered
 from pipeline.core.section import flatten
+from pipeline.core.words import counted
 from pipeline.figures.style import COLOURS, DASHES, GREY, MARKERS, WIDTH, clipped, new_figure
 from pipeline.kernels.statistics import wilson
 from pipeline.studies.paper import METHODS
@@ -159,7 +160,7 @@ def _title(table: pd.DataFrame) -> str:
         if several
         else "bands: 95 % interval (Wilson)"
     )
-    return f"{clipped(str(first['dataset']))}, {int(first['images']):,} images; {band}"
+    return f"{clipped(str(first['dataset']))}, {counted(int(first['images']), 'images')}; {band}"
 
 
 def _add_legend(figure: Figure, panels: Any) -> None:

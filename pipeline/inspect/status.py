@@ -54,6 +54,7 @@ def _state(store: Store, stage: Stage) -> dict[str, Any]:
     if missing is None:
         finished = datetime.fromisoformat(artifact.manifest["finished"])
         state["bytes"] = artifact.manifest["bytes"]
+        state["remarks"] = artifact.manifest.get("remarks") or []
         state["age"] = round((datetime.now(UTC) - finished).total_seconds())
     else:
         state["bytes"], state["age"] = 0, None

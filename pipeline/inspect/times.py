@@ -18,6 +18,7 @@ from pipeline.core import files
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.core.hashing import digest
 from pipeline.core.progress import clock
+from pipeline.core.words import counted
 from pipeline.stage import Cost, Stage
 from pipeline.store.artifact import MANIFEST, Artifact
 from pipeline.store.store import Store
@@ -91,9 +92,11 @@ def in_words(foreseen: list[Foreseen], here: bool = True) -> str:
     for each in todo:
         if each.counts in kinds and each.stage.startswith(ENCODING):
             kinds[each.counts] += each.items
-    counts = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
+    counts = [counted(count, kind) for kind, count in kinds.items() if count]
     units = sum(each.units for each in todo)
-    work = f"{len(todo)} of {len(foreseen)} stages to compute, {units:,} units"
+    work = (
+        f"{len(todo)} of {counted(len(foreseen), 'stages')} to compute, {counted(units, 'units')}"
+    )
     encode = f"; to encode: {', '.join(counts)}" if counts else ""
     seconds = total(todo) if here else None
     if seconds is None:

@@ -15,10 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-REACH = 0.5
-"""Distance over which the correlation of draws falls to 1 / e, in extents of all draws."""
-NUGGET = 0.02
-"""Share of a draw's variance that has nothing to do with its place."""
+from pipeline.kernels.rounds import NUGGET, REACH
 
 
 class Prediction(NamedTuple):

@@ -73,9 +73,9 @@ class Descriptions:
         counts = torch.tensor(self.counts)[classes.cpu()].tolist()
         return Descriptions(self.vectors[classes], tuple(counts))
 
-    def to(self, device: torch.device | str) -> Descriptions:
-        """Copy to a device."""
-        return Descriptions(self.vectors.to(device), self.counts)
+    def to(self, place: torch.device | torch.dtype | str) -> Descriptions:
+        """Copy to a device, or convert to a dtype."""
+        return Descriptions(self.vectors.to(place), self.counts)
 
     def means(self) -> Tensor:
         """Compute the renormalised mean vector of each class: (classes, dim)."""

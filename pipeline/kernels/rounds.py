@@ -1,4 +1,7 @@
-"""Rounds of crops: how many are there after each, before an image may have settled."""
+"""Rounds of crops: how many are there after each, before an image may have settled.
+
+Also holds what the rule assumes of them, since tables of settings are read without torch.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ FIRST = 8
 """Draws before the first look; fewer do not show how far they spread."""
 GROWTH = 4
 """A round adds one draw to every `GROWTH` that are there."""
+REACH = 0.5
+"""Distance over which the correlation of draws falls to 1 / e, in extents of all draws."""
+NUGGET = 0.02
+"""Share of a draw's variance that has nothing to do with its place."""
 
 
 def round_ends(count: int) -> list[int]:

@@ -58,10 +58,42 @@ def transported(
     Returns:
         (images, classes).
     """
+    kernel, r, c = _factors(similarities, rows, columns, eps, tolerance, steps)
+    moved = torch.bmm(kernel.mul_(similarities.flatten(0, 1)), c[..., None])[..., 0]
+    return (r * moved).sum(dim=1).view(similarities.shape[:2])
+
+
+@torch.no_grad()
+def transport_plan(
+    similarities: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    eps: float,
+    tolerance: float = 1e-6,
+    steps: int | None = None,
+) -> Tensor:
+    """Return the plan that `transported` sums over, of the same arguments.
+
+    Returns:
+        What each row gives to each column, (images, classes, rows, columns).
+    """
+    kernel, r, c = _factors(similarities, rows, columns, eps, tolerance, steps)
+    return (r[..., None] * kernel * c[:, None]).view_as(similarities)
+
+
+def _factors(
+    similarities: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    eps: float,
+    tolerance: float,
+    steps: int | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the kernel (problems, rows, columns), and the factors of its rows and columns."""
     shape = similarities.shape[:2]
     rows = rows[:, None].expand(*shape, -1).flatten(0, 1)
-    similarities, columns = similarities.flatten(0, 1), columns.flatten(0, 1)
-    kernel = ((similarities - 1) / eps).exp_()
+    columns = columns.flatten(0, 1)
+    kernel = ((similarities.flatten(0, 1) - 1) / eps).exp_()
     turned = kernel.transpose(1, 2)
     r, c = ((weights > 0).to(kernel.dtype) for weights in (rows, columns))
     running = torch.ones(len(rows), 1, dtype=torch.bool, device=rows.device)
@@ -74,5 +106,4 @@ def transported(
             running = running & change.any(dim=1, keepdim=True)
             if not running.any():
                 break
-    moved = torch.bmm(kernel.mul_(similarities), c[..., None])[..., 0]
-    return (r * moved).sum(dim=1).view(shape)
+    return kernel, r, c

@@ -8,11 +8,21 @@ views are random resized crops; on the crops of ABS it is `awt-crops`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views, image_and_crops, stacked
+from pipeline.methods.base import (
+    Method,
+    MethodInputs,
+    Scorer,
+    Views,
+    Weigher,
+    image_and_crops,
+    stacked,
+    unstacked,
+)
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ class AwtCrops(Method):
     """Steps of Sinkhorn's iteration; None until it converges."""
 
     texts: ClassVar[tuple[str, ...]] = ("cupl",)
+    explained_by = "cupl"
     default: ClassVar[bool] = False
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
@@ -44,26 +55,54 @@ class AwtCrops(Method):
 
         from pipeline.kernels.transport import similarity_blocks, transported
 
-        config, wanted = inputs.config, self.views(inputs.config)
-        (given,) = inputs.texts.values()
-        texts = self.used(given, config)
-        averages = texts.averages()
+        texts, wanted = self.used(inputs), self.views(inputs.config)
+        masses = self.masses(texts, inputs.config)
 
         def score(images: slice, views: Views) -> Tensor:
             blocks = similarity_blocks(stacked(views, wanted), texts)
             return torch.cat([gain(*block) for block in blocks])
 
         def gain(v: Tensor, cosines: Tensor) -> Tensor:
-            logits = config.scale * v @ averages.T
-            image = config.scale * cosines[:, :, 0]
-            a, b = self.view_weights(logits), self.text_weights(logits[:, 0], image, texts.present)
-            return transported(cosines, a, b, self.eps, steps=self.steps)
+            return transported(cosines, *masses(v, cosines), self.eps, steps=self.steps)
 
         return score
 
-    def used(self, texts: Descriptions, config: ScoresConfig) -> Descriptions:
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build a function that returns the transport plans, in single precision as the scores."""
+        import torch
+
+        from pipeline.kernels.transport import similarity_blocks, transport_plan
+
+        texts, wanted = self.used(inputs).to(torch.float32), self.views(inputs.config)
+        masses = self.masses(texts, inputs.config)
+
+        def weigh(views: Views) -> dict[str, Tensor]:
+            blocks = similarity_blocks(stacked(views, wanted).float(), texts)
+            plans = [plan(*block) for block in blocks]
+            return unstacked(torch.cat(plans).transpose(1, 2).double(), wanted)
+
+        def plan(v: Tensor, cosines: Tensor) -> Tensor:
+            return transport_plan(cosines, *masses(v, cosines), self.eps, steps=self.steps)
+
+        return weigh
+
+    def masses(
+        self, texts: Descriptions, config: ScoresConfig
+    ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return the function from views and their cosines to the weights of views and texts."""
+        averages = texts.averages()
+
+        def weighed(v: Tensor, cosines: Tensor) -> tuple[Tensor, Tensor]:
+            logits = config.scale * v @ averages.T
+            image = config.scale * cosines[:, :, 0]
+            by_text = self.text_weights(logits[:, 0], image, texts.present)
+            return self.view_weights(logits), by_text
+
+        return weighed
+
+    def used(self, inputs: MethodInputs) -> Descriptions:
         """Return the first `scores.m` sentences of each class."""
-        return texts.first(config.m)
+        return inputs.texts["cupl"].first(inputs.config.m)
 
     def view_weights(self, logits: Tensor) -> Tensor:
         """Weigh views by the entropy of their predictions.
@@ -104,11 +143,13 @@ class Awt(AwtCrops):
     """Random crops besides the image."""
 
     texts: ClassVar[tuple[str, ...]] = ("awt",)
+    explained_by = "awt"
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
         """Return the whole image and the random crops."""
         return {"image": 1, **({"augmented": self.n} if self.n else {})}
 
-    def used(self, texts: Descriptions, config: ScoresConfig) -> Descriptions:
+    def used(self, inputs: MethodInputs) -> Descriptions:
         """Return the template alone and the first `scores.m` sentences."""
-        return texts.first(None if config.m is None else 1 + config.m)
+        m = inputs.config.m
+        return inputs.texts["awt"].first(None if m is None else 1 + m)

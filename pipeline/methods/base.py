@@ -151,7 +151,7 @@ class Method(Section):
         """Build the function that explains scores, if `explained_by` names a text set.
 
         Args:
-            inputs: Texts and settings.
+            inputs: Texts and settings; sha256 and boxes of the images that are weighed, in order.
         """
         raise NotImplementedError(f"{type(self).__name__} does not explain its scores")
 
@@ -180,6 +180,11 @@ def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
     import torch
 
     return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
+
+
+def unstacked(weights: Tensor, wanted: Mapping[str, int]) -> dict[str, Tensor]:
+    """Part the weights of views that `stacked` joined: (images, all views, ...), by name."""
+    return dict(zip(wanted, weights.split(list(wanted.values()), dim=1), strict=True))
 
 
 class SumOverViews(Method):

@@ -9,16 +9,27 @@ crops of ABS it is `lazsl-crops`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views, image_and_crops, stacked
+from pipeline.methods.base import (
+    Method,
+    MethodInputs,
+    Scorer,
+    Views,
+    Weigher,
+    image_and_crops,
+    stacked,
+    unstacked,
+)
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pipeline.kernels.matching import Descriptions
 
 
 class LazslCrops(Method):
@@ -32,6 +43,7 @@ class LazslCrops(Method):
     """Steps of Sinkhorn's iteration; None until it converges."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip-d",)
+    explained_by = "clip-d"
     default: ClassVar[bool] = False
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
@@ -45,20 +57,56 @@ class LazslCrops(Method):
         from pipeline.kernels.transport import similarity_blocks, transported
 
         texts, wanted = inputs.texts["clip-d"], self.views(inputs.config)
-        present = texts.present.to(texts.vectors.dtype)
-        b = (present / present.sum(dim=1, keepdim=True)).nan_to_num(1 / present.shape[1])
+        problem = self.problem(texts)
 
         def score(images: slice, views: Views) -> Tensor:
             blocks = similarity_blocks(stacked(views, wanted), texts)
             return torch.cat([gain(*block) for block in blocks])
 
         def gain(f: Tensor, cosines: Tensor) -> Tensor:
-            some = slice(min(1, f.shape[1] - 1), None)
-            m = (1 - self.theta) * cosines[:, :, :1] + self.theta * cosines[:, :, some]
-            a, all_b = _kept(f[:, 0], f[:, some]), b.expand(len(f), -1, -1)
-            return transported(m, a, all_b, self.eps, steps=self.steps)
+            return transported(*problem(f, cosines), self.eps, steps=self.steps)
 
         return score
+
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build a function that gives a crop `theta` of its part of the plan, and the whole image
+        the rest of all; plans are in single precision, as the scores.
+        """
+        import torch
+
+        from pipeline.kernels.transport import similarity_blocks, transport_plan
+
+        texts, wanted = inputs.texts["clip-d"].to(torch.float32), self.views(inputs.config)
+        problem = self.problem(texts)
+
+        def weigh(views: Views) -> dict[str, Tensor]:
+            blocks = similarity_blocks(stacked(views, wanted).float(), texts)
+            weights = [shares(*block) for block in blocks]
+            return unstacked(torch.cat(weights).transpose(1, 2).double(), wanted)
+
+        def shares(f: Tensor, cosines: Tensor) -> Tensor:
+            plan = transport_plan(*problem(f, cosines), self.eps, steps=self.steps)
+            image = (1 - self.theta) * plan.sum(dim=2, keepdim=True)
+            crops = self.theta * plan
+            return torch.cat([image, crops], dim=2) if f.shape[1] > 1 else image + crops
+
+        return weigh
+
+    def problem(
+        self, texts: Descriptions
+    ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """Return the function from views and their cosines to similarities, and to the weights of
+        crops and texts. Without crops the whole image stands for one.
+        """
+        present = texts.present.to(texts.vectors.dtype)
+        b = (present / present.sum(dim=1, keepdim=True)).nan_to_num(1 / present.shape[1])
+
+        def posed(f: Tensor, cosines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            some = slice(min(1, f.shape[1] - 1), None)
+            m = (1 - self.theta) * cosines[:, :, :1] + self.theta * cosines[:, :, some]
+            return m, _kept(f[:, 0], f[:, some]), b.expand(len(f), -1, -1)
+
+        return posed
 
 
 class Lazsl(LazslCrops):

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views, image_and_crops, stacked
+from pipeline.methods.base import (
+    Method,
+    MethodInputs,
+    Scorer,
+    Views,
+    Weigher,
+    image_and_crops,
+    stacked,
+    unstacked,
+)
 from pipeline.methods.config import ScoresConfig
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ class MtaCrops(Method):
     """Share of the other views, the nearest ones, whose distance is a view's bandwidth."""
 
     texts: ClassVar[tuple[str, ...]] = ("clip",)
+    explained_by = "clip"
     default: ClassVar[bool] = False
 
     def views(self, config: ScoresConfig) -> dict[str, int]:
@@ -51,11 +61,32 @@ class MtaCrops(Method):
 
         def score(images: slice, views: Views) -> Tensor:
             v = stacked(views, wanted)
-            return self.modes(v, scale * v @ means.T) @ means.T
+            return self.modes(v, scale * v @ means.T)[0] @ means.T
 
         return score
 
-    def modes(self, v: Tensor, logits: Tensor) -> Tensor:
+    def weigher(self, inputs: MethodInputs) -> Weigher:
+        """Build a function that multiplies the weights of views in the mode, found in single
+        precision as for the scores, with those of texts in the mean.
+        """
+        import torch
+
+        from pipeline.kernels.weights import mean_weights
+
+        texts, wanted = inputs.texts["clip"], self.views(inputs.config)
+        means, by_text = texts.to(torch.float32).means(), mean_weights(texts)
+        scale = inputs.config.scale
+
+        def weigh(views: Views) -> dict[str, Tensor]:
+            v = stacked(views, wanted)
+            _, kept = self.modes(v.float(), scale * v.float() @ means.T)
+            kept = kept.double()
+            by_view = kept / (kept[:, None] @ v).norm(dim=2)
+            return unstacked(by_view[..., None, None] * by_text, wanted)
+
+        return weigh
+
+    def modes(self, v: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Find the mode of each image's views.
 
         Args:
@@ -63,19 +94,20 @@ class MtaCrops(Method):
             logits: Logits of the views, (images, views, classes).
 
         Returns:
-            Unit vectors, (images, dim).
+            Unit vectors (images, dim), and the weights (images, views) of the views whose sum has
+                their direction.
         """
         import torch
 
         p = logits.softmax(dim=-1)
         w = p @ p.transpose(1, 2)
         h2, m = self.bandwidths(v), v[:, 0]
-        y = torch.full_like(h2, 1 / v.shape[1])
+        y = weights = torch.full_like(h2, 1 / v.shape[1])
         for _ in range(ROUNDS):
             g = _density(v, m, h2)
-            y = _settled(y, partial(self._inlierness, g, w))
-            m = _settled(m, partial(_shifted, v, h2, y))
-        return m
+            y, _ = _settled(y, partial(self._inlierness, g, w))
+            m, weights = _settled(m, partial(_shifted, v, h2, y))
+        return m, weights
 
     def bandwidths(self, v: Tensor) -> Tensor:
         """Compute squared bandwidths: half the mean squared distance to the nearest other views.
@@ -93,9 +125,9 @@ class MtaCrops(Method):
         nearest = apart.topk(count + 1, dim=2, largest=False).values[..., 1:]
         return (nearest.square().mean(dim=2) / 2).clamp(min=SMALLEST)
 
-    def _inlierness(self, g: Tensor, w: Tensor, y: Tensor) -> Tensor:
+    def _inlierness(self, g: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         affinity = (w @ y[..., None])[..., 0]
-        return ((g + self.lambda_q * affinity) / self.lambda_y).softmax(dim=1)
+        return ((g + self.lambda_q * affinity) / self.lambda_y).softmax(dim=1), affinity
 
 
 class Mta(MtaCrops):
@@ -114,21 +146,33 @@ def _density(v: Tensor, m: Tensor, h2: Tensor) -> Tensor:
     return (-(v - m[:, None]).square().sum(dim=2) / (2 * h2)).exp()
 
 
-def _shifted(v: Tensor, h2: Tensor, y: Tensor, m: Tensor) -> Tensor:
-    """Move the mode to the mean of the views by density and inlierness: (images, dim)."""
+def _shifted(v: Tensor, h2: Tensor, y: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the mode to the mean of the views by density and inlierness: (images, dim), with the
+    weights of the views, (images, views).
+    """
     import torch.nn.functional as F
 
     weights = _density(v, m, h2) * y
-    return F.normalize((weights[:, None] @ v)[:, 0], dim=1)
+    return F.normalize((weights[:, None] @ v)[:, 0], dim=1), weights
 
 
-def _settled(value: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
-    """Repeat a step, each image by itself until it moves less than `TOLERANCE`."""
+def _settled(
+    value: Tensor, step: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Repeat a step, each image by itself until its value moves less than `TOLERANCE`.
+
+    A step returns the next value and the weights of views that it used; so does this function, for
+    the last step of each image.
+    """
     import torch
 
     moving = torch.ones_like(value[:, :1], dtype=torch.bool)
+    used: Tensor | None = None
     for _ in range(ROUNDS):
-        renewed = torch.where(moving, step(value), value)
+        moved, weights = step(value)
+        renewed = torch.where(moving, moved, value)
+        used = weights if used is None else torch.where(moving, weights, used)
         moving = moving & ((renewed - value).norm(dim=1, keepdim=True) >= TOLERANCE)
         value = renewed
-    return value
+    assert used is not None
+    return value, used

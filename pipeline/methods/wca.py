@@ -101,13 +101,15 @@ class Wca(Method):
         by_text = aligned_text_weights(
             labels, inputs.texts["cupl"], relative * math.exp(self.text_scale)
         )
-        drawn = torch.tensor(self.completed(inputs.config).drawn(), device=by_text.device)
+        places = self.places(inputs)
 
         def weigh(views: Views) -> dict[str, Tensor]:
             image, pool = views["image"].vectors[:, 0], views["squares"].vectors
+            drawn = places(slice(0, len(pool))).expand(len(pool), -1)
+            squares = pool[torch.arange(len(pool), device=pool.device)[:, None], drawn]
             scale = relative * math.exp(self.image_scale)
-            by_draw = aligned_image_weights(image, pool[:, drawn], scale)
-            by_square = by_draw.new_zeros(pool.shape[:2]).index_add(1, drawn, by_draw)
+            by_draw = aligned_image_weights(image, squares, scale)
+            by_square = by_draw.new_zeros(pool.shape[:2]).scatter_add(1, drawn, by_draw)
             return {"squares": by_square[..., None, None] * by_text}
 
         return weigh

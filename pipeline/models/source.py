@@ -64,7 +64,19 @@ class ModelSource(ABC):
             raise ConfigError(
                 f"{self.section}.weights: {model} needs weights: a tag, a file or {RANDOM}SEED"
             )
-        return self._from_cache() or self._to_cache(self._resolve_name(model, weights))
+        return self.from_cache() or self._to_cache(self._resolve_name(model, weights))
+
+    def from_cache(self) -> Resolved | None:
+        """Restore the model as a run on this store resolved it; None if it is not known any more.
+
+        Nothing is downloaded, and the library is not imported.
+        """
+        try:
+            if (folder := self._cached.get("folder")) is not None:
+                return self._resolve_folder(Path(folder))
+            return from_record(self._cached)
+        except (AbsError, AttributeError, TypeError):
+            return None
 
     @property
     def local(self) -> bool:
@@ -97,10 +109,9 @@ class ModelSource(ABC):
         if model.startswith(LOCAL):
             where = model.removeprefix(LOCAL), "model folder", f"{self.section}.model"
             return self._resolve_folder(self.paths.find(*where))
-        try:
-            return self._resolve_folder(Path(self._cached["folder"]))
-        except (AbsError, KeyError, TypeError):
-            folder = self._repository_folder(model.removeprefix(HUB))
+        if (known := self.from_cache()) is not None:
+            return known
+        folder = self._repository_folder(model.removeprefix(HUB))
         self._write_cache({"folder": str(folder)})
         return self._resolve_folder(folder)
 
@@ -126,17 +137,10 @@ class ModelSource(ABC):
         """Cached record."""
         return files.read_sealed(self._cache_file, "memory")
 
-    def _from_cache(self) -> Resolved | None:
-        """Restore the model from the cache; None if it is absent or damaged."""
-        try:
-            return from_record(self._cached)
-        except AbsError:
-            return None
-
     def _to_cache(self, model: Resolved) -> Resolved:
         """Cache a model."""
         self._write_cache(model.as_record())
-        return self._from_cache() or model
+        return self.from_cache() or model
 
     def _write_cache(self, record: dict[str, Any]) -> None:
         """Write a record to the cache."""

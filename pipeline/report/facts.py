@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.section import flatten
+from pipeline.core.words import counted
 from pipeline.report.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def remarks(run: StoredRun, images: pd.DataFrame) -> list[dict[str, Any]]:
     skipped = index.table("skipped")
     if len(skipped):
         files = [f"{row.file}: {row.reason}" for row in skipped.itertuples()]
-        found.append({"text": f"{len(files):,} files skipped", "files": files})
+        found.append({"text": f"{counted(len(files), 'files')} skipped", "files": files})
     found += _duplicates(images)
     return [{**each, "files": _few(each["files"])} for each in found]
 
@@ -100,7 +101,7 @@ def _duplicates(images: pd.DataFrame) -> list[dict[str, Any]]:
     groups = same.groupby("sha256", sort=False)
     labels = groups["label"].nunique()
     files = [" = ".join(rows["image_id"].head(4)) for _, rows in groups]
-    text = f"{len(same):,} images are copies of one another, in {len(labels):,} groups"
+    text = f"{counted(len(same), 'images')} are copies of one another, in {len(labels):,} groups"
     apart = int((labels > 1).sum())
     text += f"; {apart:,} of these with different labels" if apart else ""
     return [{"text": text, "files": files}]

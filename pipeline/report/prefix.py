@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.explain.views import beside, identity_of
 from pipeline.kernels.statistics import paired
-from pipeline.methods.base import Method, MethodInputs, Scorer, ViewVectors
+from pipeline.methods.base import Method, MethodInputs, Scorer, SumOverViews, ViewVectors
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
 from pipeline.texts.vectors import text_vectors
@@ -59,9 +59,10 @@ class Rescored:
         return ScoresConfig.model_validate(self.identity["config"]["config"])
 
     def growing(self) -> dict[str, Method]:
-        """Return the methods that explain their scores and read more crops for a larger N."""
+        """Return the methods that sum over views, more of them for a larger N: quick to rescore."""
         stored = self.identity["config"]["methods"]
-        known = {n: METHODS[n] for n in stored if n in METHODS and METHODS[n].explained_by}
+        summed = {n: METHODS[n] for n in stored if n in METHODS}
+        known = {n: kind for n, kind in summed.items() if issubclass(kind, SumOverViews)}
         methods = {name: kind.model_validate(stored[name]) for name, kind in known.items()}
         one = self.config.model_copy(update={"n": 1})
         if self.config.n == 1:

@@ -12,7 +12,7 @@ from pipeline.models.clip.preprocess import OPENAI, preprocess_of
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.vision import vision_of
 from pipeline.models.config import RANDOM
-from pipeline.models.resolved import HUB, LOCAL, Resolved, is_file_name
+from pipeline.models.resolved import HUB, LOCAL, is_file_name
 from pipeline.settings import Settings
 from pipeline.views.config import TokenGrid
 
@@ -21,7 +21,7 @@ def token_grid(settings: Settings) -> TokenGrid | None:
     """Return CLIP's token grid with the part of an image that it covers.
 
     Nothing is downloaded and no weights are read. Returns None for a model that is not known here:
-    a folder that is gone, a repository, or a weights file.
+    a folder that is gone, or a repository or weights file that no run on this store used.
     """
     try:
         model, architecture = settings.clip.model, _architecture(settings)
@@ -46,12 +46,14 @@ def frame(grid: TokenGrid, width: int, height: int) -> list[float]:
 
 
 def _architecture(settings: Settings) -> dict[str, Any] | None:
-    """Return the configuration of a folder, of what a run resolved, or of a published name."""
+    """Return the configuration of a folder, of what a run on this store resolved (a repository
+    too), or of a published name.
+    """
     model, weights = settings.clip.model, settings.clip.weights or ""
     source = ClipSource(settings.clip, settings.paths, HashCache(Path(os.devnull)))
     if model.startswith(LOCAL):
         return source.resolved.architecture
-    if (resolved := _resolved_before(source)) is not None:
+    if (resolved := source.from_cache()) is not None:
         return resolved.architecture
     if model.startswith(HUB) or (is_file_name(weights) and not weights.startswith(RANDOM)):
         return None
@@ -60,11 +62,3 @@ def _architecture(settings: Settings) -> dict[str, Any] | None:
     config, tag = open_clip.get_model_config(model), open_clip.get_pretrained_cfg(model, weights)
     preprocess = {name: tag[name] for name in OPENAI if name in (tag or {})}
     return {"model": config, "preprocess": preprocess} if config else None
-
-
-def _resolved_before(source: ClipSource) -> Resolved | None:
-    """Return what a run on this store resolved, which spares the import of the library."""
-    try:
-        return source._from_cache()
-    except AbsError:
-        return None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
 from pipeline.core.files import write_atomic, write_json
 from pipeline.core.hash_cache import HashCache
+from pipeline.core.words import counted
 from pipeline.datasets.contents import Contents
 from pipeline.datasets.dataset import Dataset
 from pipeline.report import facts, results
@@ -69,7 +70,7 @@ def write_report(
     images = run.artifact("index").table("images")
     names = run.artifact("scores").table("classes")["name"].tolist()
     chosen = choose(choice, images["image_id"].tolist(), scores[method], scores[against], names)
-    say(f"results of {len(scores)} methods on {len(images):,} images")
+    say(f"results of {counted(len(scores), 'methods')} on {counted(len(images), 'images')}")
     pages = {"index.html": _results(run, scores, images, method, against)}
     say("crops of the chosen images")
     pages["crops.html"] = _crops(run, scores, images, folder, chosen, method, against)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import MissingInput
 from pipeline.core.layers import CFGS
+from pipeline.core.words import counted
 from pipeline.methods.base import VIEW_NAMES
 from pipeline.run import Run
 from pipeline.stage import Stage, needed
@@ -93,7 +94,9 @@ def _receipts(run: Run, stage: Stage) -> list[Receipt]:
     units = [unit.name for unit in stage.units(run.store)]
     receipts = run.store.artifact(stage).ledger.receipts(units)
     if len(receipts) < len(units):
-        raise MissingInput(f"{stage.name}: {len(units) - len(receipts)} units are not finished")
+        raise MissingInput(
+            f"{stage.name}: not finished: {counted(len(units) - len(receipts), 'units')}"
+        )
     return list(receipts.values())
 
 

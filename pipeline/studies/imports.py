@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.core.files import write_atomic
+from pipeline.core.words import counted
 from pipeline.datasets.classes import Classes
 from pipeline.datasets.labels import parse_label
 from pipeline.methods.imported import FOLDER, METADATA, PREFIX, digest_of
@@ -87,11 +88,11 @@ def _of_images(table: pd.DataFrame, file: Path, images: pd.Series[str]) -> pd.Da
         raise AbsError(f"{file}: {ids[ids.duplicated()].iloc[0]!r} is there twice; keep one row")
     known, given = set(images), set(ids)
     for found, what in (
-        ([i for i in images if i not in given], "images of the dataset are missing"),
-        ([i for i in ids if i not in known], "images are not in the dataset"),
+        ([i for i in images if i not in given], "without a row"),
+        ([i for i in ids if i not in known], "that the dataset has not"),
     ):
         if found:
-            raise AbsError(f"{file}: {len(found):,} {what}, such as {found[0]!r}")
+            raise AbsError(f"{file}: {counted(len(found), 'images')} {what}, such as {found[0]!r}")
     return table.set_index(ID).loc[list(images)]
 
 

@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import ConfigError
+from pipeline.datasets.dataset import Dataset, Samples
 from pipeline.kernels.statistics import wilson
+from pipeline.plan import build, read
+from pipeline.settings import Settings
+from pipeline.stage import Stage
+from pipeline.trial.sample import evenly
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.run import Run
+
+
+@dataclass(frozen=True)
+class SampledDataset(Dataset):
+    """Some images of a dataset, evenly from its classes; all classes stay."""
+
+    size: int
+    """Number of images, at most."""
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Path and label of each image."""
+        everything = [(path, f"{label:09d}") for path, label in super().samples]
+        return [(path, int(label)) for path, label in evenly(everything, self.size)]
+
+    def _look(self) -> str:
+        """Return nothing: what the whole dataset came to is not what a sample comes to."""
+        return ""
+
+
+def on_sample(count: int) -> Callable[[Settings], list[Stage]]:
+    """Return a plan over `count` images, evenly from the classes of the dataset."""
+
+    def plan(settings: Settings) -> list[Stage]:
+        digests, dataset = read(settings)
+        sample = SampledDataset(dataset.config, dataset.paths, dataset.digests, count)
+        return build(settings, (digests, sample))
+
+    return plan
 
 
 @dataclass(frozen=True)

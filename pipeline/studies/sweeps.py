@@ -30,6 +30,8 @@ BEFORE_EMBEDDING = ("index", "attention", "crops")
 Runs = list[tuple[Point, Run]]
 
 FIGURES = ("top1", "top5", "mean_per_class_recall", "ece")
+SETTLED = ("crops_used",)
+"""Columns that `metrics` has besides if images settle early."""
 
 
 @dataclass
@@ -158,7 +160,8 @@ class Sweep:
                 table = run.store.open(metrics).table("metrics")
             except MissingInput:
                 continue
-            rows = table[["dataset", "method", *FIGURES, "images", "classes"]].copy()
+            settled = [name for name in SETTLED if name in table]
+            rows = table[["dataset", "method", *FIGURES, *settled, "images", "classes"]].copy()
             for name, value in point.values.items():
                 rows[name] = repr(value) if isinstance(value, list | dict) else value
             rows["row"] = point.grid.named(point.values)
@@ -175,7 +178,7 @@ class Sweep:
         by = ["grid", *dict.fromkeys(fields), "row", "dataset", "method", "images", "classes"]
         groups = results.groupby(by, sort=False, dropna=False)
         table = groups.agg(
-            **{name: (name, "mean") for name in FIGURES},
+            **{name: (name, "mean") for name in (*FIGURES, *SETTLED) if name in results},
             sigma=("top1", "std"),
             seeds=("seed", "nunique"),
         )

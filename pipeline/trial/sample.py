@@ -16,6 +16,7 @@ from pipeline.core.errors import AbsError, MissingInput
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.hashing import digest
 from pipeline.core.paths import Paths
+from pipeline.core.words import counted
 from pipeline.datasets.classes import Classes, refuse_single_class, resolve_classes
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.contents import FolderContents
@@ -28,8 +29,14 @@ from pipeline.texts.sets import Sentences
 
 TEXTS, EACH = 400, 8
 """Most texts of a trial in all, but one for each class; and most of a class."""
-SETTINGS: dict[str, dict[str, Any]] = {"scores": {"n": 8}, "windows": {"encode": "drawn"}}
-"""Settings of a trial: few crops, and only the windows that are drawn."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "scores": {"n": 8},
+    "windows": {"encode": "drawn"},
+    "methods": {"wca": {"pool": 8}},
+}
+"""Settings of a trial: few crops, only the windows that are drawn, and a pool of squares that is no
+larger than the number of draws.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,12 @@ def write_sample(images: Path, count: int, texts: Path | None, paths: Paths) -> 
     Raises AbsError for images or texts that cannot be used.
     """
     listing, names = _listed(images)
+    if texts and not texts.is_file():
+        raise MissingInput(f"no file of descriptions at {texts}")
     found = _texts_of(texts, names, paths) if texts else {name: [] for name in names}
     kept = [(path, names[label]) for path, label in listing.samples if names[label] in found]
     if len(found) < 2 or not kept:
-        raise AbsError(f"{texts}: texts for {len(found)} of {len(set(names))} classes")
+        raise AbsError(f"{texts}: texts for {len(found)} of {counted(len(set(names)), 'classes')}")
     chosen = evenly(kept, count)
     name = f"try-{short_name(images)}-{digest([str(images.absolute()), chosen, found])[:6]}"
     folder = paths.store / ".try" / name
@@ -103,11 +112,12 @@ def _texts_of(texts: Path, names: Sequence[str], paths: Paths) -> dict[str, list
 
 def _notes(images: int, names: Sequence[str], found: Mapping[str, list[str]]) -> list[str]:
     most = max(map(len, found.values()))
-    texts = f", at most {most} texts of each" if most else ""
-    notes = [f"{images} photographs, {len(found)} classes{texts}, N = {SETTINGS['scores']['n']}"]
+    texts = f", at most {counted(most, 'texts')} of each" if most else ""
+    taken = f"{counted(images, 'photographs')}, {counted(len(found), 'classes')}"
+    notes = [f"{taken}{texts}, N = {SETTINGS['scores']['n']}"]
     if absent := [name for name in dict.fromkeys(names) if name not in found]:
         shown = ", ".join(map(repr, absent[:3]))
-        notes.append(f"left out: {len(absent)} classes without texts, such as {shown}")
+        notes.append(f"left out: {counted(len(absent), 'classes')} without texts, such as {shown}")
     return notes
 
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from pipeline.core.errors import AbsError
 from pipeline.core.section import Section
-from pipeline.kernels.kriging import NUGGET, REACH
-from pipeline.kernels.rounds import FIRST, GROWTH
+from pipeline.kernels.rounds import FIRST, GROWTH, NUGGET, REACH
 from pipeline.methods.base import Method, SumOverViews
 from pipeline.methods.config import ScoresConfig
 from pipeline.store.units import Unit, overlapping
@@ -264,6 +263,7 @@ def saved(looks: Iterable[pd.DataFrame], count: int) -> str:
     used, all_of_them = int(last["crops_used"].sum()), count * len(last)
     never = int((last["crops_used"] == count).sum())
     return (
-        f"{used / max(1, len(last)):.1f} of {count} crops an image, {used:,} of {all_of_them:,}; "
+        f"{used / max(1, len(last)):.1f} of {count} crops an image, {used:,} of {all_of_them:,} "
+        f"({1 - used / max(1, all_of_them):.0%} saved); "
         f"{never:,} of {len(last):,} images took all"
     )

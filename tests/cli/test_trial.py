@@ -57,7 +57,7 @@ def test_photographs_and_texts_are_one_command_and_a_table(
     done = said(*words, "--log-file", tmp_path / "log")
     assert done.returncode == 0, done.stderr
     assert "4 photographs, 2 classes, at most 8 texts of each" in done.stderr
-    assert f"left out: 1 classes without texts, such as {names[2]!r}" in done.stderr
+    assert f"left out: 1 class without texts, such as {names[2]!r}" in done.stderr
     assert done.stderr.index("to encode: ") < done.stderr.index("index: 4 images")
     assert [line.split()[0] for line in done.stdout.splitlines()[2:6]] == [
         "clip", "cupl", "wca", "abs",

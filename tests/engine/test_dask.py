@@ -163,7 +163,7 @@ def test_a_unit_that_always_fails_is_reported_and_the_others_finish(
     artifact = made.store.artifact(stage)
     with (
         meddled(address, ATTENTION, unit="00001", error="ValueError"),
-        pytest.raises(UnitsFailed, match="1 units failed; the first is 00001: ValueError: a co"),
+        pytest.raises(UnitsFailed, match="1 unit failed; the first is 00001: ValueError: a co"),
     ):
         again(made, stage, engine)
     assert artifact.finished(stage.units(made.store)) == {"00000", "00002"}
@@ -198,7 +198,7 @@ def test_a_unit_that_ends_every_process_is_reported_and_the_others_finish(
     with (
         here(2) as engine,
         pytest.raises(
-            UnitsFailed, match="1 units failed; the first is 00001: its worker processes died"
+            UnitsFailed, match="1 unit failed; the first is 00001: its worker processes died"
         ),
     ):
         again(made, stage, engine)

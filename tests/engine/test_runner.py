@@ -39,7 +39,7 @@ def test_units_that_fail_are_recorded_and_the_others_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, step, broken)
-        with pytest.raises(UnitsFailed, match="1 units failed; the first is 00001: ValueError"):
+        with pytest.raises(UnitsFailed, match="1 unit failed; the first is 00001: ValueError"):
             run(stage, made.store, made.settings)
     artifact = made.store.artifact(stage)
     assert artifact.finished(stage.units(made.store)) == {"00000", "00002"}

@@ -25,10 +25,12 @@ from tests.helpers import shared
 from tests.helpers.further_methods import FURTHER
 from tests.helpers.runs import make_all, write_dataset
 
+OWN = ["clip", "cupl", "wca", "abs"]
 PLAIN: dict[str, Any] = {
     **{f"scores.{name}": True for name in ("raw", "feature", "soft")},
     **{"scores.expectation": False, "scores.m": 50, "scores.classes": "all"},
     "windows.draws": "independent",
+    "scores.methods": OWN,
 }
 """Settings that the ones below change."""
 CHANGES: dict[str, dict[str, Any]] = {
@@ -47,6 +49,12 @@ CLASSES = [
 """Competing classes; the second and the last have images."""
 N = 4
 """Crops per branch."""
+RIVALS = [
+    *("mta", "awt", "mta-crops", "awt-crops", "lazsl-crops", "bifta-views"),
+    *("zero-crops", "tda"),
+]
+"""Methods of other papers."""
+RIVAL_SETTINGS = ["methods.mta.n=5", "methods.awt.n=5", "methods.bifta-views.overlap=0.5"]
 
 
 @pytest.fixture(scope="session")
@@ -56,13 +64,20 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         dataset = str(write_dataset(folder))
         write_json(folder / "classes.json", CLASSES)
-        common = [f"scores.n={N}", "scores.methods=[clip,cupl,wca,abs]"]
+        common = [f"scores.n={N}", f"scores.methods={json.dumps(OWN)}"]
         common.append(f"dataset.vocabulary={folder / 'classes.json'}")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ABS_ARTIFACTS", str(folder / "store"))
             for change in CHANGES.values():
                 words = [f"{name}={json.dumps(value)}" for name, value in change.items()]
                 make_all(Run.of(dataset, "official", [*common, *words]))
+            make_all(
+                Run.of(
+                    dataset,
+                    "official",
+                    [*common, f"scores.methods={json.dumps(RIVALS)}", *RIVAL_SETTINGS],
+                )
+            )
 
     return shared.once(tmp_path_factory, "explained", make) / "store"
 
@@ -90,6 +105,35 @@ def test_contributions_add_up_to_the_stored_scores(method: str, change: str) -> 
             assert sums.to_dict() == pytest.approx(stored, abs=1e-6)
         margin = stored[found.predicted] - stored[found.rival]
         assert found.by_view()["difference"].sum() == pytest.approx(margin, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "branches"),
+    [
+        ("mta", {"image", "augmented"}),
+        ("awt", {"image", "augmented"}),
+        ("mta-crops", {"image", "raw", "feature"}),
+        ("awt-crops", {"image", "raw", "feature"}),
+        ("lazsl-crops", {"image", "raw", "feature"}),
+        ("bifta-views", {"squares"}),
+    ],
+)
+def test_contributions_of_other_papers_methods_add_up(method: str, branches: set[str]) -> None:
+    explainer = load.explainer("tiny", method, **{"scores.methods": RIVALS})
+    logits = explainer.scores.array("logits")
+    for image in (1, 6):
+        table = explainer.explain(image).by_text()
+        assert set(table["branch"]) == branches
+        sums = table.groupby("label")["contribution"].sum()
+        stored = logits[image, RIVALS.index(method)]
+        assert sums.to_numpy() == pytest.approx(stored, abs=1e-6)
+        assert (table["weight"] >= 0).all()
+
+
+@pytest.mark.parametrize("method", ["zero-crops", "tda"])
+def test_methods_that_are_no_sum_of_cosines_say_so(method: str) -> None:
+    with pytest.raises(ConfigError, match=f"method '{method}' does not explain its scores"):
+        load.explainer("tiny", method, **{"scores.methods": RIVALS})
 
 
 def vectors(name: str, image: int) -> np.ndarray:

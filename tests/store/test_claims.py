@@ -285,7 +285,7 @@ def test_whom_a_stage_waits_for_is_said(
     waiting = threading.Thread(target=lambda: run_stage(*words))
     waiting.start()
     heard: list[str] = []
-    told = "waiting for 1 units claimed by another-host:7"
+    told = "waiting for 1 unit claimed by another-host:7"
     while waiting.is_alive() and told not in "".join(heard):
         heard.append(capfd.readouterr().err)
         time.sleep(0.05)

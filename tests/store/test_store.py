@@ -234,7 +234,7 @@ def test_a_failing_unit_is_recorded_never_cached_and_the_others_are_kept(
         return compute(self, unit, inputs)
 
     monkeypatch.setattr(RawWorker, "compute", broken)
-    with pytest.raises(UnitsFailed, match=r"1 units failed.*00001-000.*no such luck"):
+    with pytest.raises(UnitsFailed, match=r"1 unit failed.*00001-000.*no such luck"):
         run_stage(crops, run.store, Reporter(True), run.settings)
     artifact = run.store.artifact(crops)
     assert not (artifact.path / "manifest.json").exists()

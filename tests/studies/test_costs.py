@@ -69,11 +69,11 @@ def test_a_row_adds_up_the_stages_that_its_method_reads(made: Run) -> None:
 
 
 def test_what_is_still_to_be_made_has_no_seconds(made: Run, run_of: Runner) -> None:
-    with pytest.raises(MissingInput, match=r"crops-raw: 3 units are not finished"):
+    with pytest.raises(MissingInput, match=r"crops-raw: not finished: 3 units"):
         seconds_of(run_of("scores.n=6"), "abs")
     (attention,) = made.named("attention")
     made.store.artifact(attention).forget(["00001"])
-    with pytest.raises(MissingInput, match=r"attention: 1 units are not"):
+    with pytest.raises(MissingInput, match=r"attention: not finished: 1 unit"):
         seconds_of(made, "abs")
 
 

@@ -53,12 +53,12 @@ GOOD = pd.DataFrame({"image_id": IMAGES, "pred": ["crow"] * 3})
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (GOOD[1:], "1 images of the dataset are missing, such as 'a/1.png'"),
+        (GOOD[1:], "1 image without a row, such as 'a/1.png'"),
         (pd.concat([GOOD, GOOD[:1]]), "'a/1.png' is there twice"),
         (GOOD.replace("a/1.png", "x.png"), "such as 'a/1.png'"),
         (
             pd.concat([GOOD, GOOD[:1].assign(image_id="x.png")]),
-            "1 images are not in the dataset, such as 'x.png'",
+            "1 image that the dataset has not, such as 'x.png'",
         ),
         (GOOD.rename(columns={"image_id": "id"}), "no column 'image_id'; it has id, pred"),
         (GOOD.assign(pred="rook"), "pred of 'a/1.png': 'rook' is no class"),

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import load
 from pipeline.cli.study_tables import print_settling
 from pipeline.core.errors import ConfigError, UnitsFailed
+from pipeline.explain.explainer import Explainer
+from pipeline.inspect.status import states
 from pipeline.kernels.rounds import round_ends
 from pipeline.methods.base import Method
 from pipeline.methods.config import ScoresConfig
@@ -20,7 +23,7 @@ from pipeline.methods.registry import METHODS
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
 from pipeline.store.units import by_round, overlapping, round_units
-from pipeline.studies.settling import check_settling
+from pipeline.studies.settling import check_settling, on_sample
 from pipeline.studies.sharing import crops_at_most
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.config import BOX
@@ -123,6 +126,49 @@ def test_each_image_stops_by_the_rule_and_no_vector_differs(copied: Path) -> Non
     assert (np.stack(crops["vector"]) == raw[crops["image"], crops["crop"]]).all()
     none = settled.store.open(settled.named("scores")[0]).table("scores").query("method == 'clip'")
     assert none["crops_used"].isna().all()
+
+
+@pytest.mark.slow
+def test_what_reads_a_store_reads_settled_views(both: Path) -> None:
+    run = run_in(both, "settled", *SETTLED, "scores.methods=[clip,abs]")
+    at: Any = {"store": both / "settled"}
+    table = load.scores("tiny", "abs", **at)
+    crops = load.settled("tiny", **at)
+    assert crops.groupby("image").size().tolist() == table["crops_used"].tolist()
+    with pytest.raises(ConfigError, match=r"load\.settled"):
+        load.embeddings("tiny", **at)
+    metrics = load.metrics("tiny", **at).set_index("method")["crops_used"]
+    assert metrics["abs"] == table["crops_used"].mean()
+    assert np.isnan(metrics["clip"])
+    (raw,) = [each for each in states(run.store, run.stages) if each["stage"] == "embeddings-raw"]
+    assert f"{metrics['abs']:.1f} of {N} crops an image" in raw["remarks"][0]
+    image = int(table["crops_used"].argmax())
+    explained = Explainer.of(run.store.open(run.named("scores")[0]), "abs").explain(image)
+    assert len(explained.branches["raw"].places) == table["crops_used"][image]
+
+
+def test_settling_that_has_no_effect_is_said(run_of: Runner) -> None:
+    def notes(*changes: str) -> list[str]:
+        return run_of("scores.settle=0.001", *changes).named("scores")[0].notes
+
+    assert notes("scores.methods=[abs]") == []
+    (note,) = notes("scores.methods=[clip]")
+    assert note.startswith("scores.settle has no effect: no view of clip")
+
+
+def test_a_sample_has_images_of_every_class_and_all_classes(tiny: Path) -> None:
+    plans = [on_sample(5), None, on_sample(5), None]  # neither is remembered as the other
+    again = [Run.of(str(tiny), "official", [], plan=plan) for plan in plans]
+    keys = [run.named("index")[0].key for run in again]
+    assert keys[:2] == keys[2:]
+    sample, whole = again[:2]
+    index = [run.named("index")[0] for run in (whole, sample)]
+    labels = [[label for _, label in each.dataset.samples] for each in index]  # type: ignore[attr-defined]
+    assert (len(labels[0]), len(labels[1])) == (8, 5)
+    assert set(labels[1]) == set(labels[0])
+    assert index[0].key != index[1].key
+    scores = [run.named("scores")[0] for run in (whole, sample)]
+    assert scores[0].classes == scores[1].classes  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

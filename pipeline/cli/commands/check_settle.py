@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.study_tables import print_settling
+from pipeline.core.errors import ConfigError
+from pipeline.engine.inline import Inline
 from pipeline.options import (
     DatasetOption,
     JsonOption,
@@ -19,7 +21,7 @@ from pipeline.options import (
     print_json,
 )
 from pipeline.run import Run
-from pipeline.studies.settling import check_settling
+from pipeline.studies.settling import check_settling, on_sample
 
 
 @distributed
@@ -32,6 +34,10 @@ def command(
     p: Annotated[
         float, typer.Option("--p", help="Value of scores.settle, if --set does not give it.")
     ] = 0.001,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="Compare on this many images, evenly from the classes."),
+    ] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     engine: Any = None,
@@ -41,10 +47,14 @@ def command(
     Runs both: all crops are embedded first, and the settled run takes them from there. Prints the
     images whose class is the same, top-1 of both, and crops per image, with intervals. Exit code 1
     if more decisions differ than `scores.settle` promises (binomial test at 1 %).
+
+    A sample has artifacts of its own, in one process, and runs before a full run is paid for.
     """
-    given = list(overrides or ())
-    settled = Run.of(dataset, profile, [f"scores.settle={p}", *given], weights_dir)
-    whole = Run.of(dataset, profile, [*given, "scores.settle=null"], weights_dir)
+    if sample and not isinstance(engine, Inline | None):
+        raise ConfigError("--sample: runs in one process; leave out --workers and --scheduler")
+    given, plan = list(overrides or ()), on_sample(sample) if sample else None
+    settled = Run.of(dataset, profile, [f"scores.settle={p}", *given], weights_dir, plan)
+    whole = Run.of(dataset, profile, [*given, "scores.settle=null"], weights_dir, plan)
     for run in (whole, settled):
         run.execute(run.stages, [], quiet or as_json, engine=engine)
     found = check_settling(settled, whole)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline import settings
-from pipeline.cli.settings_tables import print_differences, print_settings
+from pipeline.cli.settings_tables import layer_rows, print_differences, print_layers, print_settings
 from pipeline.core.layers import layers, merged, origins
 from pipeline.options import (
     AnyDatasetOption,
@@ -27,6 +27,9 @@ def command(
     resolved: Annotated[
         bool, typer.Option(help="Print all settings, not only those that differ.")
     ] = False,
+    by_layer: Annotated[
+        bool, typer.Option("--layers", help="Print every setting given, with its value by layer.")
+    ] = False,
     diff: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="A B", help="Print the settings that differ between two profiles."),
@@ -36,7 +39,8 @@ def command(
     """Print the settings of a run: those that differ from cfgs/default.yaml, or all.
 
     A comment behind every value names the layer that it comes from, and the value of the profile
-    if a higher layer has another. The output is a valid configuration. With `--diff A B`: the
+    if a higher layer has another. The output is a valid configuration. With `--layers`: every
+    setting that a layer gives, and its value in each, for `--json` too. With `--diff A B`: the
     settings that differ between two profiles.
     """
     if diff:
@@ -47,6 +51,10 @@ def command(
     stack = layers(dataset, profile, overrides or (), weights_dir)
     loaded = settings.validate(merged(stack))
     values = loaded.model_dump(mode="json") if resolved else settings.changed(loaded)
+    if by_layer:
+        by_setting = layer_rows(origins(stack))
+        print_json(by_setting) if as_json else print_layers(by_setting)
+        return
     if dataset is None:
         settings.forget_dataset(values)
     print_json(values) if as_json else print_settings(values, origins(stack))

@@ -10,6 +10,7 @@ import typer
 from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.paths import expand
 from pipeline.core.progress import Reporter
+from pipeline.core.words import counted
 from pipeline.describe.answers import Answers
 from pipeline.describe.client import Asked, Endpoint, Price, ask_all
 from pipeline.describe.description import Description
@@ -152,8 +153,8 @@ def _by_hand(description: Description, prompts_to: str | None, answers: str | No
         return False
     if left:
         raise AbsError(
-            f"{len(left):,} requests have no answer yet; write them with --prompts-to FILE.csv, or "
-            "give --partial"
+            f"without an answer yet: {counted(len(left), 'requests')}; write them with "
+            "--prompts-to FILE.csv, or give --partial"
         )
     return True
 
@@ -185,7 +186,7 @@ def _ask(
 
 def _refuse_unanswered(outcome: Asked, asked: int, budget: float | None) -> None:
     """Raise AbsError unless every request was answered."""
-    left = f"{asked - outcome.answered:,} of {asked:,} requests have no answer"
+    left = f"{asked - outcome.answered:,} of {counted(asked, 'requests')} have no answer"
     again = "the same command asks only these"
     if outcome.failed:
         request, reason = outcome.failed[0]
@@ -200,7 +201,8 @@ def _refuse_unanswered(outcome: Asked, asked: int, budget: float | None) -> None
 def _print_plan(planned: dict[str, Any]) -> None:
     about = "about " if planned["estimated"] else ""
     print(
-        f"{about}{planned['requests']:,} requests, {planned['stored']:,} answered already\n"
+        f"{about}{counted(planned['requests'], 'requests')}, "
+        f"{planned['stored']:,} answered already\n"
         f"{about}{planned['to_send']:,} to send: {planned['tokens_in']:,} tokens of prompts, at "
         f"most {planned['tokens_out_at_most']:,} of answers"
     )
@@ -210,8 +212,8 @@ def _print_plan(planned: dict[str, Any]) -> None:
 
 def _print_report(report: dict[str, Any], rule: str, dataset: str) -> None:
     print(
-        f"{report['texts']:,} texts of {report['classes']:,} classes, {report['fewest']} to "
-        f"{report['most']} each: {report['file']}"
+        f"{counted(report['texts'], 'texts')} of {counted(report['classes'], 'classes')}, "
+        f"{report['fewest']} to {report['most']} each: {report['file']}"
     )
     if report["dropped"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["dropped"].items())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core.paths import expand
+from pipeline.core.words import counted
 from pipeline.options import (
     DatasetOption,
     JsonOption,
@@ -43,5 +44,5 @@ def command(
     if as_json:
         print_json({"method": method_name(name), "file": str(path), "images": len(images)})
         return
-    print(f"{what} of {len(images):,} images: {path}")
+    print(f"{what} of {counted(len(images), 'images')}: {path}")
     print(f"Score beside others: --set 'scores.methods=[abs,{method_name(name)}]'")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core.paths import expand
+from pipeline.core.words import counted
 from pipeline.new_dataset import templates_beside, write_dataset
 from pipeline.options import JsonOption, print_json
 
@@ -74,9 +75,9 @@ def command(
         kinds = {"classes": len(found.classes.names), "layout": found.listing.layout}
         print_json({"path": str(path), **counts, **kinds})
         return
-    skipped = f", {len(found.skipped):,} files skipped" if found.skipped else ""
+    skipped = f", {counted(len(found.skipped), 'files')} skipped" if found.skipped else ""
     print(
-        f"{len(found.samples):,} images, {len(found.classes.names)} classes "
+        f"{counted(len(found.samples), 'images')}, {counted(len(found.classes.names), 'classes')} "
         f"({found.listing.layout}){skipped}"
     )
     if templates := templates_beside(expand(images)):

@@ -19,6 +19,7 @@ from distributed.core import rpc
 
 from pipeline.core.errors import Unreachable, one_line
 from pipeline.core.progress import Reporter
+from pipeline.core.words import counted
 from pipeline.engine.dask.worker import StageSpec, UnitResult, compute_unit, release
 from pipeline.store.units import Unit
 
@@ -196,7 +197,7 @@ def _report_death(event: dict[str, Any], reporter: Reporter) -> None:
     """Report a worker that left unexpectedly, from an event of the scheduler."""
     if event.get("action") == "remove-worker" and not event.get("expected"):
         units = len(event.get("processing-tasks", ()))
-        rescheduled = f"; its {units} units are rescheduled" if units else ""
+        rescheduled = f"; its {counted(units, 'units')} are rescheduled" if units else ""
         reporter.say(f"worker {event['worker']} died{rescheduled}")
 
 

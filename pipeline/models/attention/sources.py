@@ -7,6 +7,7 @@ images. The stage that stores the maps, and all later stages, are the same for e
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -185,14 +186,21 @@ class FileAttention:
         return self.paths.find(self.place, "attention maps", "attention.model")
 
 
+SOURCES: dict[str, Callable[[ClipSource], AttentionSource]] = {
+    "clip": ClipAttention,
+    "random": lambda _: RandomAttention(0),
+}
+"""Sources that are no ViT of their own, by the `attention.model` that names them; functions of the
+run's CLIP. To add one, add a line here.
+"""
+
+
 def attention_source(
     config: VitConfig, clip: ClipSource, paths: Paths, digests: HashCache
 ) -> AttentionSource:
     """Return the source that `attention.model` names; only a timm ViT uses `attention.weights`."""
-    if config.model == "clip":
-        return ClipAttention(clip)
-    if config.model == "random":
-        return RandomAttention(0)
+    if config.model in SOURCES:
+        return SOURCES[config.model](clip)
     if config.model.startswith(RANDOM):
         return RandomAttention(seed_of(config.model, "attention.model"))
     if config.model.startswith(FILES):

@@ -98,14 +98,14 @@ const drawGains = chart("chart-gains", () => {
   const shown = order.length > 2 * EACH ? [...order.slice(0, EACH), ...order.slice(-EACH)] : order;
   // Names may be equal, so a bar is placed by its number.
   const bar = {
-    type: "bar", orientation: "h", x: shown.map((i) => 100 * gain(i)), y: shown.map((_, n) => n),
+    type: "bar", orientation: "h", x: shown.map((i) => 100 * gain(i)), y: shown.map((_, n) => n), width: Math.min(0.75, (shown.length + 1) / 12),
     marker: { color: shown.map((i) => colour(gain(i) > 0 ? "for" : "against")), pattern: { shape: shown.map((i) => (gain(i) > 0 ? "" : "/")), fillmode: "overlay", fgcolor: colour("page"), fgopacity: 0.5 } },
     customdata: shown.map((i) => [plain(data.classes.names[i]), data.classes.images[i]]),
     hovertemplate: "%{customdata[0]}: %{x:+.2f} points, %{customdata[1]} images<extra></extra>",
   };
   const names = { tickmode: "array", tickvals: shown.map((_, n) => n), ticktext: shown.map((i) => plain(data.classes.names[i])), autorange: "reversed", zeroline: false, showgrid: false };
   const none = shown.length ? [] : [{ text: "no class differs", showarrow: false, font: { size: 16 } }];
-  return [[bar], { annotations: none, bargap: 0.25, xaxis: { title: { text: `points of ${data.methods[gainA.value]} more than ${data.methods[gainB.value]}` } }, yaxis: names }];
+  return [[bar], { annotations: none, xaxis: { title: { text: `points of ${data.methods[gainA.value]} more than ${data.methods[gainB.value]}` } }, yaxis: names }];
 });
 
 const table = document.getElementById("class-table");
