@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean, together
-from pipeline.core.layers import Selection, layers, merged, selection
+from pipeline.core.layers import Selection, layers, selection
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
 from pipeline.datasets.classes import Classes
@@ -22,7 +22,7 @@ from pipeline.models.attention.sources import attention_source
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.source import ModelSource
 from pipeline.plan import build, read
-from pipeline.settings import Settings, resolve_precision, validate
+from pipeline.settings import Settings, of_layers, resolve_precision, validate
 from pipeline.stage import Stage, problems
 from pipeline.store.claims import living
 from pipeline.store.runs import on_record, users
@@ -54,7 +54,7 @@ class Run:
         """Build a run from the common options; `plan` makes its stages, by default all of them."""
         overrides = list(overrides or ())
         stack = layers(dataset, profile, overrides, weights_dir)
-        loaded, notes = resolve_precision(validate(merged(stack)))
+        loaded, notes = resolve_precision(of_layers(stack))
         words = ["--dataset", dataset, *(["--profile", profile] if profile != "official" else [])]
         words += [word for text in overrides for word in ("--set", text)]
         words += ["--weights-dir", weights_dir] if weights_dir else []

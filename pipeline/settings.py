@@ -9,7 +9,17 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
 
 from pipeline.core.errors import ConfigError, did_you_mean, together
-from pipeline.core.layers import CFGS, NO_DATASET, layered, merge, read_yaml
+from pipeline.core.layers import (
+    CFGS,
+    NO_DATASET,
+    SET,
+    Layer,
+    layers,
+    merge,
+    merged,
+    origins,
+    read_yaml,
+)
 from pipeline.core.paths import Paths
 from pipeline.core.runtime import BLOCK, SMALL_BLOCK, Layout, Runtime
 from pipeline.core.section import Section, flatten
@@ -141,11 +151,23 @@ def load(
     overrides: Iterable[str] = (),
     weights: str | None = None,
 ) -> Settings:
-    """The settings of a dataset under a profile; arguments as of `pipeline.core.layers.layered`.
+    """The settings of a dataset under a profile; arguments as of `pipeline.core.layers.layers`.
 
     Without a dataset: what would hold for any, to look at and not to run. Raises ConfigError.
     """
-    return validate(layered(dataset, profile, overrides, weights))
+    return of_layers(layers(dataset, profile, overrides, weights))
+
+
+def of_layers(stack: list[Layer]) -> Settings:
+    """The settings of layers, lowest first; ConfigError for a given K that a share replaces."""
+    values, given = validate(merged(stack)), origins(stack)
+    for name in ("crops.k", "windows.k"):
+        if values.crops.share is not None and dict(given.get(name, ())).get(SET) is not None:
+            raise ConfigError(
+                f"{name}: crops.share {values.crops.share} takes its place; to choose K, set "
+                "crops.share=null"
+            )
+    return values
 
 
 def validate(values: Mapping[str, Any]) -> Settings:

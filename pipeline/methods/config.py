@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from pipeline.core.section import NOT_IN_KEY, Section
+from pipeline.models.config import LEAST_SCALE, MOST_SCALE
 
 
 class ScoresConfig(Section):
@@ -23,7 +24,7 @@ class ScoresConfig(Section):
     """Softmax temperature of soft matching, for a CLIP whose learned logit scale is 100, as
     OpenAI's are.
     """
-    logit_scale: float | None = Field(default=100.0, ge=1e-3, le=1e6)
+    logit_scale: float | None = Field(default=100.0, ge=LEAST_SCALE, le=MOST_SCALE)
     """Logit scale that the CLIP in use has learned; None for that of its checkpoint. Similarities
     are divided by temperature * 100 / logit_scale, so that a profile means the same for every
     model.

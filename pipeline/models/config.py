@@ -10,9 +10,11 @@ from pipeline.models.precision import Choice
 RANDOM = "random:"
 """Prefix of a seed for random weights, or for random attention."""
 
-
 FILES = "files:"
 """Prefix of a folder or table of attention maps."""
+
+LEAST_SCALE, MOST_SCALE = 1e-3, 1e6
+"""Limits of a CLIP's logit scale."""
 
 
 class ClipConfig(Section):

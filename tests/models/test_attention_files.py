@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from PIL import Image, ImageFilter
 
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.datasets.images import decode
-from pipeline.models.attention.files import shares
+from pipeline.models.attention.files import FileMaps, shares
 from pipeline.run import Run
 from tests.helpers.runs import Runner
 
@@ -35,11 +37,86 @@ def test_a_map_is_divided_among_patches_by_area(size: tuple[int, int]) -> None:
         (np.full((5, 5), np.nan), "values below 0"),
         (np.ones((5, 5, 3)), r"shape \(5, 5, 3\)"),
         (np.ones((0, 5)), "shape"),
+        (np.ones((5, 5), complex), "holds complex128"),
+        (np.array([["1", "2"]]), "holds <U1"),
+        (np.full((20, 20), 1e308), "too large"),
     ],
 )
 def test_what_is_no_map_is_refused(values: np.ndarray, words: str) -> None:
     with pytest.raises(AbsError, match=words):
         shares(values, 14, "it")
+
+
+GREY = Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 7), dtype=np.uint8))
+
+
+def picture(image: Image.Image) -> bytes:
+    written = BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.png", picture(GREY.convert("RGB").quantize(8)), "colour mode is P; convert it"),
+        ("a.png", picture(GREY.convert("RGB")), "colour mode is RGB; convert it"),
+        ("a.png", picture(GREY)[:60], "cannot be read"),
+        ("a.npy", b"", "cannot be read"),
+        ("a.npy", b"PK\3\4", "cannot be read"),
+    ],
+)
+def test_a_file_that_holds_no_map_is_named(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AbsError, match=words) as raised:
+        FileMaps(tmp_path)._map("a.jpg")
+    assert str(tmp_path / name) in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "I;16"])
+def test_grey_pictures_are_read_whatever_their_depth(tmp_path: Path, mode: str) -> None:
+    deep = Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)
+    image = deep if mode == "I;16" else GREY.convert(mode)
+    (tmp_path / "a picture.png").write_bytes(picture(image))
+    found = FileMaps(tmp_path)._map("a picture.jpg")[1]
+    assert (found == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "rows", "words"),
+    [
+        (["a.jpg", "a.jpg"], [[[1.0]], [[2.0]]], "has two maps of a.jpg"),
+        (["a.jpg"], [[[1.0, 2.0], [3.0]]], "a.jpg cannot be read"),
+        (["a.jpg"], [3.0], "a.jpg cannot be read"),
+        (["b.jpg"], [[[1.0]]], "no row for the image a.jpg"),
+    ],
+)
+def test_a_table_without_one_map_of_an_image_is_refused(
+    tmp_path: Path, images: list[str], rows: list[Any], words: str
+) -> None:
+    pd.DataFrame({"image": images, "map": rows}).to_parquet(tmp_path / "maps.parquet")
+    with pytest.raises(AbsError, match=words):
+        FileMaps(tmp_path / "maps.parquet")._map("a.jpg")
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "maps.parquet").write_bytes(b"no table")
+    with pytest.raises(AbsError, match="cannot be read"):
+        FileMaps(tmp_path / "maps.parquet")._map("a.jpg")
+
+
+def test_maps_behind_a_link_are_part_of_the_key(run_of: Runner, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "linked").symlink_to(tmp_path / "elsewhere")
+    keys = set()
+    for value in (1, 2):
+        np.save(tmp_path / "elsewhere" / "a.npy", np.full((2, 2), value))
+        run = run_of(f"attention.model=files:{tmp_path / 'maps'}")
+        keys.add(run.named("attention")[0].key)
+    assert len(keys) == 2
 
 
 def edges_of(content: bytes) -> np.ndarray:

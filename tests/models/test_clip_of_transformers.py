@@ -383,6 +383,71 @@ def test_weights_of_another_model_are_refused(folder: Path, changed: str, words:
     assert "\n" not in str(raised.value)
 
 
+def test_texts_are_padded_behind_whatever_side_the_folder_has(folder: Path) -> None:
+    expected = ClipModel(resolved(folder), CPU).encode_texts(TEXTS)
+    change(folder / "tokenizer_config.json", padding_side="left")
+    assert far(ClipModel(resolved(folder), CPU).encode_texts(TEXTS), expected) == 0
+
+
+def test_a_padding_that_the_model_would_read_is_refused(folder: Path) -> None:
+    text = FAMILIES["blip-2"].config["qformer_config"]
+    change(folder / "config.json", qformer_config={**text, "pad_token_id": 7})
+    with pytest.raises(AbsError, match="pads with token 0, its model with 7"):
+        ClipModel(resolved(folder), CPU).encode_texts(TEXTS)
+    change(folder / "config.json", qformer_config={**text, "pad_token_id": None})
+    assert ClipModel(resolved(folder), CPU).encode_texts(TEXTS).shape == (3, 24)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rescale_factor": 0},
+        {"image_mean": 0.5},
+        {"image_mean": [0.5, 0.5]},
+        {"image_std": [0, 1, 1]},
+        {"resample": [3]},
+    ],
+)
+def test_an_image_processor_with_values_that_cannot_be_is_refused(
+    folder: Path, changes: dict[str, Any]
+) -> None:
+    change(folder / "preprocessor_config.json", **changes)
+    with pytest.raises(AbsError, match=r"three (channels|numbers|positive)|has resample"):
+        resolved(folder)
+
+
+def test_parts_of_an_older_configuration_overrule(tmp_path: Path) -> None:
+    """As in transformers, which builds the model by them; read alone, they give its dimensions."""
+    transformers_models.write(tmp_path / "altclip", "altclip")
+    expected = ClipModel(resolved(tmp_path / "altclip"), CPU).encode_texts(TEXTS)
+    own = FAMILIES["altclip"].config
+    older = {f"{name}_config_dict": own[f"{name}_config"] for name in ("text", "vision")}
+    change(tmp_path / "altclip" / "config.json", **older, text_config={}, vision_config=None)
+    source = resolved(tmp_path / "altclip")
+    assert source.grid == FAMILIES["altclip"].grid
+    assert far(ClipModel(source, CPU).encode_texts(TEXTS), expected) == 0
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.tensor(math.nan), "the logit scale nan"),
+        (torch.tensor(1000.0), "the logit scale inf"),
+        (torch.tensor(-math.inf), "the logit scale 0.0"),
+        (torch.ones(2), "has no logit scale"),
+    ],
+)
+def test_a_logit_scale_that_cannot_be_is_refused(
+    tmp_path: Path, tensor: Tensor, words: str
+) -> None:
+    transformers_models.write(tmp_path / "altclip", "altclip")
+    file = tmp_path / "altclip" / "model.safetensors"
+    save_file({**load_file(file), "logit_scale": tensor}, file)
+    with pytest.raises(ConfigError, match=words):
+        resolved(tmp_path / "altclip").scale(None)
+    assert resolved(tmp_path / "altclip").scale(50.0) == 50
+
+
 def test_a_head_that_no_vector_depends_on_may_be_missing(folder: Path) -> None:
     file = folder / "model.safetensors"
     tensors = load_file(file)

@@ -8,7 +8,7 @@ import typer
 
 from pipeline import settings
 from pipeline.cli.settings_tables import layer_rows, print_differences, print_layers, print_settings
-from pipeline.core.layers import layers, merged, origins
+from pipeline.core.layers import layers, origins
 from pipeline.options import (
     AnyDatasetOption,
     JsonOption,
@@ -49,7 +49,7 @@ def command(
         print_json(rows) if as_json else print_differences(rows, *diff)
         return
     stack = layers(dataset, profile, overrides or (), weights_dir)
-    loaded = settings.validate(merged(stack))
+    loaded = settings.of_layers(stack)
     values = loaded.model_dump(mode="json") if resolved else settings.changed(loaded)
     if by_layer:
         by_setting = layer_rows(origins(stack))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -60,10 +61,11 @@ class FileMaps:
             found = self._table.get(image, self._table.get(stem))
             if found is None:
                 raise AbsError(f"attention.model: {self.place} has no row for the image {image}")
-            return f"{self.place}, {image}", np.stack(found).astype(np.float64)
+            where = f"{self.place}, {image}"
+            return where, _read(lambda rows: np.stack(list(rows)), found, where)
         for suffix in SUFFIXES:
             if (file := self.place / f"{stem}{suffix}").is_file():
-                return str(file), READERS[suffix](file)
+                return str(file), _read(READERS[suffix], file, str(file))
         raise AbsError(
             f"attention.model: {self.place} has no map of {image}: expected {stem} with "
             f"{' or '.join(SUFFIXES)}"
@@ -74,29 +76,42 @@ class FileMaps:
         """Maps of the table by image, as rows of numbers."""
         import pandas as pd
 
-        table = pd.read_parquet(self.place)
+        try:
+            table = pd.read_parquet(self.place)
+        except (OSError, ValueError) as error:
+            raise AbsError(f"attention.model: {self.place} cannot be read: {error}") from None
         if not {"image", "map"} <= set(table.columns):
             raise AbsError(f"attention.model: {self.place} lacks the columns image and map")
+        if (again := table["image"][table["image"].duplicated()]).size:
+            raise AbsError(f"attention.model: {self.place} has two maps of {again.iloc[0]}")
         return dict(zip(table["image"], table["map"], strict=True))
 
 
-def _array(file: Path) -> np.ndarray:
-    """Read a map from a NumPy file that holds numbers."""
+def _read(reader: Callable[[Any], np.ndarray], source: Any, where: str) -> np.ndarray:
+    """Read a map; AbsError that says where it is if it cannot be read."""
     try:
-        return np.asarray(np.load(file, allow_pickle=False), np.float64)
-    except (OSError, ValueError) as error:
-        raise AbsError(f"attention map {file} cannot be read: {error}") from None
+        return reader(source)
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile) as error:
+        raise AbsError(f"attention map {where} cannot be read: {error}") from None
+
+
+def _array(file: Path) -> np.ndarray:
+    """Read a map from a NumPy file."""
+    return np.asarray(np.load(file, allow_pickle=False))
 
 
 def _picture(file: Path) -> np.ndarray:
-    """Read a map from a picture of one channel, of 8 or 16 bits."""
+    """Read a map from a grey picture; numbers of a palette are no brightness."""
     from PIL import Image
 
-    try:
-        with Image.open(file, formats=["PNG"]) as opened:
-            return np.asarray(opened, np.float64)
-    except OSError as error:
-        raise AbsError(f"attention map {file} cannot be read: {error}") from None
+    with Image.open(file, formats=["PNG"]) as opened:
+        if opened.mode not in GREY:
+            raise ValueError(f"its colour mode is {opened.mode}; convert it to grey")
+        return np.asarray(opened)
+
+
+GREY = ("1", "L", "I", "I;16", "I;16B")
+"""Modes of Pillow with one channel of brightness."""
 
 
 READERS: dict[str, Callable[[Path], np.ndarray]] = {".npy": _array, ".png": _picture}
@@ -115,15 +130,21 @@ def shares(values: np.ndarray, grid: int, where: str) -> np.ndarray:
         float64 (grid, grid), of sum 1.
 
     Raises:
-        AbsError: If it is not two-dimensional, or has values below 0, NaN or nothing above 0.
+        AbsError: If it is not of two dimensions and real numbers, or has values below 0, NaN, a sum
+            beyond all numbers, or nothing above 0.
     """
+    if values.dtype.kind not in "biuf":
+        raise AbsError(f"attention map {where}: holds {values.dtype}, not real numbers")
     if values.ndim != 2 or not values.size:
         raise AbsError(f"attention map {where}: shape {values.shape}, not (height, width)")
     if not np.isfinite(values).all() or values.min() < 0:
         raise AbsError(f"attention map {where}: has values below 0, or that are no numbers")
     down, across = (_overlaps(size, grid) for size in values.shape)
-    patches = down @ values @ across.T
-    total = patches.sum()
+    with np.errstate(over="ignore", invalid="ignore"):
+        patches = down @ values.astype(np.float64) @ across.T
+        total = patches.sum()
+    if not np.isfinite(total):
+        raise AbsError(f"attention map {where}: has values too large to be added")
     if not total:
         raise AbsError(f"attention map {where}: is 0 everywhere; write an even map instead")
     return np.asarray(patches / total)

@@ -6,6 +6,7 @@ images. The stage that stores the maps, and all later stages, are the same for e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,9 @@ class FileAttention:
             return {"architecture": "files", "files": self.digests.sha256(found)}
         from pipeline.models.attention.files import SUFFIXES
 
-        maps = sorted(path for path in found.rglob("*") if path.suffix in SUFFIXES)
+        folders = os.walk(found, followlinks=True)  # maps behind a link are read, so they count
+        every = (Path(folder, name) for folder, _, names in folders for name in names)
+        maps = sorted(path for path in every if path.suffix in SUFFIXES)
         if not maps:
             raise MissingInput(f"attention.model: no maps ({', '.join(SUFFIXES)}) in {found}")
         named = [[path.relative_to(found).as_posix(), self.digests.sha256(path)] for path in maps]

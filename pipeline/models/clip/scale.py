@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+
+from torch import Tensor
 
 from pipeline.models import weights
 
@@ -16,8 +17,8 @@ def read_scale(file: Path, name: str) -> float | None:
         name: Name of the tensor: `logit_scale`, the logarithm of S, or `temperature`, 1 / S.
 
     Returns:
-        S to five digits, so that the 100 that most CLIPs are clipped at is 100; None if the file
-            has no such tensor.
+        S to five digits, so that the 100 that most CLIPs are clipped at is 100; not finite or 0 if
+            the tensor is none of a trained model. None if the file has no such tensor.
 
     Raises:
         AbsError: If the file cannot be read.
@@ -25,10 +26,11 @@ def read_scale(file: Path, name: str) -> float | None:
     value = _scalar(file, name)
     if value is None:
         return None
-    return float(f"{1 / value if name == 'temperature' else math.exp(value):.5g}")
+    scale = value.double().reciprocal() if name == "temperature" else value.double().exp()
+    return float(f"{float(scale):.5g}")
 
 
-def _scalar(file: Path, name: str) -> float | None:
+def _scalar(file: Path, name: str) -> Tensor | None:
     """Read a tensor of one number; None if there is none of this name."""
     from safetensors import SafetensorError, safe_open
 
@@ -36,8 +38,13 @@ def _scalar(file: Path, name: str) -> float | None:
         try:
             with safe_open(file, framework="pt") as opened:
                 if name in opened.keys():  # noqa: SIM118
-                    return float(opened.get_tensor(name))
+                    return _of_one(opened.get_tensor(name))
         except (SafetensorError, OSError):
             pass  # not that format, whatever its suffix
     found = weights.read(file).tensors.get(name)
-    return None if found is None else float(found)
+    return None if found is None else _of_one(found)
+
+
+def _of_one(tensor: Tensor) -> Tensor | None:
+    """Return a tensor if it holds one number; else None."""
+    return tensor if tensor.numel() == 1 else None

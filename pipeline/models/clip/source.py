@@ -14,7 +14,7 @@ from pipeline.models.clip.folder import read_clip
 from pipeline.models.clip.of_transformers import families
 from pipeline.models.clip.preprocess import ClipPreprocess, preprocess_of
 from pipeline.models.clip.vision import activation, vision_of
-from pipeline.models.config import RANDOM, ClipConfig
+from pipeline.models.config import LEAST_SCALE, MOST_SCALE, RANDOM, ClipConfig
 from pipeline.models.local_dir import OPEN_CLIP, TRANSFORMERS, FolderLayout
 from pipeline.models.resolved import Resolved
 from pipeline.models.source import ModelSource, seed_of
@@ -108,7 +108,7 @@ class ClipSource(ModelSource):
         too: whatever runs it says what is missing.
 
         Raises:
-            ConfigError: If the model has none.
+            ConfigError: If the model has none, or one that cannot be.
         """
         if given is not None:
             return given
@@ -124,6 +124,11 @@ class ClipSource(ModelSource):
                 f"scores.logit_scale: {self.config.model} has no logit scale in its checkpoint, so "
                 "scores.temperature, which is meant for a scale of 100, cannot be fitted to it; "
                 "with scores.logit_scale=100, the scores.temperature that you give divides cosines"
+            )
+        if not LEAST_SCALE <= found <= MOST_SCALE:  # not NaN either
+            raise ConfigError(
+                f"scores.logit_scale: {self.config.model} has the logit scale {found} in its "
+                "checkpoint, which no training leaves; take another checkpoint, or give the scale"
             )
         return found
 

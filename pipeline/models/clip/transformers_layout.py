@@ -122,7 +122,7 @@ def preprocess_config(folder: Path, side: int) -> dict[str, Any] | None:
     if not kind.startswith("CLIP"):
         raise _unsupported(path, f"a {kind}, not a CLIPImageProcessor")
     values = {**PROCESSOR, **{key: v for key, v in given.items() if v is not None}}
-    if values["resample"] not in RESAMPLE:
+    if values["resample"] not in list(RESAMPLE):
         raise _unsupported(path, f"resample {values['resample']!r}, neither bilinear nor bicubic")
     if not values["do_rescale"] or abs(values["rescale_factor"] * 255 - 1) > 1e-6:
         raise _unsupported(path, "pixels that are not rescaled to 0..1")

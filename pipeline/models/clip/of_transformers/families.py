@@ -19,6 +19,9 @@ from pipeline.models.clip.dimensions import Vision
 KEY = "transformers"
 """Entry of a resolved architecture that holds the `config.json` of a model of transformers."""
 
+OLDER = ("altclip", "groupvit")
+"""Families whose older configurations have parts under `text_config_dict` and such."""
+
 UNUSED = ("_name_or_path", "dtype", "torch_dtype", "transformers_version", "label2id", "id2label")
 """Entries of a configuration that decide no output here."""
 
@@ -57,7 +60,8 @@ def family_of(config: Any) -> Family | None:
     family = FAMILIES.get(str(kind))
     if family is None:
         return None
-    classes = config.get("architectures") or [family.model]
+    given = config.get("architectures")
+    classes = given if isinstance(given, list) and given else [family.model]
     if family.model not in classes:
         raise ConfigError(
             f"clip.model: a {classes[0]} of transformers (model_type {kind}) has no vectors of "
@@ -93,7 +97,7 @@ def vision_of(name: str, config: Mapping[str, Any]) -> Vision:
 def context_length(config: Mapping[str, Any]) -> int:
     """Return the number of tokens that the text encoder reads, the first and last included."""
     family = FAMILIES[config["model_type"]]
-    given = _part(config, family.text).get("max_position_embeddings", family.positions)
+    given = part(config, family.text).get("max_position_embeddings", family.positions)
     return int(given) - family.reserved
 
 
@@ -102,7 +106,8 @@ def padding(config: Mapping[str, Any]) -> int | None:
     family = FAMILIES[config["model_type"]]
     if family.pad is None:
         return None
-    return int(_part(config, family.text).get("pad_token_id", family.pad))
+    given = part(config, family.text).get("pad_token_id")
+    return family.pad if given is None else int(given)
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,10 +119,14 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a part of a configuration; empty where all of it is the class's default."""
-    part = config.get(name)
-    return part if isinstance(part, Mapping) else {}
+def part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of a configuration; empty where all of it is the class's default.
+
+    `NAME_dict` of older files overrules, in the families that had it.
+    """
+    older = config.get(f"{name}_dict") if config["model_type"] in OLDER else None
+    given = config.get(name) if older is None else older
+    return given if isinstance(given, Mapping) else {}
 
 
 def _side(value: Any) -> int:
@@ -144,7 +153,7 @@ def _patches(
 
 def _altclip(config: Mapping[str, Any]) -> Vision:
     """Return OpenAI's ViT: windows enter its blocks as in CLIP."""
-    size, patch, layers, width = _patches(_part(config, "vision_config"), 224, 32, 12, 768)
+    size, patch, layers, width = _patches(part(config, "vision_config"), 224, 32, 12, 768)
     return Vision(size, patch, layers, int(config.get("projection_dim", 768)), width)
 
 
@@ -154,7 +163,7 @@ def _groupvit(config: Mapping[str, Any]) -> Vision:
     The group tokens are kept as a class token is. What follows, up to the mean over segments, is
     the pooling.
     """
-    vision = _part(config, "vision_config")
+    vision = part(config, "vision_config")
     size, patch, _, width = _patches(vision, 224, 16, 12, 384)
     depths = vision.get("depths", (6, 3, 3))
     groups = vision.get("num_group_tokens", (64, 8, 0))
@@ -164,7 +173,7 @@ def _groupvit(config: Mapping[str, Any]) -> Vision:
 
 def _blip2(config: Mapping[str, Any]) -> Vision:
     """Return the ViT: windows enter its blocks; the queries read all tokens that leave the last."""
-    size, patch, layers, width = _patches(_part(config, "vision_config"), 224, 14, 39, 1408)
+    size, patch, layers, width = _patches(part(config, "vision_config"), 224, 14, 39, 1408)
     dim = int(config.get("image_text_hidden_size", 256))
     queries = int(config.get("num_query_tokens", 32))
     return Vision(size, patch, layers, dim, width, pooling="queries", queries=queries)
@@ -188,7 +197,7 @@ ALIGN: dict[str, Any] = {
 
 def _align(config: Mapping[str, Any]) -> Vision:
     """Return the blocks of an EfficientNet behind its last stride, whose maps are the grid."""
-    vision = ALIGN | dict(_part(config, "vision_config"))
+    vision = ALIGN | dict(part(config, "vision_config"))
     if vision["pooling_type"] != "mean":
         raise ValueError(f"pooling_type {vision['pooling_type']!r}, not mean")
     size = _side(vision["image_size"])

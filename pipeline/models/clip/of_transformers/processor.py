@@ -38,6 +38,9 @@ DEFAULTS["Blip"] = DEFAULTS["CLIP"] | {
 }
 """Values of transformers where the configuration of an image processor has none, by its kind."""
 
+NORMALISING = ("rescale_factor", "image_mean", "image_std")
+"""Entries that normalise pixels."""
+
 USUAL = {"align": "EfficientNet", "blip-2": "Blip"}
 """Kind of processor where a configuration names none, by `model_type`; else that of CLIP."""
 
@@ -67,7 +70,7 @@ def preprocess_of(folder: Path, model_type: str, side: int) -> dict[str, Any]:
     name = name or USUAL.get(model_type, "CLIP")
     values = DEFAULTS[name] | {"short": name == "CLIP"}  # what a size of one number means
     values = values | {key: value for key, value in given.items() if value is not None}
-    if values["resample"] not in RESAMPLE:
+    if values["resample"] not in list(RESAMPLE):
         raise AbsError(
             f"{path} has resample {values['resample']!r}, neither bilinear (2) nor bicubic (3)"
         )
@@ -75,10 +78,15 @@ def preprocess_of(folder: Path, model_type: str, side: int) -> dict[str, Any]:
     if not mode:
         said = ", ".join(f"{key} {values[key]}" for key in ("size", "do_center_crop", "crop_size"))
         raise AbsError(f"{path} does not end at the {side} pixels of the model ({said})")
+    try:
+        normalisation = _normalisation(values)
+    except (TypeError, ValueError, ZeroDivisionError):
+        said = ", ".join(f"{key} {values[key]}" for key in NORMALISING)
+        raise AbsError(f"{path} does not normalise three channels ({said})") from None
     return {
         "interpolation": RESAMPLE[values["resample"]],
         "resize_mode": mode,
-        **_normalisation(values),
+        **normalisation,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import AbsError
-from pipeline.models.clip.of_transformers.families import FAMILIES, context_length
+from pipeline.models.clip.of_transformers.families import FAMILIES, context_length, padding, part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,9 +41,9 @@ class TransformersTokenizer:
         """Return the tokens of texts, padded to the longest: int64 (texts, tokens)."""
         return self._encoded(texts, "longest", self.context_length)
 
-    def _encoded(self, texts: Sequence[str], padding: str, length: int) -> Tensor:
+    def _encoded(self, texts: Sequence[str], to: str, length: int) -> Tensor:
         options = {"truncation": True, "max_length": length, "return_tensors": "pt"}
-        tokens: Tensor = self._own(list(texts), padding=padding, **options)["input_ids"]
+        tokens: Tensor = self._own(list(texts), padding=to, **options)["input_ids"]
         return tokens
 
     @cached_property
@@ -63,10 +63,16 @@ class TransformersTokenizer:
         except Exception as error:  # of many types, for files of another tokenizer
             reason = short_reason(error)
             raise AbsError(f"the tokenizer in {self.folder} cannot be loaded: {reason}") from None
-        words = self.config.get(family.text) or {}
-        known = words.get("vocab_size", len(found))
+        known = part(self.config, family.text).get("vocab_size", len(found))
         if len(found) > known:
             raise AbsError(
                 f"the tokenizer in {self.folder} has {len(found):,} tokens, its model {known:,}"
             )
+        pad = padding(self.config)
+        if pad not in (None, found.pad_token_id):
+            raise AbsError(
+                f"the tokenizer in {self.folder} pads with token {found.pad_token_id}, its model "
+                f"with {pad}"
+            )
+        found.padding_side = "right"  # the first token is read, whatever a folder was saved for
         return found
