@@ -285,7 +285,7 @@ def write_settings(folder: Path) -> None:
         "attention": {"model": f"{models}/attention", "weights": None},
         "descriptions": {**files, "waffle": waffle},
         "layout": {"images": 4, "crops": 3},
-        "scores": {"n": N},
+        "scores": {"n": N, "logit_scale": 100.0},
         "methods": {"wca": {"pool": POOL, "n": SQUARES}},
         "runtime": {"device": "cpu", "batch_size": 5, "threads": 1},
     }
