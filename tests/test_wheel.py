@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pipeline.core.layers import CFGS
-from tests.helpers.demo import write_images
+from tests.helpers.demo import EACH, write_images
 from tests.helpers.runs import DEMO, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
@@ -79,13 +79,13 @@ def test_the_demo_runs_end_to_end_in_an_empty_folder(
     assert done.returncode == 0, done.stderr
     results = {row["method"]: row for row in json.loads(done.stdout)["results"]}
     assert set(results) == {"clip", "cupl", "abs"}
-    assert results["abs"]["images"] == 48
+    assert results["abs"]["images"] == 24 * EACH
     assert results["cupl"]["top1"] > 0.8  # chance is 0.04
     assert {path.name for path in tmp_path.iterdir()} == {"artifacts"}
     assert run_abs("run", "--dataset", "demo", *SMALL, **few).stdout.startswith("Nothing to do")
     code = "from pipeline import load; print(len(load.scores('demo', 'abs')))"
     read = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert read.stdout.strip() == "48", read.stderr
+    assert read.stdout.strip() == str(24 * EACH), read.stderr
 
 
 def test_a_folder_of_configurations_adds_to_those_that_ship(run_abs: Abs, tmp_path: Path) -> None:

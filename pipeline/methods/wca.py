@@ -58,7 +58,6 @@ class Wca(Method):
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer; texts are averaged once, images block by block."""
-        import torch
 
         from pipeline.kernels.matching import aligned_image, aligned_texts, similarity
 
@@ -71,7 +70,7 @@ class Wca(Method):
         def score(images: slice, views: Views) -> Tensor:
             image = views["image"].vectors[:, 0]
             pool = views["squares"].vectors
-            squares = pool[torch.arange(len(pool), device=pool.device)[:, None], places(images)]
+            squares = _taken(pool, places(images))
             aligned = aligned_image(image, squares, relative * math.exp(self.image_scale))
             return similarity(aligned, texts)
 
@@ -93,7 +92,6 @@ class Wca(Method):
 
         A square has one row, however often it was drawn from the pool.
         """
-        import torch
 
         from pipeline.kernels.weights import aligned_image_weights, aligned_text_weights
 
@@ -106,7 +104,7 @@ class Wca(Method):
         def weigh(views: Views) -> dict[str, Tensor]:
             image, pool = views["image"].vectors[:, 0], views["squares"].vectors
             drawn = places(slice(0, len(pool))).expand(len(pool), -1)
-            squares = pool[torch.arange(len(pool), device=pool.device)[:, None], drawn]
+            squares = _taken(pool, drawn)
             scale = relative * math.exp(self.image_scale)
             by_draw = aligned_image_weights(image, squares, scale)
             by_square = by_draw.new_zeros(pool.shape[:2]).scatter_add(1, drawn, by_draw)
@@ -122,3 +120,10 @@ class Wca(Method):
         assert self.pool is not None
         u = uniforms(self.seed, "wca", "all images", 0, self.n)[:, 0]
         return [int(place) for place in integers(0, self.pool - 1, u)]
+
+
+def _taken(pool: Tensor, places: Tensor) -> Tensor:
+    """Take the vectors of a pool (images, pool, ...) at places (images or 1, n), in one launch."""
+    rest = pool.shape[2:]
+    places = places.view(*places.shape, *[1] * len(rest)).expand(len(pool), -1, *rest)
+    return pool.gather(1, places)
