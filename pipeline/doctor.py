@@ -166,8 +166,8 @@ def _models(settings: Settings, dataset: Dataset) -> tuple[list[str], list[str]]
         return unseen, []
     try:
         wrong = problems_of(build(settings, (dataset.digests, dataset)))
-    except AbsError:
-        wrong = missing(settings)
+    except AbsError as error:
+        wrong = missing(settings) or [error]
     wrong += unusable_device(settings.runtime, None)
     return [], [line for error in wrong for line in error.problems or (str(error),)]
 

@@ -280,12 +280,18 @@ def test_the_scale_is_that_of_the_checkpoint_unless_it_is_given(
     assert random.named("scores")[0].config.logit_scale == 100.0
 
 
-def test_a_model_without_a_scale_needs_one_to_be_given(tmp_path: Path, run_of: Runner) -> None:
+def test_a_model_without_a_scale_needs_one_to_be_given(
+    tmp_path: Path, run_of: Runner, tiny: Path
+) -> None:
     transformers_models.write(tmp_path / "model", "blip-2")
     model = [f"clip.model=local-dir:{tmp_path / 'model'}", "clip.weights=null"]
     with pytest.raises(ConfigError, match=r"scores\.logit_scale: .* cannot be fitted") as raised:
         run_of(*model, "scores.logit_scale=null")
     assert "scores.temperature that you give" in str(raised.value)
+    words = [word for each in [*model, "scores.logit_scale=null"] for word in ("-s", each)]
+    told = said("doctor", tiny, *words)
+    assert "has no logit scale in its checkpoint" in told.stdout + told.stderr
+    assert told.returncode == 1
     assert run_of(*model, "scores.logit_scale=100").named("scores")[0].config.scale == 100.0
 
 
