@@ -66,6 +66,7 @@ def digests_of(kinds: list[str]) -> dict[str, str]:
     return {kind: code._code_of(f"stages.{kind}") for kind in kinds}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "concerned"),
     [

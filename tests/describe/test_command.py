@@ -89,6 +89,7 @@ def test_a_dry_run_counts_and_asks_nothing(tiny: Path) -> None:
     assert not file.exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_description_goes_on_and_a_part_can_be_written(tiny: Path) -> None:
     """A budget ends it: 11 and 7 tokens a request, at 1 a token."""
     price = ("--price", "0,1000000", "--concurrency", "1")

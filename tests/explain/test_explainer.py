@@ -25,6 +25,8 @@ from tests.helpers import shared
 from tests.helpers.further_methods import FURTHER
 from tests.helpers.runs import make_all, write_dataset
 
+pytestmark = pytest.mark.slow
+
 OWN = ["clip", "cupl", "wca", "abs"]
 PLAIN: dict[str, Any] = {
     **{f"scores.{name}": True for name in ("raw", "feature", "soft")},

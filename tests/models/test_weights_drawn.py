@@ -137,6 +137,7 @@ def plain() -> Tensors:
     return tensors_of()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_drawn_checkpoints_give_the_plain_weights_or_one_line(
     part: int, tmp_path: Path, plain: Tensors

@@ -100,6 +100,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "changes", "launches"), CASES)
 def test_a_unit_asks_little_of_the_card(
     name: str,
