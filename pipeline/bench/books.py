@@ -29,7 +29,7 @@ COMMANDS = ("run", "status", "plan", "path index")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one command took."""
+    """Cost of one command."""
 
     seconds: float
     megabytes: int

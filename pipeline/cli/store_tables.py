@@ -14,6 +14,9 @@ from pipeline.core.progress import clock
 from pipeline.core.words import counted
 from pipeline.store.artifact import LOOKS
 
+HOW_FAR = f"up to {LOOKS} files of each stage were looked at; abs verify looks at all"
+NOTHING_TO_DO = f"Nothing to do: every stage is finished ({HOW_FAR})."
+
 
 def print_status(rows: list[dict[str, Any]]) -> None:
     """Print the state of each stage, and what finished ones remark."""
@@ -22,14 +25,14 @@ def print_status(rows: list[dict[str, Any]]) -> None:
         for remark in row.get("remarks") or []:
             print(f"{row['stage']}: {remark}")
     if any(row["state"] == "done" for row in rows):
-        print(f"Done: up to {LOOKS} files of each were looked at; abs verify looks at all.")
+        print(f"Done: {HOW_FAR}.")
 
 
 def print_plan(rows: list[dict[str, Any]]) -> None:
     """Print what a run would compute, write and hold in memory."""
     _print_states(rows, ("stage", "state", "to do", "items", "time", "writes", "memory"))
     todo = [row["stage"] for row in rows if row["state"] != "done"]
-    print(f"To compute: {', '.join(todo)}." if todo else "Nothing to do: every stage is finished.")
+    print(f"To compute: {', '.join(todo)}." if todo else NOTHING_TO_DO)
     if todo:
         seconds = [row["seconds"] for row in rows]
         known = None if None in seconds else clock(sum(seconds))

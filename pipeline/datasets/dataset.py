@@ -153,7 +153,7 @@ class Dataset:
 
     @cached_property
     def _remembered(self) -> Summary | None:
-        """What an earlier command kept, if it holds for the files as they are."""
+        """Summary that an earlier command kept, if it holds for the files as they are."""
         return recall(self._memory, self._look()) if self._memory.exists() else None
 
     @property

@@ -27,7 +27,7 @@ from pipeline.datasets.classes import Classes
 
 @dataclass(frozen=True)
 class Summary:
-    """What commands need of a dataset while no image is to be read."""
+    """Facts of a dataset that commands need while no image is to be read."""
 
     classes: Classes
     images: int

@@ -91,7 +91,7 @@ class Method(Section):
     weighted: ClassVar[bool] = False
     """Whether views of the method may have weights, as `scores.expectation` gives them."""
     of_sets: ClassVar[bool] = False
-    """Whether a view may be several vectors, of which the most similar one counts for each text."""
+    """True if a view may be several vectors, of which the most similar one counts for each text."""
     boxes: ClassVar[tuple[str, ...]] = ()
     """Names of the views whose boxes the method reads: `raw` or `squares`."""
     published: ClassVar[Mapping[str, Any]] = {}

@@ -164,7 +164,7 @@ class Artifact:
         return merkle(f"{unit.name}:{known[unit.name]}" for unit in units)
 
     def makers(self) -> list[dict[str, Any]]:
-        """What made the units that have a receipt; the manifest says so of sealed ones."""
+        """Return the makers of all units with a receipt, as the manifest states them if sealed."""
         if not self._is_sealed([]):
             return [receipt.maker for receipt in self.ledger.stored().values()]
         loose = filter(None, map(self.ledger.read, self.ledger.loose()))

@@ -62,7 +62,7 @@ class RoundViews(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a look at some images found, after n views of each."""
+    """Finding of a look at some images, after n views of each."""
 
     bounds: np.ndarray
     """Bound of the probability of another decision, float64 (images,)."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.store_tables import print_plan
+from pipeline.cli.store_tables import NOTHING_TO_DO, print_plan
 from pipeline.cli.tables import print_results, print_skipped, print_unscored_methods, results
 from pipeline.core.errors import ConfigError
 from pipeline.inspect.status import plan as plan_of
@@ -68,7 +68,7 @@ def command(
         print_json({"selection": chosen, "stages": stages_done, "results": rows})
         return
     if all(outcome.state == "cached" for outcome in outcomes):
-        print("Nothing to do: every stage is finished.")
+        print(NOTHING_TO_DO)
     if rows:
         print_results(rows, run)
         print_skipped(run.store, run.named("index")[0])
