@@ -158,8 +158,10 @@ def test_settling_that_has_no_effect_is_said(run_of: Runner) -> None:
 
 def test_a_sample_has_images_of_every_class_and_all_classes(tiny: Path) -> None:
     plans = [on_sample(5), None, on_sample(5), None]  # neither is remembered as the other
-    again = [Run.of(str(tiny), "official", [], plan=plan) for plan in plans]
-    keys = [run.named("index")[0].key for run in again]
+    again, keys = list[Run](), list[str]()
+    for plan in plans:
+        again.append(Run.of(str(tiny), "official", [], plan=plan))
+        keys.append(again[-1].named("index")[0].key)  # from here on it is remembered
     assert keys[:2] == keys[2:]
     sample, whole = again[:2]
     index = [run.named("index")[0] for run in (whole, sample)]
