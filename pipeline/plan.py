@@ -9,9 +9,10 @@ from __future__ import annotations
 from pipeline.core.hash_cache import HashCache
 from pipeline.datasets.dataset import Dataset
 from pipeline.methods.base import VIEW_NAMES
+from pipeline.methods.support import SUPPORT, SupportConfig
 from pipeline.models.attention.sources import attention_source
 from pipeline.models.clip.source import ClipSource
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load
 from pipeline.stage import Stage, needed
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.views.config import RawConfig, TokenGrid, WindowSpace, of_share
@@ -23,6 +24,7 @@ from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores
 from stages.settled import settled
+from stages.support import SupportEmbeddings
 
 
 def read(s: Settings) -> tuple[HashCache, Dataset]:
@@ -30,6 +32,12 @@ def read(s: Settings) -> tuple[HashCache, Dataset]:
     images = HashCache(s.paths.memory(s.dataset.name))
     others = HashCache(s.paths.memory(f"{s.dataset.name}.files"))
     return others, Dataset(s.dataset, s.paths, images)
+
+
+def labelled_images(s: Settings, support: SupportConfig) -> Dataset:
+    """The dataset of a support set, which lies where the datasets of settings `s` do."""
+    config = load(support.dataset).dataset
+    return Dataset(config, s.paths, HashCache(s.paths.memory(config.name)))
 
 
 def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[Stage]:
@@ -40,10 +48,14 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     crops, windows = of_share(s.crops, s.windows, maps)
     methods, views, index = s.chosen, s.views, Index(s.index, dataset)
 
-    texts = {}
+    texts: dict[str, Stage] = {}
     for name in s.texts:
         prompts = ClassTexts(name, s.descriptions[name], dataset.classes, s.paths, digests)
         texts[name] = DescriptionsStage(prompts.config, prompts, dataset.classes, clip, s.runtime)
+    for given in filter(None, (method.labelled() for method in methods.values())):
+        labelled = labelled_images(s, given)
+        both = dataset.classes, labelled.classes
+        texts[SUPPORT] = SupportEmbeddings(given, *both, labelled, clip, s.runtime)
 
     attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
     grid = TokenGrid.of(clip, s.windows.view)

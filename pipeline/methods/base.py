@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pipeline.core.section import Section
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.support import SupportConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ class Method(Section):
     """Base class of scoring methods. Its fields are the method's settings and part of the key."""
 
     texts: ClassVar[tuple[str, ...]]
-    """Names of the text sets that the method reads."""
+    """Names of the text sets that the method reads; `SUPPORT` for its support set."""
     explained_by: ClassVar[str | None] = None
     """Text set whose cosines with the views make up the score, by the weights of `weigher`; None
     for a method whose scores are no such sum, and which therefore does not explain them.
@@ -115,6 +116,10 @@ class Method(Section):
             Number of views per image, by name in `VIEW_NAMES`.
         """
         return {"image": 1}
+
+    def labelled(self) -> SupportConfig | None:
+        """Return the settings of the labelled images that the method learns from, if any."""
+        return None
 
     def probabilities(self, scores: Tensor, config: ScoresConfig) -> Tensor:
         """Convert scores to class probabilities.
@@ -180,6 +185,25 @@ def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
     import torch
 
     return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
+
+
+def over_all(inputs: MethodInputs, part: Callable[[Views], Tensor], rows: int) -> Tensor:
+    """Compute a part of all images, a fixed number at a time, whatever the size of units.
+
+    Args:
+        inputs: Inputs of a method.
+        part: Function of the views of a block of images, (images, ...).
+        rows: Images that are read at once.
+
+    Returns:
+        Parts of all images, in the order of the index.
+    """
+    import torch
+
+    assert inputs.block is not None
+    starts = range(0, inputs.images, rows)
+    blocks = (inputs.block(slice(i, min(i + rows, inputs.images))) for i in starts)
+    return torch.cat([part(views) for views in blocks])
 
 
 def unstacked(weights: Tensor, wanted: Mapping[str, int]) -> dict[str, Tensor]:

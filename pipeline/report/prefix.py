@@ -18,6 +18,7 @@ from pipeline.kernels.statistics import paired
 from pipeline.methods.base import Method, MethodInputs, Scorer, SumOverViews, ViewVectors
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
+from pipeline.methods.support import SUPPORT
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.readers import DrawnReader, ExpectedReader, ViewReader, outcomes, patch_probs
 
@@ -150,6 +151,8 @@ class Rescored:
         present = torch.tensor(self.classes["present"].to_numpy())
         found = {}
         for name, key in self.identity["upstream"]["texts"].items():
+            if name == SUPPORT:  # no method that sums over views reads it
+                continue
             texts = beside(self.scores, f"descriptions-{name}", key)
             vectors = text_vectors(texts, len(self.classes))
             found[name] = vectors.of(present) if self.config.classes == "present" else vectors

@@ -36,6 +36,7 @@ SEEDED = (
         "methods.bifta-views.seed",
         "methods.tda.seed",
         "methods.dmn-zs.seed",
+        "methods.gda.support.seed",
         "descriptions.waffle.seed",
     ),
 )

@@ -259,3 +259,40 @@ def wca(
     view = mean(squares, image, 4)
     pairs = zip(texts, labels, strict=True)
     return [dot(view, mean(each, label, 2)) for each, label in pairs]
+
+
+def gda(shots: Texts) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and biases of a Gaussian classifier with one covariance."""
+    rows = [vector for own in shots for vector in own]
+    n, dim = len(rows), len(rows[0])
+    means = [sum(own, start=np.zeros(dim)) / len(own) for own in shots]
+    scatter = np.zeros((dim, dim))
+    for own, mean in zip(shots, means, strict=True):
+        for vector in own:
+            scatter += np.outer(vector - mean, vector - mean)
+    covariance = scatter / max(n - 1, 1)
+    p = dim * np.linalg.pinv((n - 1) * covariance + np.trace(covariance) * np.eye(dim))
+    weights = np.array([p @ mean for mean in means])
+    halves = [-math.log(len(shots)) - 0.5 * float(mean @ p @ mean) for mean in means]
+    return weights, np.array(halves)
+
+
+def gda_alpha(
+    shots: Texts, means: Sequence[Vector], scale: float, alphas: Sequence[float], folds: int
+) -> float:
+    """The least of the weights that are right most often on the parts that are left out."""
+    right = [0] * len(alphas)
+    for fold in range(folds):
+        kept = [[v for i, v in enumerate(own) if i * folds // len(own) != fold] for own in shots]
+        weights, biases = gda(kept)
+        for label, own in enumerate(shots):
+            for i, f in enumerate(own):
+                if i * folds // len(own) != fold:
+                    continue
+                for place, alpha in enumerate(alphas):
+                    logits = [
+                        scale * dot(f, mean) + alpha * (dot(f, w) + b)
+                        for mean, w, b in zip(means, weights, biases, strict=True)
+                    ]
+                    right[place] += logits.index(max(logits)) == label
+    return alphas[right.index(max(right))]

@@ -82,6 +82,10 @@ OTHER: dict[str, Any] = {
     "methods.dmn-zs.order": "index",
     "methods.dmn-zs.room": 5,
     "methods.dmn-zs.seed": 1,
+    "methods.gda.alpha": 1.0,
+    "methods.gda.support.passes": 1,
+    "methods.gda.support.seed": 1,
+    "methods.gda.support.shots": 3,
     "methods.lazsl-crops.eps": 0.2,
     "methods.lazsl-crops.steps": 5,
     "methods.lazsl-crops.theta": 0.7,
@@ -151,7 +155,8 @@ def beside(name: str) -> list[str]:
         return []
     method = rest.partition(".")[0]
     views = [f"{setting}={value}" for setting, value in METHODS[method].published.items()]
-    return [f"scores.methods=[{method}]", *views]
+    support = ["methods.gda.support.dataset=demo"] if method == "gda" else []
+    return [f"scores.methods=[{method}]", *views, *support]
 
 
 RUNTIME_FIELDS = {
@@ -162,7 +167,7 @@ RUNTIME_FIELDS = {
     "clip.weights", "clip.precision", "clip.queries", "attention.model", "attention.weights",
     "attention.precision", "descriptions.clip.file",
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
-    "descriptions.awt.file", "descriptions.tda.file",
+    "descriptions.awt.file", "descriptions.tda.file", "methods.gda.support.dataset",
     "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "scores.settle",
     "scores.settle_at", "crops.share", "runtime.device",
     "runtime.batch_size", "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
