@@ -72,7 +72,7 @@ def _differs(column: Any) -> bool:
 
 
 def _settings(table: Any, name: str) -> list[str]:
-    """Return the values of a setting as they are given; none where a row's grid does not vary it."""
+    """Return the values of a setting as given; none where the grid of a row does not vary it."""
     given = table.groupby("grid")[name].transform("count") > 0
     pairs = zip(table[name], given, strict=True)
     return ["" if not by_grid else _given(value) for value, by_grid in pairs]
