@@ -9,6 +9,7 @@ from pipeline.methods.abs import Abs
 from pipeline.methods.awt import Awt, AwtCrops
 from pipeline.methods.base import VIEW_NAMES, Method
 from pipeline.methods.bifta import BiftaViews
+from pipeline.methods.boost import BoostAdapter
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.dmn import DmnZs
 from pipeline.methods.gda import Gda
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "wca": Wca,
     "abs": Abs,
     "tda": Tda,
+    "boost-adapter": BoostAdapter,
     "dmn-zs": DmnZs,
     "bifta-views": BiftaViews,
     "zero": Zero,

@@ -35,6 +35,7 @@ SEEDED = (
         "methods.wca.seed",
         "methods.bifta-views.seed",
         "methods.tda.seed",
+        "methods.boost-adapter.seed",
         "methods.dmn-zs.seed",
         "methods.gda.support.seed",
         "descriptions.waffle.seed",

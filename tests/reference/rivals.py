@@ -202,6 +202,45 @@ def tda(
     return found
 
 
+def boost(
+    images: Sequence[Sequence[Vector]],
+    means: Sequence[Vector],
+    order: Sequence[int],
+    scale: float,
+    alpha: float,
+    beta: float,
+    delta: int,
+) -> dict[int, list[float]]:
+    """Logits of each image, of which the first of its views, over a stream with caches."""
+    classes = range(len(means))
+    positive: list[list[list]] = [[] for _ in classes]
+    negative: list[list[list]] = [[] for _ in classes]
+    found = {}
+    for image in order:
+        every = [[round(scale * dot(view, mean), 11) for mean in means] for view in images[image]]
+        f, z = images[image][0], [*every[0]]
+        doubt, k = entropy(z), z.index(max(z))
+        cached(positive[k], [doubt, f], 3)
+        own = [[*held] for held in positive]
+        surest = sorted(range(len(every)), key=lambda i: entropy(every[i]))
+        for i in surest[: int(0.1 * len(every))]:
+            c = every[i].index(max(every[i]))
+            own[c].append([entropy(every[i]), images[image][i]])
+            own[c] = sorted(own[c], key=lambda each: each[0])[: 3 + delta]
+        if len(means) > 1 and 0.2 < doubt / math.log2(len(means)) < 0.5:
+            negative[k] = [*negative[k], [f, softmax(z)]][-2:]
+        for c in classes:
+            for _, member in own[c]:
+                z[c] += alpha * math.exp(-beta * (1 - dot(f, member)))
+        for held in negative:
+            for member, p in held:
+                for c in classes:
+                    if 0.03 < p[c] < 1:
+                        z[c] -= 0.117 * math.exp(-(1 - dot(f, member)))
+        found[image] = z
+    return found
+
+
 def dmn(
     images: Sequence[Vector],
     means: Sequence[Vector],
