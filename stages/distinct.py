@@ -52,9 +52,11 @@ class DistinctTexts(Stage):
         return DistinctWorker(self.text_set, *self._kept(store))
 
     def _kept(self, store: Store) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return the kept rows of the table of texts, and their vectors."""
         every = store.open(self.every)
-        table, vectors = every.table("texts"), every.array("embeddings")[:]
+        return self.kept(every.table("texts"), every.array("embeddings")[:])
+
+    def kept(self, table: pd.DataFrame, vectors: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return the kept rows of a table of all texts, and their vectors (texts, dim)."""
         config = self.config
         rows = kept_rows(table, vectors, config.threshold, config.most, config.seed)
         return table.iloc[rows], vectors[table["text_id"].to_numpy()[rows]]

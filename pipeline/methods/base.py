@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pipeline.core.section import Section
 from pipeline.methods.config import ScoresConfig
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
+
+
+class Prompts(Protocol):
+    """Text encoder whose prompts begin with context vectors that can be learned."""
+
+    @property
+    def context(self) -> Tensor:
+        """Context vectors as they are, (words, width)."""
+        ...
+
+    def __call__(self, context: Tensor) -> Tensor:
+        """Encode the prompts of all classes behind a context: unit vectors (classes, dim)."""
+        ...
 
 
 class ViewVectors(NamedTuple):
@@ -76,6 +89,8 @@ class MethodInputs:
     """Label of each competing class, by column of the scores."""
     boxes: Mapping[str, Tensor] = field(default_factory=dict)
     """Boxes of the views that `Method.boxes` names, in pixels, int64 (images, views, 4)."""
+    prompts: Callable[[str], Prompts] | None = None
+    """Function that loads the text encoder with the prompts of a text set; None without one."""
 
 
 class Method(Section):
@@ -93,6 +108,8 @@ class Method(Section):
     """Whether views of the method may have weights, as `scores.expectation` gives them."""
     of_sets: ClassVar[bool] = False
     """True if a view may be several vectors, of which the most similar one counts for each text."""
+    learns_prompts: ClassVar[bool] = False
+    """Whether the method learns prompts, of at most `MOST_PROMPTS` classes."""
     boxes: ClassVar[tuple[str, ...]] = ()
     """Names of the views whose boxes the method reads: `raw` or `squares`."""
     published: ClassVar[Mapping[str, Any]] = {}
@@ -242,5 +259,7 @@ class SumOverViews(Method):
         return score
 
 
+MOST_PROMPTS = 200
+"""Most classes whose prompts are learned for each image."""
 VIEW_NAMES = ("image", "raw", "feature", "squares", "augmented")
 """Views that methods may read: the whole image, and the crops of each view set."""

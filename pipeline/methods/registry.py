@@ -20,6 +20,7 @@ from pipeline.methods.mta import Mta, MtaCrops
 from pipeline.methods.rated import RatedTexts
 from pipeline.methods.support import SUPPORT
 from pipeline.methods.tda import Tda
+from pipeline.methods.tpt import Tpt
 from pipeline.methods.wca import Wca
 from pipeline.methods.zero import Zero, ZeroCrops
 
@@ -43,6 +44,7 @@ METHODS: dict[str, type[Method]] = {
     "awt-crops": AwtCrops,
     "lazsl": Lazsl,
     "lazsl-crops": LazslCrops,
+    "tpt": Tpt,
     "gda": Gda,
     "rated-texts": RatedTexts,
 }

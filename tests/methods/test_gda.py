@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.classifier.classifier import Classifier
 from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.runtime import Runtime
 from pipeline.datasets.images import decode
@@ -181,3 +182,9 @@ def test_no_label_of_a_scored_image_reaches_the_scores(
     found = worker.compute(unit, worker.read(unit))["logits"]
     assert np.array_equal(found, before[unit.rows])
     assert digests(run)["embeddings-support"]
+
+
+def test_a_classifier_of_single_images_has_no_support_set(tiny: Path) -> None:
+    given = {"scores.methods": ["gda"], "methods.gda.support.dataset": str(tiny)}
+    with pytest.raises(ConfigError, match="a method reads embeddings-support, which is made for"):
+        Classifier.of(str(tiny), settings=given)

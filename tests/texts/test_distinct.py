@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.classifier.classifier import Classifier
 from pipeline.core.errors import MissingInput
 from pipeline.run import Run
 from pipeline.texts.distinct import distinct, kept_rows
@@ -80,7 +81,7 @@ def distinct_run(run_of: Runner, **values: object) -> Run:
     return run_of("scores.methods=[cupl]", "descriptions.cupl.rule=distinct", *changes)
 
 
-def test_kept_texts_reach_the_scores(made: Run, run_of: Runner) -> None:
+def test_kept_texts_reach_the_scores(made: Run, tiny: Path, run_of: Runner) -> None:
     run = distinct_run(run_of, threshold=0.6, most=6)
     assert make_all(run)
     every, kept = (table(run, f"descriptions-cupl{end}", "texts") for end in ("-all", ""))
@@ -97,7 +98,13 @@ def test_kept_texts_reach_the_scores(made: Run, run_of: Runner) -> None:
     units = np.array([mean / math.sqrt(mean @ mean) for mean in means])
     images = array(run, "embeddings-image")[:, 0].astype(np.float32)
     images /= np.linalg.norm(images, axis=1, keepdims=True)
-    assert array(run, "scores", "logits")[:, 0] == pytest.approx(images @ units.T, abs=1e-3)
+    scores = array(run, "scores", "logits")[:, 0]
+    assert scores == pytest.approx(images @ units.T, abs=1e-3)
+    settings = {"scores.methods": ["cupl"], "descriptions.cupl.rule": "distinct"}
+    settings |= {"descriptions.cupl.threshold": 0.6, "descriptions.cupl.most": 6}
+    root, path = tiny.parent / "images", table(run, "index", "images")["path"][0]
+    alone = Classifier.of(str(tiny), settings=settings)(root / path)
+    assert alone.to_numpy().ravel() == pytest.approx(scores[0], abs=1e-3)
 
 
 def test_a_second_file_adds_to_the_first(run_of: Runner, tmp_path: Path) -> None:
