@@ -31,7 +31,7 @@ from pipeline.methods.registry import METHODS, defaults, method_of, text_sets, v
 from pipeline.methods.support import SUPPORT
 from pipeline.models.config import ClipConfig, VitConfig
 from pipeline.models.precision import best
-from pipeline.texts.sets import RULES, TextSet
+from pipeline.texts.sets import RULES, SameTexts, TextSet
 from pipeline.views.config import (
     AugmentedConfig,
     CropsConfig,
@@ -83,6 +83,20 @@ class Settings(Section):
     layout: Layout = Layout()
     runtime: Runtime = Runtime()
     paths: Paths = Paths()
+
+    @field_validator("descriptions")
+    @classmethod
+    def _same_texts(cls, sets: dict[str, TextSet]) -> dict[str, TextSet]:
+        """Put the set that is meant in place of each that has the texts of another."""
+        found = dict(sets)
+        for name, given in sets.items():
+            if not isinstance(given, SameTexts):
+                continue
+            meant = sets.get(given.of)
+            if meant is None or isinstance(meant, SameTexts):
+                raise ValueError(f"{name}.of: {given.of!r} is no text set with texts of its own")
+            found[name] = meant
+        return found
 
     @field_validator("scores")
     @classmethod

@@ -229,3 +229,12 @@ def test_another_rule_keeps_the_file_and_drops_the_fields_of_the_rule_before() -
     both = [load("demo", overrides=each).descriptions["cupl"] for each in (apart, apart[::-1])]
     assert both[0] == both[1]
     assert both[0].model_dump()["most"] == 3
+
+
+def test_a_text_set_may_have_the_texts_of_another() -> None:
+    same = load("demo", overrides=["descriptions.clip={rule: same, of: cupl}"]).descriptions
+    assert same["clip"] == same["cupl"]
+    for of, change in (("nothing", ""), ("tda", "descriptions.tda={rule: same, of: cupl}")):
+        given = [f"descriptions.clip={{rule: same, of: {of}}}", *([change] if change else [])]
+        with pytest.raises(ConfigError, match=f"descriptions: clip.of: '{of}' is no text set"):
+            load("demo", overrides=given)

@@ -15,7 +15,10 @@ from pipeline.core.words import counted
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
 
-FIGURES = ("top1", "sigma", "top5", "mean_per_class_recall", "ece")
+FIGURES = (
+    *("top1", "sigma", "top5", "mean_per_class_recall", "ece"),
+    *("difference", "difference_low", "difference_high"),
+)
 """Columns of a sweep's table that are shares of 1."""
 
 

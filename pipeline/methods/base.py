@@ -215,12 +215,14 @@ def over_all(inputs: MethodInputs, part: Callable[[Views], Tensor], rows: int) -
     Returns:
         Parts of all images, in the order of the index.
     """
-    import torch
-
     assert inputs.block is not None
-    starts = range(0, inputs.images, rows)
-    blocks = (inputs.block(slice(i, min(i + rows, inputs.images))) for i in starts)
-    return torch.cat([part(views) for views in blocks])
+    first = part(inputs.block(slice(0, min(rows, inputs.images))))
+    found = first.new_empty(inputs.images, *first.shape[1:])  # parts kept apart scatter memory
+    found[:rows] = first
+    for start in range(rows, inputs.images, rows):
+        some = slice(start, min(start + rows, inputs.images))
+        found[some] = part(inputs.block(some))
+    return found
 
 
 def unstacked(weights: Tensor, wanted: Mapping[str, int]) -> dict[str, Tensor]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pipeline.kernels.matching import Descriptions
 
 ROWS = 1024
-"""Images that are read at once; fixed, so that products do not depend on the size of units."""
+"""Rows of a product; fixed, so that it does not depend on the size of units."""
+READ = 128
+"""Images that are read at once."""
 
 
 class Stream(NamedTuple):
@@ -60,7 +62,7 @@ class Online(Method):
         from pipeline.kernels.confidence import entropy
         from pipeline.kernels.matching import first_equal
 
-        vectors = over_all(inputs, lambda views: exact(views["image"].vectors[:, 0]), ROWS)
+        vectors = over_all(inputs, lambda views: exact(views["image"].vectors[:, 0]), READ)
         logits = [inputs.config.scale * part @ means.T for part in vectors.split(ROWS)]
         first = first_equal(texts).to(means.device)
         labels = first[torch.cat([part.argmax(dim=1) for part in logits])]

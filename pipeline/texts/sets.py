@@ -132,8 +132,22 @@ class Noise(_TextSet):
         return super().missing_input(paths) or self._missing_file(paths, "words")
 
 
+class SameTexts(_TextSet):
+    """The texts of another set, under this name too."""
+
+    rule: Literal["same"]
+    of: str
+    """Name of the other set."""
+
+
 TextSet = Annotated[
-    Templates | Sentences | DistinctSentences | TemplatedSentences | Descriptors | Noise,
+    Templates
+    | Sentences
+    | DistinctSentences
+    | TemplatedSentences
+    | Descriptors
+    | Noise
+    | SameTexts,
     Field(discriminator="rule"),
 ]
 
@@ -145,4 +159,5 @@ RULES: dict[str, type[Section]] = {
     "distinct": DistinctSentences,
     "descriptors": Descriptors,
     "waffle": Noise,
+    "same": SameTexts,
 }
