@@ -49,7 +49,7 @@ class DescriptionsStage(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "descriptions"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     counts = "texts"
 
     @property
