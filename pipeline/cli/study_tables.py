@@ -14,6 +14,7 @@ from pipeline.cli.tables import cell, print_rich, size
 from pipeline.core.words import counted
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
+from pipeline.studies.stored import SETTLED
 
 FIGURES = ("top1", "sigma", "top5", "mean_per_class_recall", "ece")
 """Columns of a sweep's table that are shares of 1."""
@@ -57,9 +58,10 @@ def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> N
         return
     present = [name for name in FIGURES if name in table]
     fixed = ["dataset", "images", "classes", "row", "grid", *FIGURES]
-    varied = [n for n in table if n not in fixed and (n == "method" or table[n].nunique() > 1)]
+    always = ("method", SETTLED)
+    varied = [n for n in table if n not in fixed and (n in always or table[n].nunique() > 1)]
     rows = [
-        [*(_text(row[name]) for name in varied), *(_percent(row[name]) for name in present)]
+        [*(_cell(name, row[name]) for name in varied), *(_percent(row[name]) for name in present)]
         for _, row in table.iterrows()
     ]
     images = f"{counted(table['images'].iloc[0], 'images')}, " if len(table) else ""
@@ -100,6 +102,12 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
     """Return the rows of a data frame as JSON types; None where a value is missing."""
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows
+
+
+def _cell(name: str, value: Any) -> str:
+    """Write what is no share: crops with two digits, a setting with as many as it has."""
+    given = isinstance(value, float) and name != SETTLED and value == value
+    return f"{value:g}" if given else _text(value)
 
 
 def _text(value: Any) -> str:

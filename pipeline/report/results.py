@@ -10,6 +10,8 @@ import numpy as np
 from pipeline.kernels.statistics import paired, wilson
 from pipeline.methods.base import VIEW_NAMES
 from pipeline.methods.registry import METHODS
+from pipeline.report.settled import COLUMNS as SETTLED_COLUMNS
+from pipeline.report.settled import may_settle
 from pipeline.report.stored import StoredRun
 from pipeline.studies.paper import METHODS as NAMES
 
@@ -28,7 +30,8 @@ COLUMNS = ["label", "method", "pred", "correct", "rank", "margin", "confidence"]
 
 def read_scores(run: StoredRun) -> dict[str, pd.DataFrame]:
     """Read the scores of each method, a row per image in the order of the index."""
-    table = run.artifact("scores").table("scores", columns=COLUMNS)
+    columns = [*COLUMNS, *SETTLED_COLUMNS] if may_settle(run) else COLUMNS
+    table = run.artifact("scores").table("scores", columns=columns)
     groups = table.groupby("method", sort=False)
     return {str(name): rows.reset_index(drop=True) for name, rows in groups}
 

@@ -122,7 +122,13 @@ function verdict(entry) {
     make("span", { class: `tag ${entry.correct ? "right" : "wrong"}` }, `${data.methods[data.method]}: ${said}`),
     make("span", {}, "predicted ", make("strong", {}, words(nameOf(entry.pred))), ` at ${percent(mine.confidence, 1)} %`),
     entry.correct ? null : make("span", {}, `the label is no. ${mine.rank}`),
+    entry.settled ? make("span", {}, settledAfter(entry.settled)) : null,
     ...entry.groups.map((group) => make("span", { class: "tag plain" }, data.groups[group])));
+}
+
+function settledAfter({ used, of, bound }) {
+  if (used === of) return `took all ${of} crops`;
+  return `settled after ${used} of ${of} crops (bound ${bound})`;
 }
 
 // --- The picture ---------------------------------------------------------------------------------

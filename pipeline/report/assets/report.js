@@ -15,7 +15,7 @@ const look = (method) => {
   return { color: COLOURS[place], symbol: SYMBOLS[place], dash: DASHES[place] };
 };
 // Plotly reads a little markup in texts; a class may be named like it.
-const plain = (text) => short(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const plain = (text, length) => short(text, length).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const faint = (hex, opacity) => {
   const parts = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
   return `rgba(${parts.join(",")},${opacity})`;
@@ -206,6 +206,17 @@ chart("chart-crops", () => {
   return [lines, { showlegend: true, xaxis: { type: "log", title: { text: "N, crops of a branch" }, tickvals: all }, yaxis: { title: { text: "top-1, %" } } }];
 });
 
+const MARKED = 9; // values of a setting that the axis names, if there are no more
+
+data.settled.forEach(({ rows }, number) => chart(`chart-settled-${number}`, () => {
+  const parts = [["right", "for", "", (row) => Math.round(row.images * row.top1)], ["wrong", "against", "/", (row) => row.images - Math.round(row.images * row.top1)]];
+  const bars = parts.map(([name, color, shape, of]) => ({
+    type: "bar", name, x: rows.map((row) => String(row.crops)), y: rows.map(of), marker: { color: colour(color), pattern: { shape, fillmode: "overlay", fgcolor: colour("page"), fgopacity: 0.5 } },
+    hovertemplate: "%{y} images %{fullData.name} after %{x} crops<extra></extra>",
+  }));
+  return [bars, { barmode: "stack", xaxis: { type: "category", title: { text: "crops taken" } }, yaxis: { title: { text: "images" } } }];
+}));
+
 data.sweeps.forEach((sweep, number) => chart(`chart-sweep-${number}`, () => {
   const seen = new Map();
   const traces = sweep.lines.flatMap((line) => {
@@ -222,12 +233,15 @@ data.sweeps.forEach((sweep, number) => chart(`chart-sweep-${number}`, () => {
     };
     const middle = {
       x: line.x, y, mode: "lines+markers", name: plain(line.with ? `${name}, ${line.with}` : name), legendgroup: group,
-      line: { color, dash: DASHES[turn % DASHES.length], width: 2.5 }, marker: { symbol, size: 8 }, customdata: sigma,
-      hovertemplate: "%{fullData.name}: %{y:.2f} % ± %{customdata:.2f} at %{x}<extra></extra>",
+      line: { color, dash: DASHES[turn % DASHES.length], width: 2.5 }, marker: { symbol, size: 8 },
+      text: line.x.map((x, i) => plain(`${y[i].toFixed(2)} %${line.seeds > 1 ? ` ± ${sigma[i].toFixed(2)}` : ""} at ${x}${line.crops[i] === null ? "" : `, ${line.crops[i].toFixed(1)} crops an image`}`, 80)),
+      hovertemplate: "%{fullData.name}: %{text}<extra></extra>",
     };
     return line.seeds > 1 ? [band, middle] : [middle];
   });
-  return [traces, { showlegend: true, xaxis: { title: { text: sweep.over } }, yaxis: { title: { text: "top-1, %" } } }];
+  const values = [...new Set(sweep.lines.flatMap((line) => line.x))];
+  const ticks = sweep.axis !== "category" && values.length <= MARKED ? { tickvals: values } : {};
+  return [traces, { showlegend: true, xaxis: { type: sweep.axis, ...ticks, title: { text: sweep.over } }, yaxis: { title: { text: "top-1, %" } } }];
 }));
 
 // --- Time ----------------------------------------------------------------------------------------
