@@ -393,4 +393,4 @@ def test_small_settings_keep_their_digits(capsys: pytest.CaptureFixture[str]) ->
     print_sweep_table(pd.DataFrame(rows), "a", "profile official", "markdown")
     said = capsys.readouterr().out
     for p in ("0.001", "0.0001"):
-        assert f"| {p} | 10.61 | 50.00 |" in said
+        assert f"| {p} | abs | 10.61 | 50.00 |" in said
