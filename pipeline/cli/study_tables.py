@@ -59,13 +59,33 @@ def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> N
     present = [name for name in FIGURES if name in table]
     fixed = ["dataset", "images", "classes", "row", "grid", *FIGURES]
     always = ("method", SETTLED)
-    varied = [n for n in table if n not in fixed and (n in always or table[n].nunique() > 1)]
+    varied = [n for n in table if n not in fixed and (n in always or _differs(table[n]))]
+    shown = {name: _settings(table, name) if "." in name else table[name] for name in varied}
     rows = [
-        [*(_cell(name, row[name]) for name in varied), *(_percent(row[name]) for name in present)]
-        for _, row in table.iterrows()
+        [*(_text(shown[name][i]) for name in varied), *(_percent(row[name]) for name in present)]
+        for i, (_, row) in enumerate(table.iterrows())
     ]
     images = f"{counted(table['images'].iloc[0], 'images')}, " if len(table) else ""
     _print_styled([*varied, *present], rows, style, f"{dataset}: {images}{selection}")
+
+
+def _differs(column: Any) -> bool:
+    return bool(column.nunique(dropna=False) > 1)
+
+
+def _settings(table: Any, name: str) -> list[str]:
+    """Return the values of a setting as given; none where the grid of a row does not vary it."""
+    given = table.groupby("grid")[name].transform("count") > 0
+    pairs = zip(table[name], given, strict=True)
+    return ["" if not by_grid else _given(value) for value, by_grid in pairs]
+
+
+def _given(value: Any) -> str:
+    if value is None or value != value:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def print_beside_paper(results: Any, style: str, title: str) -> None:
@@ -102,12 +122,6 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
     """Return the rows of a data frame as JSON types; None where a value is missing."""
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows
-
-
-def _cell(name: str, value: Any) -> str:
-    """Write what is no share: crops with two digits, a setting with as many as it has."""
-    given = isinstance(value, float) and name != SETTLED and value == value
-    return f"{value:g}" if given else _text(value)
 
 
 def _text(value: Any) -> str:
