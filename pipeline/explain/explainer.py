@@ -21,7 +21,7 @@ from pipeline.explain.texts import ScoredTexts
 from pipeline.explain.views import ImageViews, StoredBranch, beside
 from pipeline.methods.base import Method, MethodInputs, ViewVectors, Weigher
 from pipeline.methods.config import ScoresConfig
-from pipeline.methods.registry import METHODS
+from pipeline.methods.registry import method_of
 from pipeline.store.arrays import StoredArray
 from pipeline.store.artifact import Artifact
 from pipeline.views.config import ENDS
@@ -81,9 +81,9 @@ class Explainer:
             raise ConfigError(
                 f"method {name!r} is not scored; {did_you_mean(name, config['methods'])}"
             )
-        kind = METHODS.get(name)
-        if kind is None or kind.explained_by is None:
-            raise ConfigError(f"method {name!r} does not explain its scores; see docs/explain.md")
+        kind = method_of(name)
+        if kind.explained_by is None:
+            raise ConfigError(f"method {name!r} does not explain its scores: {kind.unexplained}")
         method = kind.model_validate(config["methods"][name])
         settings = ScoresConfig.model_validate(config["config"])
         return cls(scores, name, method, settings, sets, dtype)

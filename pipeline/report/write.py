@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
 from pipeline.core.files import write_atomic, write_json
 from pipeline.core.hash_cache import HashCache
+from pipeline.core.layers import plain
 from pipeline.core.words import counted
 from pipeline.datasets.contents import Contents
 from pipeline.datasets.dataset import Dataset
@@ -107,8 +108,9 @@ def write_report(
         scores[subject.against],
         subject.names,
     )
+    shown = sorted(set(images["label"].iloc[list(chosen)].tolist()))
     say(f"results of {counted(len(scores), 'methods')} on {counted(len(images), 'images')}")
-    pages = {"index.html": _results(subject)}
+    pages = {"index.html": _results(subject, shown)}
     say("crops of the chosen images")
     pages["crops.html"] = _crops(subject, folder, chosen)
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,8 +154,8 @@ def _pair(methods: Sequence[str], pair: tuple[str | None, str | None]) -> tuple[
 # --- Pages ----------------------------------------------------------------------------------------
 
 
-def _results(subject: Subject) -> dict[str, Any]:
-    """Collect the data of the page of results."""
+def _results(subject: Subject, shown: list[int]) -> dict[str, Any]:
+    """Collect the data of the page of results; `shown` are labels of images on the other page."""
     run, scores, names = subject.run, subject.scores, subject.names
     metrics, methods = run.artifact("metrics"), list(scores)
     sweeps, unreadable = sweep_lines(run)
@@ -163,6 +165,8 @@ def _results(subject: Subject) -> dict[str, Any]:
         "method": subject.method,
         "against": subject.against,
         "methods": {name: results.title(name) for name in methods},
+        "imports": results.imports(run, scores),
+        "shown": shown,
         "images": len(subject.images),
         "accuracies": results.accuracies(metrics.table("metrics")),
         "tests": results.paired_tests(scores),
@@ -280,7 +284,7 @@ def _rendered(name: str, run: StoredRun, page: dict[str, Any]) -> bytes:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["title"] = results.title
+    environment.filters |= {"title": results.title, "plain": plain}
     text = environment.get_template(f"{name}.j2").render(
         page=page,
         run=run,

@@ -109,7 +109,7 @@ function drawDetail(entry) {
     make("h1", {}, words(nameOf(entry.label))),
     verdict(entry),
     make("div", { class: "columns" },
-      make("figure", {}, stage(entry, crops, crop), choices(entry), legend(), caption(entry)),
+      make("figure", {}, stage(entry, crops, crop), choices(entry), crops.length ? legend() : null, caption(entry)),
       make("div", { class: "beside" }, ...panels(entry, crops, crop)),
       scores(entry)));
   document.title = `${nameOf(entry.label)}: crops`;
@@ -221,8 +221,9 @@ function legend() {
 function caption(entry) {
   const parts = [];
   if (entry.attention) parts.push(`Bright patches have the attention of ${data.attention}. `);
-  if (entry.seen) parts.push("The dotted frame is what CLIP sees of the image; windows of tokens (round corners) lie in it. ");
-  else if (Object.values(entry.branches).some(({ crops }) => (crops || []).some((crop) => crop.space === "tokens"))) {
+  const tokens = Object.values(entry.branches).some(({ crops }) => (crops || []).some((crop) => crop.space === "tokens"));
+  if (tokens && entry.seen) parts.push("The dotted frame is what CLIP sees of the image; windows of tokens (round corners) lie in it. ");
+  else if (tokens) {
     parts.push("Windows of tokens are not drawn: the model is not known on the machine of the report, nor what it sees of an image. ");
   }
   return make("figcaption", {}, ...parts);

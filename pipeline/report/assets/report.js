@@ -11,8 +11,9 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 // The method that is looked at has the first colour.
 const RANKED = [data.method, ...METHODS.filter((method) => method !== data.method)];
 const look = (method) => {
-  const place = Math.max(0, RANKED.indexOf(method)) % COLOURS.length;
-  return { color: COLOURS[place], symbol: SYMBOLS[place], dash: DASHES[place] };
+  const number = Math.max(0, RANKED.indexOf(method)), place = number % COLOURS.length;
+  const round = Math.floor(number / COLOURS.length); // colours come again with other symbols and dashes
+  return { color: COLOURS[place], symbol: SYMBOLS[(place + 3 * round) % SYMBOLS.length], dash: DASHES[(place + round) % DASHES.length] };
 };
 // Plotly reads a little markup in texts; a class may be named like it.
 const plain = (text, length) => short(text, length).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
@@ -108,12 +109,18 @@ const drawGains = chart("chart-gains", () => {
   return [[bar], { annotations: none, xaxis: { title: { text: `points of ${data.methods[gainA.value]} more than ${data.methods[gainB.value]}` } }, yaxis: names }];
 });
 
+/** Name a class; as a link to its crops if images of it are shown. */
+function crops(label, name) {
+  if (!data.shown.includes(label)) return words(name);
+  return make("a", { href: `crops.html#class=${label}` }, words(name));
+}
+
 const table = document.getElementById("class-table");
 const search = document.getElementById("class-search");
 const ROWS = 300;
 let sorted = { by: "gain", down: true };
 const cells = () => [
-  ["name", "Class", (i) => data.classes.names[i], words],
+  ["name", "Class", (i) => data.classes.names[i], words, (i) => crops(data.classes.labels[i], data.classes.names[i])],
   ["images", "Images", (i) => data.classes.images[i], whole],
   ...METHODS.map((m) => [m, `${data.methods[m]} %`, (i) => data.classes.top1[m][i], (v) => percent(v, 1)]),
   ["gain", `${data.methods[gainA.value]} − ${data.methods[gainB.value]}`, gain, (v) => points(v)],
@@ -126,8 +133,8 @@ function drawClasses() {
   const found = data.classes.labels.map((_, i) => i).filter((i) => data.classes.names[i].toLowerCase().includes(wanted));
   found.sort((a, b) => (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : a - b) * (sorted.down ? -1 : 1));
   table.tHead.rows[0].replaceChildren(...columns.map(([id, title]) => heading(id, title)));
-  table.tBodies[0].replaceChildren(...found.slice(0, ROWS).map((i) => make("tr", {}, ...columns.map(([id, , of, write]) => (
-    id === "name" ? make("th", { scope: "row" }, write(of(i))) : make("td", {}, write(of(i))))))));
+  table.tBodies[0].replaceChildren(...found.slice(0, ROWS).map((i) => make("tr", {}, ...columns.map(([id, , of, write, shown]) => (
+    id === "name" ? make("th", { scope: "row" }, shown(i)) : make("td", {}, write(of(i))))))));
   const all = found.length > ROWS ? `, the first ${ROWS} are listed` : "";
   document.getElementById("class-count").textContent = `${whole(found.length)} of ${whole(data.classes.labels.length)} classes${all}`;
 }
@@ -186,7 +193,7 @@ const drawConfusion = chart("chart-confusion", () => {
 
 function drawPairs() {
   const rows = data.confusions[confusionOf.value].pairs.map((pair) => make("tr", {},
-    make("th", { scope: "row" }, words(data.names[pair.label])), make("td", { class: "text" }, words(data.names[pair.pred])),
+    make("th", { scope: "row" }, crops(pair.label, data.names[pair.label])), make("td", { class: "text" }, words(data.names[pair.pred])),
     make("td", {}, whole(pair.images)), make("td", {}, percent(pair.images / pair.of, 1))));
   document.getElementById("confusion-table").tBodies[0].replaceChildren(...rows);
 }
