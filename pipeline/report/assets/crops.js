@@ -68,7 +68,14 @@ function drawGallery(current) {
     make("span", {}, make("strong", {}, words(nameOf(entry.label))),
       make("small", {}, entry.correct ? "✓ right" : "✗ as ", entry.correct ? null : words(nameOf(entry.pred))))))));
   const chosen = gallery.querySelector("[aria-current]");
-  if (chosen) chosen.scrollIntoView({ block: "nearest" });
+  if (chosen) reveal(chosen);
+}
+
+/** Scroll the list, and not the page, until one of its images is in sight. */
+function reveal(chosen) {
+  const [box, list] = [chosen.getBoundingClientRect(), gallery.getBoundingClientRect()];
+  if (box.top < list.top) gallery.scrollTop -= list.top - box.top;
+  else if (box.bottom > list.bottom) gallery.scrollTop += box.bottom - list.bottom;
 }
 
 function small(entry) {
@@ -304,7 +311,7 @@ function scores(entry) {
     ...branches.map((name) => make("td", {}, figure(entry.branches[name].sums[i]))),
     ...[data.method, ...others].map((name) => make("td", {}, figure(entry.scores[name][i])))));
   const predicted = make("tr", {}, make("th", { scope: "row" }, "predicted"), ...branches.map(() => make("td", {})),
-    ...[data.method, ...others].map((name) => make("td", {}, `${entry.methods[name].correct ? "✓" : "✗"} `, words(nameOf(entry.methods[name].pred)))));
+    ...[data.method, ...others].map((name) => make("td", { class: "name" }, `${entry.methods[name].correct ? "✓" : "✗"} `, words(nameOf(entry.methods[name].pred)))));
   return make("section", { "aria-labelledby": "scores" }, make("h2", { id: "scores" }, "Scores of classes"),
     make("p", { class: "hint" }, "Scores of different methods have different scales; compare within a column."),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of scores" }, make("table", {},

@@ -16,7 +16,8 @@ const look = (method) => {
   return { color: COLOURS[place], symbol: SYMBOLS[(place + 3 * round) % SYMBOLS.length], dash: DASHES[(place + round) % DASHES.length] };
 };
 // Plotly reads a little markup in texts; a class may be named like it.
-const plain = (text, length) => short(text, length).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const narrow = matchMedia("(max-width: 46rem)");
+const plain = (text, length = narrow.matches ? 16 : 34) => short(text, length).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const faint = (hex, opacity) => {
   const parts = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
   return `rgba(${parts.join(",")},${opacity})`;
@@ -188,7 +189,7 @@ const drawConfusion = chart("chart-confusion", () => {
   };
   const axis = { tickmode: "array", tickvals: places, ticktext: names, showgrid: false, zeroline: false };
   const none = names.length ? [] : [{ text: "no image is confused", showarrow: false, font: { size: 16 } }];
-  return [[heat], { annotations: none, xaxis: { ...axis, title: { text: "predicted" }, tickangle: -40 }, yaxis: { ...axis, title: { text: "class" }, autorange: "reversed" } }];
+  return [[heat], { annotations: none, xaxis: { ...axis, title: { text: "predicted" }, tickangle: -40 }, yaxis: { ...axis, autorange: "reversed" } }];
 });
 
 function drawPairs() {
@@ -262,4 +263,6 @@ chart("chart-time", () => {
   return [bars, { barmode: "stack", xaxis: { title: { text: "seconds of all units" } }, yaxis: { autorange: "reversed", type: "category" } }];
 });
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((drawn) => drawn()));
+for (const query of [narrow, matchMedia("(prefers-color-scheme: dark)")]) {
+  query.addEventListener("change", () => charts.forEach((drawn) => drawn()));
+}
