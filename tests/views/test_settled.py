@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,37 +32,16 @@ from pipeline.views.config import BOX
 from pipeline.views.readers import ExpectedReader, patch_probs
 from pipeline.views.settled import settling_views
 from stages.settled import SettledWorker
-from tests.helpers import shared
-from tests.helpers.runs import Runner, make_all, write_dataset
+from tests.helpers.runs import Runner, make_all
+from tests.helpers.settled import SETTLED, N, P, run_in, run_of_both, settled_and_whole
 from tests.reference import settling
 from tests.reference.formulas import soft_scores
-
-N, P = 20, 1e-5
-SETTLED = (f"scores.n={N}", "scores.expectation=true", f"scores.settle={P}")
-"""Settings under which some images of the small dataset settle at once, others late or never."""
-
-
-def run_in(folder: Path, store: str, *changes: str) -> Run:
-    os.environ["ABS_ARTIFACTS"] = str(folder / store)
-    return Run.of(str(folder / "tiny.yaml"), "official", ["scores.methods=[clip,abs]", *changes])
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store `settled`, which has settled views, and `whole`, which has all."""
-
-    def make(folder: Path) -> None:
-        write_dataset(folder)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("ABS_ARTIFACTS", "")
-            found = {name: make_all(run_of_both(folder, name)) for name in ("settled", "whole")}
-        (folder / "digests.json").write_text(json.dumps(found))
-
-    return shared.once(tmp_path_factory, "settled", make)
-
-
-def run_of_both(folder: Path, name: str) -> Run:
-    return run_in(folder, name, *(SETTLED if name == "settled" else SETTLED[:-1]))
+    return settled_and_whole(tmp_path_factory)
 
 
 def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
