@@ -153,6 +153,10 @@ class Stage(ABC):
         """Return what users must know of the finished units, one line each, for its manifest."""
         return []
 
+    def figures(self, artifact: Artifact) -> dict[str, int]:
+        """Return the numbers of the finished units that commands print, for its manifest."""
+        return {}
+
     @staticmethod
     def weights_taken(artifact: Artifact) -> list[str]:
         """Return a line if the weights file of the stage's model holds several models."""

@@ -95,6 +95,16 @@ class Index(Stage):
         images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
         return [*_skipped(skipped), *warnings(self.dataset.classes, images)]
 
+    def figures(self, artifact: Artifact) -> dict[str, int]:
+        """Return the number of skipped files."""
+        return {"skipped": len(artifact.table("skipped", finished=False))}
+
+
+def skipped_files(artifact: Artifact) -> int:
+    """Return the number of skipped files of a finished index; those of older ones are counted."""
+    stated = artifact.manifest.get("figures")
+    return int(stated["skipped"]) if stated else len(artifact.table("skipped"))
+
 
 def _skipped(skipped: pd.DataFrame) -> list[str]:
     if skipped.empty:
