@@ -28,7 +28,7 @@ from pipeline.datasets.images import decode, read_verified
 from pipeline.datasets.listing import NOT_AN_IMAGE
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
-from pipeline.store.units import Unit, row_units
+from pipeline.store.units import Unit, Units, row_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ class Index(Stage):
     kind: ClassVar[str] = "index"
     version: ClassVar[int] = 2
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the files into blocks."""
         return row_units(self.dataset.count, BLOCK)
 

@@ -49,7 +49,7 @@ def write(artifact: Artifact, units: list[Unit]) -> None:
     rows = units[-1].rows.stop
     artifact.create(ArraySpec("x", ("image", "dim"), (rows, 3), (ROWS, 3), "float16"))
     for unit in units:
-        values = np.full((ROWS, 3), unit.rows.start, np.float16)
+        values = np.full((ROWS, 3), unit.rows.start % 2048, np.float16)
         paths = artifact.write(unit, {"x": values, "t": pd.DataFrame({"row": [unit.rows.start]})})
         artifact.commit(unit, ROWS, paths, {"compute": 1.0}, {"host": "h", "pid": 1, "code": "c"})
 
@@ -290,6 +290,13 @@ def test_an_older_artifact_is_read_as_it_is_and_sealed_by_the_next_run(
     assert (after.manifest["digest"], after.ledger.loose()) == (before, [])
     assert len(after.ledger.sealed()) == len(units)
     assert not damage(after)
+
+
+def test_a_table_is_read_in_the_order_of_units_beyond_five_digits(tmp_path: Path) -> None:
+    units = row_units(ROWS * 100_002, ROWS)[99_998:]
+    write(artifact := opened(tmp_path), units)
+    finish(artifact, units)
+    assert opened(tmp_path).table("t")["row"].tolist() == [unit.rows.start for unit in units]
 
 
 @contextmanager
