@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     pass
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` by temporary file, fsync and rename. Its folder must be there."""
+def write_atomic(path: Path, *content: bytes) -> None:
+    """Write bytes to `path` by temporary file, fsync and rename. Its folder must be there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
