@@ -443,6 +443,8 @@ class Artifact:
 
     def _write_manifest(self, manifest: dict[str, Any], receipts: dict[str, Receipt]) -> None:
         """Seal receipts, then write the manifest that states the seal, then drop the receipts."""
+        if not (group := self.path / arrays.METADATA).exists():  # made by an older version
+            files.write_json(group, arrays.GROUP)
         seal = self.ledger.seal(receipts)
         sealed = {"ledger": seal, "looks": _spread(receipts)}
         self._forget_what_was_read()

@@ -299,6 +299,25 @@ def test_a_table_is_read_in_the_order_of_units_beyond_five_digits(tmp_path: Path
     assert opened(tmp_path).table("t")["row"].tolist() == [unit.rows.start for unit in units]
 
 
+def test_lost_metadata_of_the_group_is_named_once_an_artifact_is_sealed(tmp_path: Path) -> None:
+    units = units_of(2)
+    write(artifact := opened(tmp_path), units)
+    finish(artifact, units)
+    group = artifact.path / "zarr.json"
+    whole = group.read_bytes()
+    group.unlink()
+    found = damage(opened(tmp_path))
+    assert [each.file for each in found] == ["zarr.json"]
+    assert not mark(found)
+    assert group.read_bytes() == whole
+    unseal(artifact := opened(tmp_path))
+    group.unlink()  # as versions left it that wrote none
+    assert not damage(opened(tmp_path))
+    opened(tmp_path).seal()
+    assert group.read_bytes() == whole
+    assert not damage(opened(tmp_path))
+
+
 @contextmanager
 def looks(patch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """Yield the paths that are looked at, opened or listed meanwhile."""
