@@ -36,7 +36,7 @@ from pipeline.stage import Stage
 from pipeline.store.claims import living
 from tests.helpers import clusters
 from tests.helpers.clusters import here, meddled, once, started, there
-from tests.helpers.runs import Runner, digests
+from tests.helpers.runs import Runner, digests, make_all
 
 ATTENTION = "stages.attention:AttentionWorker"
 
@@ -88,6 +88,16 @@ def test_workers_of_a_scheduler_make_the_same_bytes(
     pids = {receipt.maker["pid"] for receipts in makers for receipt in receipts}
     assert len(pids) == 2
     assert os.getpid() not in pids
+
+
+@pytest.mark.cluster
+def test_methods_over_a_stream_score_the_same_in_any_process(
+    run_of: Runner, made: Run, engine: Cluster
+) -> None:
+    run = run_of("scores.methods=[tda, boost-adapter, dmn-zs]", "methods.boost-adapter.n=3")
+    before = make_all(run)["scores"]
+    assert again(run, run.named("scores")[0], engine).computed == 3
+    assert digests(run)["scores"] == before
 
 
 @pytest.mark.cluster
