@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.stage import Stage, Worker
-from pipeline.store.units import ArraySpec, Unit, row_units
+from pipeline.store.units import ArraySpec, Unit, Units, row_units
 from pipeline.texts.distinct import kept_rows
 from pipeline.texts.sets import DistinctSentences
 
@@ -43,7 +43,7 @@ class DistinctTexts(Stage):
         """Name of the text set."""
         return self.text_set
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the kept texts into blocks."""
         return row_units(len(self._kept(store)[0]), BLOCK)
 

@@ -45,7 +45,7 @@ from pipeline.methods.per_image import per_image_results
 from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
-from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.config import BOX
 from pipeline.views.readers import Reader, is_settled, view_reader
@@ -132,7 +132,7 @@ class Scores(Stage):
         names = ", ".join(self.methods)
         return [*super().notes, f"scores.settle has no effect: no view of {names} may stop early"]
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 

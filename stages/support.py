@@ -34,7 +34,7 @@ from pipeline.kernels.draws import ATTEMPTS
 from pipeline.methods.support import SUPPORT, SupportConfig
 from pipeline.models.clip.source import ClipSource
 from pipeline.stage import Cost, Stage, Worker, timed
-from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -121,7 +121,7 @@ class SupportEmbeddings(Stage):
             )
         return [[each[1:] for each in sorted(by_name[name])] for name in self.classes.names]
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the vectors into blocks."""
         return row_units(len(self.shots), BLOCK)
 

@@ -14,6 +14,7 @@ from pipeline.cli.tables import cell, print_rich, size
 from pipeline.core.words import counted
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
+from pipeline.studies.stored import SETTLED
 
 FIGURES = (
     *("top1", "sigma", "top5", "mean_per_class_recall", "ece"),
@@ -60,7 +61,8 @@ def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> N
         return
     present = [name for name in FIGURES if name in table]
     fixed = ["dataset", "images", "classes", "row", "grid", *FIGURES]
-    varied = [n for n in table if n not in fixed and (n == "method" or _differs(table[n]))]
+    always = ("method", SETTLED)
+    varied = [n for n in table if n not in fixed and (n in always or _differs(table[n]))]
     shown = {name: _settings(table, name) if "." in name else table[name] for name in varied}
     rows = [
         [*(_text(shown[name][i]) for name in varied), *(_percent(row[name]) for name in present)]

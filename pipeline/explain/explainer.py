@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pipeline.core.errors import AbsError, ConfigError, did_you_mean
 from pipeline.datasets.image_ids import find_image
 from pipeline.explain.explanation import Branch, Explanation
-from pipeline.explain.views import ImageViews, StoredBranch, beside, identity_of
+from pipeline.explain.texts import ScoredTexts
+from pipeline.explain.views import ImageViews, StoredBranch, beside
 from pipeline.methods.base import Method, MethodInputs, ViewVectors, Weigher
 from pipeline.methods.config import ScoresConfig
-from pipeline.methods.registry import METHODS
+from pipeline.methods.registry import method_of
 from pipeline.store.arrays import StoredArray
 from pipeline.store.artifact import Artifact
-from pipeline.texts.vectors import text_vectors
 from pipeline.views.config import ENDS
 
 if TYPE_CHECKING:
@@ -50,39 +50,60 @@ class Explainer:
     """Name of the method."""
     method: Method
     config: ScoresConfig
-    identity: dict[str, Any]
-    """Identity of the artifact."""
+    sets: ScoredTexts
+    """The text sets that were scored."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Type in which contributions are computed."""
 
     @classmethod
-    def of(cls, scores: Artifact, name: str) -> Explainer:
-        """Open stored scores; ConfigError for a method that is not scored or not explained."""
-        identity = identity_of(scores)
-        config = identity["config"]
+    def of(
+        cls,
+        scores: Artifact,
+        name: str,
+        dtype: Literal["float64", "float32"] = "float64",
+        sets: ScoredTexts | None = None,
+    ) -> Explainer:
+        """Open stored scores.
+
+        Args:
+            scores: Artifact of the stage `scores`.
+            name: Name of the method.
+            dtype: Type in which contributions are computed. In float32 many images with many texts
+                take half the time and memory, and are as exact as the stored scores.
+            sets: Text sets of the scores, if they are at hand.
+
+        Raises:
+            ConfigError: For a method that is not scored or not explained.
+        """
+        sets = sets or ScoredTexts.of(scores)
+        config = sets.identity["config"]
         if name not in config["methods"]:
             raise ConfigError(
                 f"method {name!r} is not scored; {did_you_mean(name, config['methods'])}"
             )
-        kind = METHODS.get(name)
-        if kind is None or kind.explained_by is None:
-            raise ConfigError(f"method {name!r} does not explain its scores; see docs/explain.md")
+        kind = method_of(name)
+        if kind.explained_by is None:
+            raise ConfigError(f"method {name!r} does not explain its scores: {kind.unexplained}")
         method = kind.model_validate(config["methods"][name])
-        return cls(scores, name, method, ScoresConfig.model_validate(config["config"]), identity)
+        settings = ScoresConfig.model_validate(config["config"])
+        return cls(scores, name, method, settings, sets, dtype)
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The index, a row per image."""
-        return beside(self.scores, "index", self.identity["upstream"]["index"]).table("images")
+        """The index, a row per image: image_id, label, sha256, width, height."""
+        index = beside(self.scores, "index", self.sets.identity["upstream"]["index"])
+        return index.table("images", columns=["image_id", "label", "sha256", "width", "height"])
 
-    @cached_property
+    @property
     def classes(self) -> pd.DataFrame:
         """All classes: label, name, present."""
-        return self.scores.table("classes")
+        return self.sets.classes
 
     @cached_property
     def texts(self) -> pd.DataFrame:
         """Texts that contributions are divided among: label, position in the class, text."""
         name = self.method.explained_by
-        table = self._text_set(str(name)).table("texts", columns=["label", "position", "text"])
+        table = self.sets.artifact(str(name)).table("texts", columns=["label", "position", "text"])
         return table.sort_values(["label", "position"], ignore_index=True)
 
     def row(self, image: int | str) -> int:
@@ -130,14 +151,18 @@ class Explainer:
     def _branch(self, views: ImageViews, weights: Any) -> Branch:
         """Build a branch from weights (views, competing classes, texts)."""
         texts = self._explained_vectors[:, : weights.shape[2]]
-        cosines = (_float64(views.vectors) @ texts.flatten(0, 1).T).unflatten(1, texts.shape[:2])
-        weights = weights[:, self._present_columns]
+        cosines = (self._tensor(views.vectors) @ texts.flatten(0, 1).T).unflatten(
+            1, texts.shape[:2]
+        )
+        if not self._all_present:
+            weights = weights[:, self._present_columns]
         return Branch(views.counts, views.places, weights.numpy(), cosines.numpy())
 
     @cached_property
     def _explained_vectors(self) -> Tensor:
         """Vectors of the texts of present classes that contributions are divided among."""
-        return self._texts[str(self.method.explained_by)].vectors[self._present_columns]
+        vectors = self._texts[str(self.method.explained_by)].vectors
+        return vectors if self._all_present else vectors[self._present_columns]
 
     def _views(self, row: int) -> dict[str, ImageViews]:
         image = self.images.iloc[row]
@@ -147,31 +172,26 @@ class Explainer:
         }
 
     def _tensors(self, views: ImageViews) -> ViewVectors:
-        """Return the views as a method takes them, in float64."""
-        return ViewVectors(_float64(views.vectors)[None], _float64(views.counts)[None])
+        """Return the views as a method takes them."""
+        return ViewVectors(self._tensor(views.vectors)[None], self._tensor(views.counts)[None])
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        import torch
+
+        return torch.from_numpy(values.astype(self.dtype))
 
     @cached_property
     def _branches(self) -> dict[str, StoredBranch]:
         names = self.method.views(self.config)
-        return {name: StoredBranch.of(self.scores, self.identity, name) for name in names}
+        return {name: StoredBranch.of(self.scores, self.sets.identity, name) for name in names}
 
     @cached_property
     def _texts(self) -> Mapping[str, Descriptions]:
-        """Vectors of the competing classes' texts, in float64."""
+        """Vectors of the competing classes' texts."""
         import torch
 
-        from pipeline.kernels.matching import Descriptions
-
-        found = {}
-        for name in self.method.texts:
-            vectors = text_vectors(self._text_set(name), len(self.classes))
-            if self.config.classes == "present":
-                vectors = vectors.of(torch.tensor(self.classes["present"].to_numpy()))
-            found[name] = Descriptions(vectors.vectors.double(), vectors.counts)
-        return found
-
-    def _text_set(self, name: str) -> Artifact:
-        return beside(self.scores, f"descriptions-{name}", self.identity["upstream"]["texts"][name])
+        dtype = getattr(torch, self.dtype)
+        return {name: self.sets.vectors(name).to(dtype) for name in self.method.texts}
 
     def _weigher(self, row: int, views: Mapping[str, ImageViews]) -> Weigher:
         """Return what weighs the views of an image; boxes that it reads are of this image alone."""
@@ -192,6 +212,11 @@ class Explainer:
         present = self.classes["present"].to_numpy()
         competing = present if self.config.classes == "present" else np.ones_like(present)
         return np.flatnonzero(present[competing])
+
+    @cached_property
+    def _all_present(self) -> bool:
+        competing = self.config.classes == "all"
+        return not competing or bool(self.classes["present"].all())
 
     @cached_property
     def _logits(self) -> StoredArray:
@@ -222,9 +247,3 @@ def _boxes(views: ImageViews) -> Tensor:
     import torch
 
     return torch.tensor(views.places[list(ENDS)].to_numpy(np.int64))[None]
-
-
-def _float64(values: np.ndarray) -> Any:
-    import torch
-
-    return torch.from_numpy(values.astype(np.float64))

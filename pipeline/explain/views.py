@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -89,14 +90,16 @@ class StoredBranch:
         elif expectation:
             chosen, counts = np.arange(len(vectors)), self._expected(row, len(vectors), count)
         else:
-            drawn = self._of_image(self.draws, "crops", row).sort_values("crop")
+            drawn = self._of_image(self.draws, "crops", row, ["crop", "outcome"])
+            drawn = drawn.sort_values("crop")
             chosen, counts = drawn["outcome"].to_numpy()[:count], np.ones(count)
         return ImageViews(vectors[chosen], counts, places.iloc[chosen].reset_index(drop=True))
 
     def _expected(self, row: int, views: int, count: int) -> np.ndarray:
         """Return the expected number of times that each view is drawn."""
         assert self.draws is not None
-        table = self._of_image(self.draws, "patch_probs", row).sort_values("rank")
+        table = self._of_image(self.draws, "patch_probs", row, ["rank", "probability"])
+        table = table.sort_values("rank")
         sizes = views // len(table)
         return np.repeat(table["probability"].to_numpy() / sizes, sizes) * count
 
@@ -110,19 +113,10 @@ class StoredBranch:
         space, columns = ("tokens", WINDOW) if WINDOW[0] in table else ("pixels", BOX)
         return table[columns].set_axis(list(ENDS), axis=1).assign(space=space)[PLACE]
 
-    def _of_image(self, artifact: Artifact, table: str, row: int) -> pd.DataFrame:
-        """Read an image's rows of a table, from the units of its block alone."""
-        import pandas as pd
-
-        block = row // self.image_block
-        rows = slice(block * self.image_block, (block + 1) * self.image_block)
-        names = sorted(
-            n for n in artifact.manifest["units"] if n.partition("-")[0] == f"{block:05d}"
-        )
-        if table == "patch_probs":
-            names = names[:1]  # the unit of the first crops writes it
-        found = pd.concat([artifact.table(table, Unit(name, rows)) for name in names])
-        return found[found["image"] == row]
+    def _of_image(
+        self, artifact: Artifact, table: str, row: int, columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        return rows_of(artifact, table, [row], self.image_block, columns)
 
 
 class SettledBranch(StoredBranch):
@@ -135,6 +129,44 @@ class SettledBranch(StoredBranch):
         vectors, counts = reader.read(slice(row, row + 1))
         places = self._places(image, row).iloc[: len(vectors[0])].reset_index(drop=True)
         return ImageViews(vectors[0], counts[0], places)
+
+
+def rows_of(
+    artifact: Artifact,
+    table: str,
+    images: Sequence[int],
+    image_block: int,
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Read the rows of some images of a table of crops, from the units of their blocks alone.
+
+    Args:
+        artifact: Artifact of a stage `crops`.
+        table: Name of the table, `crops` or `patch_probs`.
+        images: Numbers of the images.
+        image_block: Images per unit.
+        columns: Columns beside `image`; None for all.
+    """
+    import pandas as pd
+
+    blocks = {image // image_block for image in images}
+    names = [n for n in sorted(artifact.manifest["units"]) if _block(n) in blocks]
+    if table == "patch_probs":  # the unit of the first crops writes it
+        names = list({_block(name): name for name in reversed(names)}.values())
+    read = None if columns is None else ["image", *columns]
+    parts = [artifact.table(table, _unit(n, image_block), columns=read) for n in names]
+    found = pd.concat(parts, ignore_index=True)
+    return found[found["image"].isin(images)]
+
+
+def _block(name: str) -> int:
+    """Return the number of the block of images that a unit's name begins with."""
+    return int(name.partition("-")[0])
+
+
+def _unit(name: str, image_block: int) -> Unit:
+    start = _block(name) * image_block
+    return Unit(name, slice(start, start + image_block))
 
 
 def beside(artifact: Artifact, stage: str, key: str) -> Artifact:

@@ -14,17 +14,13 @@ from pipeline.core.words import counted
 from pipeline.figures.style import COLOURS, DASHES, GREY, MARKERS, WIDTH, clipped, new_figure
 from pipeline.kernels.statistics import wilson
 from pipeline.studies.paper import METHODS
+from pipeline.studies.stored import settings_in
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIXED = {
-    *("grid", "row", "dataset", "method", "images", "classes", "sigma", "seeds"),
-    *("top1", "top5", "mean_per_class_recall", "ece"),
-}
-"""Columns of a sweep's table that are no settings."""
 LABELS = {
     "crops.alpha": "smallest crop \N{GREEK SMALL LETTER ALPHA}",
     "scores.n": "crops per branch N",
@@ -67,7 +63,7 @@ def draw_lines(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure
 
 def _varied(rows: pd.DataFrame) -> list[str]:
     """Return the settings of a grid that have more than one value, that with most values first."""
-    counts = {str(name): rows[name].nunique() for name in rows if name not in FIXED}
+    counts = {name: rows[name].nunique() for name in settings_in(rows)}
     varied = [name for name, count in counts.items() if count > 1]
     return sorted(varied, key=lambda name: (not _is_number(rows[name]), -counts[name]))
 

@@ -27,8 +27,8 @@ def soft_weights(features: Tensor, descriptions: Descriptions, temperature: floa
         Weights (images, crops, classes, most descriptions), zero where padded. Those of a crop sum
             to 1.
     """
-    logits = cosines(features, descriptions) / temperature
-    logits = logits.masked_fill(~descriptions.present, -torch.inf)
+    logits = cosines(features, descriptions).div_(temperature)
+    logits.masked_fill_(~descriptions.present, -torch.inf)
     return logits.flatten(2).softmax(dim=-1).view_as(logits)
 
 

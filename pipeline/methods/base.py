@@ -102,6 +102,8 @@ class Method(Section):
     """Text set whose cosines with the views make up the score, by the weights of `weigher`; None
     for a method whose scores are no such sum, and which therefore does not explain them.
     """
+    unexplained: ClassVar[str] = "they are no sum of cosines of views and texts"
+    """Why the method does not explain its scores, if `explained_by` is None."""
     default: ClassVar[bool] = True
     """Whether the method is scored where `scores.methods` names none."""
     weighted: ClassVar[bool] = False

@@ -45,6 +45,7 @@ class Imported(Method):
     """The Parquet file."""
 
     texts: ClassVar[tuple[str, ...]] = ()
+    unexplained = "they are imported, and nothing else is known"
     default: ClassVar[bool] = False
 
     @classmethod

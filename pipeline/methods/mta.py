@@ -80,7 +80,7 @@ class MtaCrops(Method):
         def weigh(views: Views) -> dict[str, Tensor]:
             v = stacked(views, wanted)
             _, kept = self.modes(v.float(), scale * v.float() @ means.T)
-            kept = kept.double()
+            kept = kept.to(v.dtype)
             by_view = kept / (kept[:, None] @ v).norm(dim=2)
             return unstacked(by_view[..., None, None] * by_text, wanted)
 

@@ -47,6 +47,7 @@ class Online(Method):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of a shuffled order."""
 
+    unexplained = "they depend on other images"
     default = False
 
     def stream(self, inputs: MethodInputs, means: Tensor, texts: list[Descriptions]) -> Stream:

@@ -29,6 +29,7 @@ class ZeroCrops(Method):
     """
 
     texts: ClassVar[tuple[str, ...]] = ("clip",)
+    unexplained = "views vote, whatever their cosine"
     default: ClassVar[bool] = False
 
     def views(self, config: ScoresConfig) -> dict[str, int]:

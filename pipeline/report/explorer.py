@@ -12,8 +12,10 @@ import numpy as np
 from pipeline.core.errors import AbsError
 from pipeline.explain.explainer import Explainer
 from pipeline.explain.explanation import Branch, Explanation
+from pipeline.explain.texts import ScoredTexts
 from pipeline.report.pictures import Pictures
 from pipeline.report.seen import frame
+from pipeline.report.settled import settled_at
 from pipeline.report.stored import StoredRun
 from pipeline.store.arrays import StoredArray
 from pipeline.views.config import TokenGrid
@@ -40,6 +42,8 @@ class Explorer:
     images: pd.DataFrame
     """The index."""
     pictures: Pictures
+    sets: ScoredTexts
+    """Text sets of the scores."""
     grid: TokenGrid | None
     """CLIP's tokens; None where they are not known."""
     texts: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -49,7 +53,7 @@ class Explorer:
     def explainer(self) -> Explainer | None:
         """Explainer of the method; None if it does not explain its scores."""
         try:
-            return Explainer.of(self.run.artifact("scores"), self.method)
+            return Explainer.of(self.sets.scores, self.method, "float32", self.sets)
         except AbsError as error:
             self.unexplained = str(error)
             return None
@@ -81,6 +85,7 @@ class Explorer:
             "label": int(image.label),
             "pred": int(mine["pred"]),
             "correct": bool(mine["correct"]),
+            "settled": settled_at(mine, self.run.settings.scores.n),
             "picture": self.pictures.thumbnail(image),
             "attention": self._map(row),
             "seen": frame(self.grid, image.width, image.height) if self.grid else None,
@@ -159,7 +164,7 @@ class Explorer:
     def _texts(self, branch: Branch, views: list[int], found: Explanation) -> list[list[float]]:
         """Return number, weight, cosine and contribution of the descriptions that add most."""
         first, times = views[0], len(views)
-        values = branch.contributions[first]
+        values = branch.weights[first] * branch.cosines[first]
         flat = values.ravel()
         most = np.argpartition(-np.abs(flat), min(TEXTS, len(flat)) - 1)[:TEXTS]
         chosen = most[np.argsort(-np.abs(flat[most]), kind="stable")]
@@ -177,14 +182,15 @@ class Explorer:
         return rows
 
     @cached_property
-    def _text_of(self) -> dict[tuple[int, int], str]:
+    def _first_texts(self) -> dict[int, int]:
+        """Row of each class's first text among the texts of the explainer, by label."""
         assert self.explainer is not None
-        texts = self.explainer.texts
-        keys = zip(texts["label"].tolist(), texts["position"].tolist(), strict=True)
-        return dict(zip(keys, texts["text"].tolist(), strict=True))
+        rows = self.explainer.texts["label"].drop_duplicates()
+        return dict(zip(rows.tolist(), rows.index.tolist(), strict=True))
 
     def _text(self, label: int, position: int) -> str:
-        return self._text_of[label, position]
+        assert self.explainer is not None
+        return str(self.explainer.texts["text"].iat[self._first_texts[label] + position])
 
     def _number(self, label: int, text: str) -> int:
         return self.texts.setdefault((label, text), len(self.texts))

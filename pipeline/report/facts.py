@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.layers import plain
 from pipeline.core.section import flatten
 from pipeline.core.words import counted
 from pipeline.report.stored import StoredRun
@@ -42,20 +43,13 @@ def reproduction(run: StoredRun) -> dict[str, Any]:
     settings = {n: v for n, v in run.record.settings.items() if n not in ("paths", "runtime")}
     return {
         "command": f"abs run {run.record.options}",
-        "settings": [[name, _written(value)] for name, value in flatten(settings, "")],
+        "settings": [[name, plain(value)] for name, value in flatten(settings, "")],
         "code": manifest.get("code") or {},
         "versions": manifest.get("versions") or {},
         "machine": manifest.get("machine") or {},
         "stages": [_digests(run, stage) for stage in run.stages],
         "inputs": _inputs(run),
     }
-
-
-def _written(value: Any) -> str:
-    """Write a value as YAML would be given it."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
 
 
 def _digests(run: StoredRun, stage: str) -> dict[str, str]:
@@ -79,8 +73,8 @@ def _inputs(run: StoredRun) -> list[list[str]]:
 def remarks(run: StoredRun, images: pd.DataFrame) -> list[dict[str, Any]]:
     """Return what users must know of the dataset: a line, and files that it is about."""
     index = run.artifact("index")
-    found = [
-        {"text": text, "files": []}
+    found: list[dict[str, Any]] = [
+        {"text": f"{stage}: {text}", "files": []}
         for stage in run.stages
         for text in run.artifact(stage).manifest.get("remarks") or []
         if stage != "index" or "files skipped" not in text

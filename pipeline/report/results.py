@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,10 @@ import numpy as np
 
 from pipeline.kernels.statistics import paired, wilson
 from pipeline.methods.base import VIEW_NAMES
+from pipeline.methods.imported import PREFIX
 from pipeline.methods.registry import METHODS
+from pipeline.report.settled import COLUMNS as SETTLED_COLUMNS
+from pipeline.report.settled import may_settle
 from pipeline.report.stored import StoredRun
 from pipeline.studies.paper import METHODS as NAMES
 
@@ -28,14 +32,28 @@ COLUMNS = ["label", "method", "pred", "correct", "rank", "margin", "confidence"]
 
 def read_scores(run: StoredRun) -> dict[str, pd.DataFrame]:
     """Read the scores of each method, a row per image in the order of the index."""
-    table = run.artifact("scores").table("scores", columns=COLUMNS)
+    columns = [*COLUMNS, *SETTLED_COLUMNS] if may_settle(run) else COLUMNS
+    table = run.artifact("scores").table("scores", columns=columns)
     groups = table.groupby("method", sort=False)
     return {str(name): rows.reset_index(drop=True) for name, rows in groups}
 
 
 def title(method: str) -> str:
-    """Return the name of a method as it is printed."""
+    """Return the name of a method as it is printed; results of other systems say so."""
+    if method.startswith(PREFIX):
+        return f"{method.removeprefix(PREFIX)} (imported)"
     return NAMES.get(method, method)
+
+
+def imports(run: StoredRun, methods: Iterable[str]) -> list[dict[str, str]]:
+    """Return the source of each method whose results are imported."""
+    remarks = run.artifact("scores").manifest.get("remarks") or []
+    said = [(name, line) for name in methods for line in remarks if line.startswith(f"{name}: ")]
+    return [
+        {"method": name, "source": line.removeprefix(f"{name}: ")}
+        for name, line in said
+        if name.startswith(PREFIX)
+    ]
 
 
 def default_pair(methods: list[str]) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from pipeline.core.layers import (
     layered,
     parse_override,
     paths_of,
+    plain,
 )
 from pipeline.core.section import flatten
 from pipeline.settings import Settings, load, validate
@@ -28,6 +29,8 @@ from pipeline.store.store import RUNS, Store
 
 APART = ("runtime.", "paths.", "layout.", "dataset.name", "dataset.root")
 """Prefixes of settings that results do not depend on."""
+SHOWN = 5
+"""Settings that a message names."""
 Values = dict[str, Any]
 """Settings by dotted name."""
 
@@ -64,6 +67,14 @@ class StoredRun:
             return self.record.options
         departures = tuple(Departure(**each) for each in chosen["departures"])
         return str(Selection(chosen["dataset"], chosen["profile"], departures))
+
+    @property
+    def nearest(self) -> str:
+        """How the run differs from what was asked for, in a line; empty if it does not."""
+        if not self.differences:
+            return ""
+        runs = self.others + 1
+        return f"the nearest of {runs:,} finished runs has {_apart(self.differences)}"
 
     def artifact(self, stage: str) -> Artifact:
         """Return the artifact of a stage; reading it never changes the store."""
@@ -170,8 +181,18 @@ def _nothing(
     if not finished:
         return f"no finished run of {dataset!r} in {store.root}; run: abs run --dataset {dataset}"
     nearest = min((_unlike(asked, _values(r)) for r in finished), key=len)
-    apart = [f"{n} {pair[1]} instead of {pair[0]}" for n, pair in nearest.items() if n in named]
+    first = {name: nearest[name] for name in sorted(nearest, key=lambda name: name not in named)}
     return (
         f"no finished run of {dataset!r} in {store.root} has these settings; the nearest of "
-        f"{len(finished)} has {', '.join(apart[:5])}; run: abs run with the same options"
+        f"{len(finished)} has {_apart(first)}; run: abs run with the same options"
     )
+
+
+def _apart(differences: dict[str, tuple[Any, Any]]) -> str:
+    """Name settings with the value stored and the one asked for; of many, the first."""
+    texts = [
+        f"{n} {plain(stored)} instead of {plain(asked)}"
+        for n, (asked, stored) in differences.items()
+    ]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more

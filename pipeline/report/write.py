@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
@@ -22,15 +23,18 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, did_you_mean
 from pipeline.core.files import write_atomic, write_json
 from pipeline.core.hash_cache import HashCache
+from pipeline.core.layers import plain
 from pipeline.core.words import counted
 from pipeline.datasets.contents import Contents
 from pipeline.datasets.dataset import Dataset
+from pipeline.explain.texts import ScoredTexts
 from pipeline.report import facts, results
 from pipeline.report.choice import GROUPS, Choice, choose
 from pipeline.report.explorer import Explorer
 from pipeline.report.pictures import Pictures
 from pipeline.report.prefix import Rescored
 from pipeline.report.seen import token_grid
+from pipeline.report.settled import settled
 from pipeline.report.stored import StoredRun
 from pipeline.report.sweeps import sweep_lines
 
@@ -41,6 +45,36 @@ MARK = "report.json"
 ASSETS = ("report.css", "common.js", "report.js", "crops.js")
 PACKAGES = ("jinja2", "plotly")
 """Packages of the extra `report`."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Run that a report is about, with what both pages read of it."""
+
+    run: StoredRun
+    scores: dict[str, pd.DataFrame]
+    """Scores by method, a row per image."""
+    images: pd.DataFrame
+    """The index."""
+    sets: ScoredTexts
+    """Text sets of the scores."""
+    method: str
+    """Method that is looked at."""
+    against: str
+    """Method that it is compared with."""
+
+    @classmethod
+    def of(cls, run: StoredRun, pair: tuple[str | None, str | None]) -> Subject:
+        """Read scores and index; ConfigError for a method that is not scored."""
+        scores = results.read_scores(run)
+        images, sets = run.artifact("index").table("images"), ScoredTexts.of(run.artifact("scores"))
+        return cls(run, scores, images, sets, *_pair(list(scores), pair))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes, by label."""
+        names: list[str] = self.sets.classes["name"].tolist()
+        return names
 
 
 def write_report(
@@ -65,15 +99,20 @@ def write_report(
     """
     check_packages()
     check_folder(folder)
-    scores = results.read_scores(run)
-    method, against = _pair(list(scores), pair)
-    images = run.artifact("index").table("images")
-    names = run.artifact("scores").table("classes")["name"].tolist()
-    chosen = choose(choice, images["image_id"].tolist(), scores[method], scores[against], names)
+    subject = Subject.of(run, pair)
+    scores, images = subject.scores, subject.images
+    chosen = choose(
+        choice,
+        images["image_id"].tolist(),
+        scores[subject.method],
+        scores[subject.against],
+        subject.names,
+    )
+    shown = sorted(set(images["label"].iloc[list(chosen)].tolist()))
     say(f"results of {counted(len(scores), 'methods')} on {counted(len(images), 'images')}")
-    pages = {"index.html": _results(run, scores, images, method, against)}
+    pages = {"index.html": _results(subject, shown)}
     say("crops of the chosen images")
-    pages["crops.html"] = _crops(run, scores, images, folder, chosen, method, against)
+    pages["crops.html"] = _crops(subject, folder, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MARK, {"what": "a report of abs-pipeline", "options": run.record.options})
     _write_assets(folder / "assets")
@@ -115,20 +154,20 @@ def _pair(methods: Sequence[str], pair: tuple[str | None, str | None]) -> tuple[
 # --- Pages ----------------------------------------------------------------------------------------
 
 
-def _results(
-    run: StoredRun, scores: dict[str, pd.DataFrame], images: pd.DataFrame, method: str, against: str
-) -> dict[str, Any]:
-    """Collect the data of the page of results."""
+def _results(subject: Subject, shown: list[int]) -> dict[str, Any]:
+    """Collect the data of the page of results; `shown` are labels of images on the other page."""
+    run, scores, names = subject.run, subject.scores, subject.names
     metrics, methods = run.artifact("metrics"), list(scores)
-    names = run.artifact("scores").table("classes")["name"].tolist()
     sweeps, unreadable = sweep_lines(run)
-    curves, uncurved = _curves(run, scores)
+    curves, uncurved = _curves(subject)
     notes = [{"text": text, "files": []} for text in (*unreadable, *uncurved)]
     return {
-        "method": method,
-        "against": against,
+        "method": subject.method,
+        "against": subject.against,
         "methods": {name: results.title(name) for name in methods},
-        "images": len(images),
+        "imports": results.imports(run, scores),
+        "shown": shown,
+        "images": len(subject.images),
         "accuracies": results.accuracies(metrics.table("metrics")),
         "tests": results.paired_tests(scores),
         "classes": results.per_class(metrics.table("per_class"), methods),
@@ -136,51 +175,44 @@ def _results(
         "calibration": results.calibration(scores),
         "confusions": results.confusions(metrics.table("confusion"), names, methods),
         "curves": curves,
+        "settled": settled(run, scores),
         "sweeps": sweeps,
         "seconds": facts.seconds(run),
         "reproduction": facts.reproduction(run),
-        "remarks": [*facts.remarks(run, images), *notes],
+        "remarks": [*facts.remarks(run, subject.images), *notes],
         "differences": run.differences,
         "others": run.others,
     }
 
 
-def _curves(
-    run: StoredRun, scores: dict[str, pd.DataFrame]
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _curves(subject: Subject) -> tuple[list[dict[str, Any]], list[str]]:
     """Compute the accuracy over N of each method that allows it, and remarks on others."""
-    rescored = Rescored.of(run.artifact("scores"))
+    rescored = Rescored(subject.sets)
     curves, remarks = [], []
     for name, method in rescored.growing().items():
         try:
-            curves.append(rescored.curve(name, method, scores[name]))
+            curves.append(rescored.curve(name, method, subject.scores[name]))
         except AbsError as error:
             remarks.append(f"accuracy over N of {name} is not shown: {error}")
     return curves, remarks
 
 
-def _crops(
-    run: StoredRun,
-    scores: dict[str, pd.DataFrame],
-    images: pd.DataFrame,
-    folder: Path,
-    chosen: dict[int, list[str]],
-    method: str,
-    against: str,
-) -> dict[str, Any]:
+def _crops(subject: Subject, folder: Path, chosen: dict[int, list[str]]) -> dict[str, Any]:
     """Collect the data of the page of crops, and write thumbnails."""
-    names = run.artifact("scores").table("classes")["name"].tolist()
+    run, names = subject.run, subject.names
     pictures = Pictures(folder / "thumbnails", *_contents(run))
     _make_folder(pictures.folder, folder, run)
     grid = token_grid(run.settings)
-    explorer = Explorer(run, method, scores, images, pictures, grid)
+    explorer = Explorer(
+        run, subject.method, subject.scores, subject.images, pictures, subject.sets, grid
+    )
     entries = [explorer.entry(row, groups) for row, groups in chosen.items()]
     _remove_unused(pictures.folder, {e["picture"].get("file", "") for e in entries})
     shown = {label for e in entries for label in _labels(e)} | {t[0] for t in explorer.texts}
     return {
-        "method": method,
-        "against": against,
-        "methods": {name: results.title(name) for name in scores},
+        "method": subject.method,
+        "against": subject.against,
+        "methods": {name: results.title(name) for name in subject.scores},
         "groups": {group: GROUPS[group] for group in GROUPS if _has(chosen, group)},
         "names": {label: names[label] for label in sorted(shown)},
         "texts": [[label, text] for label, text in explorer.texts],
@@ -252,7 +284,7 @@ def _rendered(name: str, run: StoredRun, page: dict[str, Any]) -> bytes:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["title"] = results.title
+    environment.filters |= {"title": results.title, "plain": plain}
     text = environment.get_template(f"{name}.j2").render(
         page=page,
         run=run,

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 FOLDER = "sweeps"
 """Folder of sweeps, beside the folders of the stages."""
+FIGURES = ("top1", "top5", "mean_per_class_recall", "ece")
+"""Columns of a sweep's table that are figures of `metrics`, as shares of 1."""
+SETTLED = "crops_used"
+"""Column that `metrics` has besides if images settle early: crops of an image, on average."""
+_OTHERS = ("grid", "row", "dataset", "method", "images", "classes", SETTLED, "sigma", "seeds")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class StoredSweep:
         """Read the table: a row per setting and method."""
         import pandas as pd
 
-        return pd.read_parquet(self.path)
+        with self.path.open("rb") as file:  # the store may be at an address
+            return pd.read_parquet(file)
 
     def write(self, table: pd.DataFrame, record: dict[str, Any]) -> None:
         """Write the record, then the table, each in one step."""
@@ -83,6 +89,11 @@ class StoredSweep:
         written = datetime.fromtimestamp(self.path.stat().st_mtime).isoformat(" ", "minutes")
         base = {"name": self.name, "dataset": self.store.dataset, "runs": runs}
         return {**base, "settings": chosen, "written": written}
+
+
+def settings_in(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a sweep's table that are settings, by dotted name."""
+    return [str(name) for name in table if name not in (*FIGURES, *_OTHERS)]
 
 
 def stored_sweeps(store: Store) -> list[StoredSweep]:

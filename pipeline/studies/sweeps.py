@@ -19,7 +19,7 @@ from pipeline.store.store import Store
 from pipeline.studies import sharing
 from pipeline.studies.against import beside
 from pipeline.studies.experiments import Experiment, Point
-from pipeline.studies.stored import StoredSweep
+from pipeline.studies.stored import FIGURES, SETTLED, StoredSweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 BEFORE_EMBEDDING = ("index", "attention", "crops")
 """Stages that decide which crops exist; cheap compared with encoding the crops."""
 Runs = list[tuple[Point, Run]]
-
-FIGURES = ("top1", "top5", "mean_per_class_recall", "ece")
-SETTLED = ("crops_used",)
-"""Columns that `metrics` has besides if images settle early."""
 
 
 @dataclass
@@ -157,7 +153,7 @@ class Sweep:
 
         frames = []
         for point, run, table in self._finished():
-            settled = [name for name in SETTLED if name in table]
+            settled = [SETTLED] if SETTLED in table else []
             rows = table[["dataset", "method", *FIGURES, *settled, "images", "classes"]].copy()
             for name, value in point.values.items():
                 rows[name] = repr(value) if isinstance(value, list | dict) else value
@@ -175,7 +171,7 @@ class Sweep:
         by = ["grid", *dict.fromkeys(fields), "row", "dataset", "method", "images", "classes"]
         groups = results.groupby(by, sort=False, dropna=False)
         table = groups.agg(
-            **{name: (name, "mean") for name in (*FIGURES, *SETTLED) if name in results},
+            **{name: (name, "mean") for name in (*FIGURES, SETTLED) if name in results},
             sigma=("top1", "std"),
             seeds=("seed", "nunique"),
         )

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.kernels.matching import Descriptions
+    from pipeline.store.arrays import StoredArray
     from pipeline.store.artifact import Artifact
+
+
+BLOCK = 4096
+"""Vectors that are held beside the grouped ones at most."""
 
 
 def text_vectors(artifact: Artifact, classes: int) -> Descriptions:
@@ -23,10 +28,11 @@ def text_vectors(artifact: Artifact, classes: int) -> Descriptions:
     Returns:
         Vectors in float32, on the CPU.
     """
-    return by_class(artifact.table("texts"), artifact.array("embeddings")[:], classes)
+    texts = artifact.table("texts", columns=["text_id", "label", "text"])
+    return by_class(texts, artifact.array("embeddings"), classes)
 
 
-def by_class(texts: pd.DataFrame, vectors: np.ndarray, classes: int) -> Descriptions:
+def by_class(texts: pd.DataFrame, vectors: np.ndarray | StoredArray, classes: int) -> Descriptions:
     """Group the vectors of a text set by class; texts that are equal get equal vectors.
 
     Args:
@@ -41,7 +47,14 @@ def by_class(texts: pd.DataFrame, vectors: np.ndarray, classes: int) -> Descript
 
     from pipeline.kernels.matching import Descriptions
 
+    labels, places = texts["label"].to_numpy(), texts.groupby("label").cumcount().to_numpy()
+    counts = np.bincount(labels, minlength=classes)
+    grouped = np.zeros((classes, counts.max(), vectors.shape[1]), np.float32)
+    for start in range(0, len(texts), BLOCK):
+        rows = slice(start, start + BLOCK)
+        grouped[labels[rows], places[rows]] = vectors[rows]
     # Vectors of equal texts may differ by rounding, depending on their place in a batch.
-    vectors = vectors[texts.groupby("text")["text_id"].transform("first").to_numpy()]
-    labels = torch.from_numpy(texts["label"].to_numpy().copy())
-    return Descriptions.from_rows(torch.from_numpy(vectors), labels, classes)
+    first = texts.groupby("text")["text_id"].transform("first").to_numpy()
+    equal = np.flatnonzero(first != np.arange(len(texts)))
+    grouped[labels[equal], places[equal]] = grouped[labels[first[equal]], places[first[equal]]]
+    return Descriptions(torch.from_numpy(grouped), tuple(counts.tolist()))

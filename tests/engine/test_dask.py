@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -371,6 +373,8 @@ def test_a_stage_that_nobody_asks_for_makes_room(
     assert first is cluster_worker._stage_of(spec_of(job, "a", rebuild))
     assert first.compute(unit).state == State.SKIPPED  # it is finished
     assert first._work
+    sent = replace(spec_of(job, "a", rebuild), rebuild=partial(rebuild))  # equal to no other one
+    assert first is cluster_worker._stage_of(sent)
     cluster_worker._stage_of(spec_of(job, "b", rebuild))
     assert set(cluster_worker._stages) == {"a", "b"}
     monkeypatch.setattr(cluster_worker, "IDLE", -1.0)

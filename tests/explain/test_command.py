@@ -128,11 +128,24 @@ def test_a_copy_elsewhere_is_explained_without_its_images(made: Run, tiny: Path)
     there.put(str(made.store.root), "/copied/artifacts", recursive=True)
     shutil.rmtree(tiny.parent / "images")
     try:
-        found = said("explain", "3", "tiny", "--store", "memory://copied/artifacts", "--json")
+        found = said(
+            "explain", "3", "tiny", *SMALL, "--store", "memory://copied/artifacts", "--json"
+        )
     finally:
         there.rm("/copied", recursive=True)
     assert found.returncode == here.returncode == 0, found.stderr + here.stderr
-    assert json.loads(found.stdout) == json.loads(here.stdout)
+    there_found, here_found = json.loads(found.stdout), json.loads(here.stdout)
+    assert "clip.model" in there_found.pop("differences")  # of a dataset that is not configured
+    assert here_found.pop("differences") == {}
+    assert there_found == here_found
+
+
+def test_the_nearest_run_is_explained_and_what_differs_is_said(made: Run, tiny: Path) -> None:
+    done = said("explain", "3", tiny, "--views", "1")
+    assert done.returncode == 0
+    assert done.stderr == "the nearest of 1 finished runs has scores.n 4 instead of 20\n"
+    done = said("explain", "3", tiny, "--json")
+    assert json.loads(done.stdout)["differences"] == {"scores.n": {"asked": 20, "stored": 4}}
 
 
 @pytest.mark.slow

@@ -20,10 +20,14 @@ from pipeline.methods.base import MethodInputs, Weigher
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
 from pipeline.methods.wca import Wca
+from pipeline.report.choice import Choice
+from pipeline.report.stored import find_run
+from pipeline.report.write import write_report
 from pipeline.run import Run
 from tests.helpers import shared
 from tests.helpers.further_methods import FURTHER
 from tests.helpers.runs import make_all, write_dataset
+from tests.report.test_pages import data_of
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +60,8 @@ RIVALS = [
     *("zero-crops", "tda"),
 ]
 """Methods of other papers."""
+WHY = {"zero-crops": "views vote", "tda": "they depend on other images"}
+"""Why two of them do not explain their scores."""
 RIVAL_SETTINGS = ["methods.mta.n=5", "methods.awt.n=5", "methods.bifta-views.overlap=0.5"]
 
 
@@ -132,10 +138,28 @@ def test_contributions_of_other_papers_methods_add_up(method: str, branches: set
         assert (table["weight"] >= 0).all()
 
 
-@pytest.mark.parametrize("method", ["zero-crops", "tda"])
-def test_methods_that_are_no_sum_of_cosines_say_so(method: str) -> None:
-    with pytest.raises(ConfigError, match=f"method '{method}' does not explain its scores"):
+@pytest.mark.parametrize("method", WHY)
+def test_methods_that_are_no_sum_of_cosines_say_why(method: str) -> None:
+    said = f"method '{method}' does not explain its scores: {WHY[method]}"
+    with pytest.raises(ConfigError, match=said):
         load.explainer("tiny", method, **{"scores.methods": RIVALS})
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_the_crop_explorer_shows_their_crops_or_says_why_not(
+    scored: Path, tmp_path: Path, method: str
+) -> None:
+    run = find_run("tiny", overrides=[f"scores.methods={json.dumps(RIVALS)}"], place=scored)
+    write_report(run, tmp_path / "report", Choice(["1"]), (method, None), lambda _: None)
+    (entry,) = data_of(tmp_path / "report", "crops.html")["entries"]
+    if method in WHY:
+        assert WHY[method] in entry["unexplained"]
+        assert entry["branches"] == {}
+        return
+    assert "unexplained" not in entry
+    added = [crop["added"][0] for b in entry["branches"].values() for crop in b["crops"]]
+    place = entry["classes"].index(entry["pred"])
+    assert sum(added) == pytest.approx(entry["scores"][method][place], abs=1e-5)
 
 
 def vectors(name: str, image: int) -> np.ndarray:

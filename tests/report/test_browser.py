@@ -298,3 +298,16 @@ def test_nothing_serious_stands_in_the_way_of_reading_it(
     page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert serious == []
     assert found["passes"]
+
+
+def test_a_link_to_an_image_below_shows_the_page_from_its_top(page: Page) -> None:
+    page.size(1280, 500)
+    last = data_of(page.folder, "crops.html")["entries"][-1]
+    page.open(f"crops.html#image={last['row']}")
+    chosen, listed = (
+        page.run("return arguments[0].getBoundingClientRect().toJSON()", page.find(selector))
+        for selector in ("#gallery [aria-current]", "#gallery")
+    )
+    assert listed["top"] <= chosen["top"]
+    assert chosen["bottom"] <= listed["bottom"] + 1
+    assert page.run("return scrollY") == 0

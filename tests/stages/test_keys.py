@@ -16,7 +16,7 @@ from pipeline.plan import build
 from pipeline.settings import load, validate
 from pipeline.stage import Stage, Worker
 from pipeline.store.store import Store
-from pipeline.store.units import WHOLE, Unit
+from pipeline.store.units import WHOLE, Units
 from pipeline.texts.sets import RULES
 from tests.helpers.runs import DEMO, Runner
 
@@ -29,8 +29,8 @@ class Odd(Stage):
     kind: ClassVar[str] = "odd"
     version: ClassVar[int] = 1
 
-    def units(self, store: Store) -> list[Unit]:
-        return [WHOLE]
+    def units(self, store: Store) -> Units:
+        return WHOLE
 
     def worker(self, store: Store) -> Worker:
         raise AssertionError

@@ -20,6 +20,7 @@ from pipeline.core.progress import Reporter
 from pipeline.run import Run
 from pipeline.studies.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
 from pipeline.studies.paper import backbone_of, beside_paper, reported
+from pipeline.studies.stored import FIGURES
 from pipeline.studies.sweeps import Sweep
 from tests.helpers.runs import Runner, make_all, said
 
@@ -393,3 +394,16 @@ def test_two_methods_are_compared_image_by_image(run_of: Runner, made: Run, tiny
     make_all(run_of("scores.temperature=0.5"))
     assert said("compare", "abs", "abs@scores.temperature=0.5", *words).returncode == 0
     assert "did you mean 'abs'" in said("compare", "abs", "ab", *words).stderr
+
+
+def test_small_settings_keep_their_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = dict.fromkeys(FIGURES, 0.5)
+    rows = [
+        {"grid": 0, "scores.settle": p, "row": "", "dataset": "a", "method": "abs", "images": 8,
+         "classes": 2, **figures, "crops_used": 10.609375, "sigma": 0.0, "seeds": 2}
+        for p in (0.001, 0.0001)
+    ]  # fmt: skip
+    print_sweep_table(pd.DataFrame(rows), "a", "profile official", "markdown")
+    said = capsys.readouterr().out
+    for p in ("0.001", "0.0001"):
+        assert f"| {p} | abs | 10.61 | 50.00 |" in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
-from pipeline.store.units import by_round, overlapping, round_units
+from pipeline.store.units import by_round, round_units
 from pipeline.studies.experiments import Experiment
 from pipeline.studies.settling import check_settling, on_sample
 from pipeline.studies.sharing import crops_at_most
@@ -33,37 +32,16 @@ from pipeline.views.config import BOX
 from pipeline.views.readers import ExpectedReader, patch_probs
 from pipeline.views.settled import settling_views
 from stages.settled import SettledWorker
-from tests.helpers import shared
-from tests.helpers.runs import Runner, make_all, write_dataset
+from tests.helpers.runs import Runner, make_all
+from tests.helpers.settled import SETTLED, N, P, run_in, run_of_both, settled_and_whole
 from tests.reference import settling
 from tests.reference.formulas import soft_scores
-
-N, P = 20, 1e-5
-SETTLED = (f"scores.n={N}", "scores.expectation=true", f"scores.settle={P}")
-"""Settings under which some images of the small dataset settle at once, others late or never."""
-
-
-def run_in(folder: Path, store: str, *changes: str) -> Run:
-    os.environ["ABS_ARTIFACTS"] = str(folder / store)
-    return Run.of(str(folder / "tiny.yaml"), "official", ["scores.methods=[clip,abs]", *changes])
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store `settled`, which has settled views, and `whole`, which has all."""
-
-    def make(folder: Path) -> None:
-        write_dataset(folder)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("ABS_ARTIFACTS", "")
-            found = {name: make_all(run_of_both(folder, name)) for name in ("settled", "whole")}
-        (folder / "digests.json").write_text(json.dumps(found))
-
-    return shared.once(tmp_path_factory, "settled", make)
-
-
-def run_of_both(folder: Path, name: str) -> Run:
-    return run_in(folder, name, *(SETTLED if name == "settled" else SETTLED[:-1]))
+    return settled_and_whole(tmp_path_factory)
 
 
 def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -263,7 +241,7 @@ def test_round_units_cover_every_crop_of_every_image_once() -> None:
         seen[unit.rows, unit.crops] += 1
     assert (seen == 1).all()
     assert [group[0].round for group in by_round(reversed(units))] == [0, 1, 2, 3, 4, 5]
-    assert [u.name for u in overlapping(units, [5], slice(7, 9))] == ["r00-00002", "r01-00000"]
+    assert [u.name for u in units.overlapping([5], slice(7, 9))] == ["r00-00002", "r01-00000"]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.cli.explain_tables import print_deciding
+from pipeline.core.progress import Reporter
 from pipeline.explain.deciding import Deciding
 from pipeline.explain.explainer import Explainer
 from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
@@ -49,11 +50,21 @@ def command(
     store or of a copy of one; neither weights nor images are needed.
     """
     run = find_run(dataset, profile, overrides or (), store)
+    if run.nearest:
+        Reporter().say(run.nearest)
     found = Explainer.of(run.artifact("scores"), method).explain(image)
     deciding = Deciding.of(found, views, texts)
     page = None if html is None else _explored(run, html.absolute(), found.image_id, method)
     if as_json:
-        about = {"dataset": run.dataset, "settings": run.selection, "page": page and str(page)}
+        about: dict[str, Any] = {
+            "dataset": run.dataset,
+            "settings": run.selection,
+            "page": page and str(page),
+        }
+        about["differences"] = {
+            name: {"asked": asked, "stored": stored}
+            for name, (asked, stored) in run.differences.items()
+        }
         print_json({**about, **deciding.as_dict()})
         return
     print(f"{run.dataset}: {run.selection}")

@@ -61,19 +61,8 @@ def command(
     folder = (out or home() / "reports" / run.dataset).absolute()
     check_folder(folder)
     reporter = Reporter(quiet)
-    _say_which(run.differences, run.others, reporter)
+    if run.nearest:
+        reporter.say(run.nearest)
     choice = Choice(images or (), classes or (), errors, count)
     page = write_report(run, folder, choice, (method, against), reporter.say)
     print_json({"page": str(page)}) if as_json else print(page)
-
-
-def _say_which(
-    differences: dict[str, tuple[object, object]], others: int, reporter: Reporter
-) -> None:
-    """Say in which settings the run is not as asked for."""
-    if differences:
-        apart = [
-            f"{name} {stored} instead of {asked}" for name, (asked, stored) in differences.items()
-        ]
-        more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
-        reporter.say(f"the nearest of {others + 1} finished runs has {', '.join(apart[:5])}{more}")

@@ -68,7 +68,14 @@ function drawGallery(current) {
     make("span", {}, make("strong", {}, words(nameOf(entry.label))),
       make("small", {}, entry.correct ? "✓ right" : "✗ as ", entry.correct ? null : words(nameOf(entry.pred))))))));
   const chosen = gallery.querySelector("[aria-current]");
-  if (chosen) chosen.scrollIntoView({ block: "nearest" });
+  if (chosen) reveal(chosen);
+}
+
+/** Scroll the list, and not the page, until one of its images is in sight. */
+function reveal(chosen) {
+  const [box, list] = [chosen.getBoundingClientRect(), gallery.getBoundingClientRect()];
+  if (box.top < list.top) gallery.scrollTop -= list.top - box.top;
+  else if (box.bottom > list.bottom) gallery.scrollTop += box.bottom - list.bottom;
 }
 
 function small(entry) {
@@ -109,7 +116,7 @@ function drawDetail(entry) {
     make("h1", {}, words(nameOf(entry.label))),
     verdict(entry),
     make("div", { class: "columns" },
-      make("figure", {}, stage(entry, crops, crop), choices(entry), legend(), caption(entry)),
+      make("figure", {}, stage(entry, crops, crop), choices(entry), crops.length ? legend() : null, caption(entry)),
       make("div", { class: "beside" }, ...panels(entry, crops, crop)),
       scores(entry)));
   document.title = `${nameOf(entry.label)}: crops`;
@@ -122,7 +129,13 @@ function verdict(entry) {
     make("span", { class: `tag ${entry.correct ? "right" : "wrong"}` }, `${data.methods[data.method]}: ${said}`),
     make("span", {}, "predicted ", make("strong", {}, words(nameOf(entry.pred))), ` at ${percent(mine.confidence, 1)} %`),
     entry.correct ? null : make("span", {}, `the label is no. ${mine.rank}`),
+    entry.settled ? make("span", {}, settledAfter(entry.settled)) : null,
     ...entry.groups.map((group) => make("span", { class: "tag plain" }, data.groups[group])));
+}
+
+function settledAfter({ used, of, bound }) {
+  if (used === of) return `took all ${of} crops`;
+  return `settled after ${used} of ${of} crops (bound ${bound})`;
 }
 
 // --- The picture ---------------------------------------------------------------------------------
@@ -215,8 +228,9 @@ function legend() {
 function caption(entry) {
   const parts = [];
   if (entry.attention) parts.push(`Bright patches have the attention of ${data.attention}. `);
-  if (entry.seen) parts.push("The dotted frame is what CLIP sees of the image; windows of tokens (round corners) lie in it. ");
-  else if (Object.values(entry.branches).some(({ crops }) => (crops || []).some((crop) => crop.space === "tokens"))) {
+  const tokens = Object.values(entry.branches).some(({ crops }) => (crops || []).some((crop) => crop.space === "tokens"));
+  if (tokens && entry.seen) parts.push("The dotted frame is what CLIP sees of the image; windows of tokens (round corners) lie in it. ");
+  else if (tokens) {
     parts.push("Windows of tokens are not drawn: the model is not known on the machine of the report, nor what it sees of an image. ");
   }
   return make("figcaption", {}, ...parts);
@@ -297,7 +311,7 @@ function scores(entry) {
     ...branches.map((name) => make("td", {}, figure(entry.branches[name].sums[i]))),
     ...[data.method, ...others].map((name) => make("td", {}, figure(entry.scores[name][i])))));
   const predicted = make("tr", {}, make("th", { scope: "row" }, "predicted"), ...branches.map(() => make("td", {})),
-    ...[data.method, ...others].map((name) => make("td", {}, `${entry.methods[name].correct ? "✓" : "✗"} `, words(nameOf(entry.methods[name].pred)))));
+    ...[data.method, ...others].map((name) => make("td", { class: "name" }, `${entry.methods[name].correct ? "✓" : "✗"} `, words(nameOf(entry.methods[name].pred)))));
   return make("section", { "aria-labelledby": "scores" }, make("h2", { id: "scores" }, "Scores of classes"),
     make("p", { class: "hint" }, "Scores of different methods have different scales; compare within a column."),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of scores" }, make("table", {},

@@ -11,11 +11,13 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 // The method that is looked at has the first colour.
 const RANKED = [data.method, ...METHODS.filter((method) => method !== data.method)];
 const look = (method) => {
-  const place = Math.max(0, RANKED.indexOf(method)) % COLOURS.length;
-  return { color: COLOURS[place], symbol: SYMBOLS[place], dash: DASHES[place] };
+  const number = Math.max(0, RANKED.indexOf(method)), place = number % COLOURS.length;
+  const round = Math.floor(number / COLOURS.length); // colours come again with other symbols and dashes
+  return { color: COLOURS[place], symbol: SYMBOLS[(place + 3 * round) % SYMBOLS.length], dash: DASHES[(place + round) % DASHES.length] };
 };
 // Plotly reads a little markup in texts; a class may be named like it.
-const plain = (text) => short(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const narrow = matchMedia("(max-width: 46rem)");
+const plain = (text, length = narrow.matches ? 16 : 34) => short(text, length).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const faint = (hex, opacity) => {
   const parts = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
   return `rgba(${parts.join(",")},${opacity})`;
@@ -108,12 +110,18 @@ const drawGains = chart("chart-gains", () => {
   return [[bar], { annotations: none, xaxis: { title: { text: `points of ${data.methods[gainA.value]} more than ${data.methods[gainB.value]}` } }, yaxis: names }];
 });
 
+/** Name a class; as a link to its crops if images of it are shown. */
+function crops(label, name) {
+  if (!data.shown.includes(label)) return words(name);
+  return make("a", { href: `crops.html#class=${label}` }, words(name));
+}
+
 const table = document.getElementById("class-table");
 const search = document.getElementById("class-search");
 const ROWS = 300;
 let sorted = { by: "gain", down: true };
 const cells = () => [
-  ["name", "Class", (i) => data.classes.names[i], words],
+  ["name", "Class", (i) => data.classes.names[i], words, (i) => crops(data.classes.labels[i], data.classes.names[i])],
   ["images", "Images", (i) => data.classes.images[i], whole],
   ...METHODS.map((m) => [m, `${data.methods[m]} %`, (i) => data.classes.top1[m][i], (v) => percent(v, 1)]),
   ["gain", `${data.methods[gainA.value]} − ${data.methods[gainB.value]}`, gain, (v) => points(v)],
@@ -126,8 +134,8 @@ function drawClasses() {
   const found = data.classes.labels.map((_, i) => i).filter((i) => data.classes.names[i].toLowerCase().includes(wanted));
   found.sort((a, b) => (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : a - b) * (sorted.down ? -1 : 1));
   table.tHead.rows[0].replaceChildren(...columns.map(([id, title]) => heading(id, title)));
-  table.tBodies[0].replaceChildren(...found.slice(0, ROWS).map((i) => make("tr", {}, ...columns.map(([id, , of, write]) => (
-    id === "name" ? make("th", { scope: "row" }, write(of(i))) : make("td", {}, write(of(i))))))));
+  table.tBodies[0].replaceChildren(...found.slice(0, ROWS).map((i) => make("tr", {}, ...columns.map(([id, , of, write, shown]) => (
+    id === "name" ? make("th", { scope: "row" }, shown(i)) : make("td", {}, write(of(i))))))));
   const all = found.length > ROWS ? `, the first ${ROWS} are listed` : "";
   document.getElementById("class-count").textContent = `${whole(found.length)} of ${whole(data.classes.labels.length)} classes${all}`;
 }
@@ -181,12 +189,12 @@ const drawConfusion = chart("chart-confusion", () => {
   };
   const axis = { tickmode: "array", tickvals: places, ticktext: names, showgrid: false, zeroline: false };
   const none = names.length ? [] : [{ text: "no image is confused", showarrow: false, font: { size: 16 } }];
-  return [[heat], { annotations: none, xaxis: { ...axis, title: { text: "predicted" }, tickangle: -40 }, yaxis: { ...axis, title: { text: "class" }, autorange: "reversed" } }];
+  return [[heat], { annotations: none, xaxis: { ...axis, title: { text: "predicted" }, tickangle: -40 }, yaxis: { ...axis, autorange: "reversed" } }];
 });
 
 function drawPairs() {
   const rows = data.confusions[confusionOf.value].pairs.map((pair) => make("tr", {},
-    make("th", { scope: "row" }, words(data.names[pair.label])), make("td", { class: "text" }, words(data.names[pair.pred])),
+    make("th", { scope: "row" }, crops(pair.label, data.names[pair.label])), make("td", { class: "text" }, words(data.names[pair.pred])),
     make("td", {}, whole(pair.images)), make("td", {}, percent(pair.images / pair.of, 1))));
   document.getElementById("confusion-table").tBodies[0].replaceChildren(...rows);
 }
@@ -206,6 +214,17 @@ chart("chart-crops", () => {
   return [lines, { showlegend: true, xaxis: { type: "log", title: { text: "N, crops of a branch" }, tickvals: all }, yaxis: { title: { text: "top-1, %" } } }];
 });
 
+const MARKED = 9; // values of a setting that the axis names, if there are no more
+
+data.settled.forEach(({ rows }, number) => chart(`chart-settled-${number}`, () => {
+  const parts = [["right", "for", "", (row) => Math.round(row.images * row.top1)], ["wrong", "against", "/", (row) => row.images - Math.round(row.images * row.top1)]];
+  const bars = parts.map(([name, color, shape, of]) => ({
+    type: "bar", name, x: rows.map((row) => String(row.crops)), y: rows.map(of), marker: { color: colour(color), pattern: { shape, fillmode: "overlay", fgcolor: colour("page"), fgopacity: 0.5 } },
+    hovertemplate: "%{y} images %{fullData.name} after %{x} crops<extra></extra>",
+  }));
+  return [bars, { barmode: "stack", xaxis: { type: "category", title: { text: "crops taken" } }, yaxis: { title: { text: "images" } } }];
+}));
+
 data.sweeps.forEach((sweep, number) => chart(`chart-sweep-${number}`, () => {
   const seen = new Map();
   const traces = sweep.lines.flatMap((line) => {
@@ -222,12 +241,15 @@ data.sweeps.forEach((sweep, number) => chart(`chart-sweep-${number}`, () => {
     };
     const middle = {
       x: line.x, y, mode: "lines+markers", name: plain(line.with ? `${name}, ${line.with}` : name), legendgroup: group,
-      line: { color, dash: DASHES[turn % DASHES.length], width: 2.5 }, marker: { symbol, size: 8 }, customdata: sigma,
-      hovertemplate: "%{fullData.name}: %{y:.2f} % ± %{customdata:.2f} at %{x}<extra></extra>",
+      line: { color, dash: DASHES[turn % DASHES.length], width: 2.5 }, marker: { symbol, size: 8 },
+      text: line.x.map((x, i) => plain(`${y[i].toFixed(2)} %${line.seeds > 1 ? ` ± ${sigma[i].toFixed(2)}` : ""} at ${x}${line.crops[i] === null ? "" : `, ${line.crops[i].toFixed(1)} crops an image`}`, 80)),
+      hovertemplate: "%{fullData.name}: %{text}<extra></extra>",
     };
     return line.seeds > 1 ? [band, middle] : [middle];
   });
-  return [traces, { showlegend: true, xaxis: { title: { text: sweep.over } }, yaxis: { title: { text: "top-1, %" } } }];
+  const values = [...new Set(sweep.lines.flatMap((line) => line.x))];
+  const ticks = sweep.axis !== "category" && values.length <= MARKED ? { tickvals: values } : {};
+  return [traces, { showlegend: true, xaxis: { type: sweep.axis, ...ticks, title: { text: sweep.over } }, yaxis: { title: { text: "top-1, %" } } }];
 }));
 
 // --- Time ----------------------------------------------------------------------------------------
@@ -241,4 +263,6 @@ chart("chart-time", () => {
   return [bars, { barmode: "stack", xaxis: { title: { text: "seconds of all units" } }, yaxis: { autorange: "reversed", type: "category" } }];
 });
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((drawn) => drawn()));
+for (const query of [narrow, matchMedia("(prefers-color-scheme: dark)")]) {
+  query.addEventListener("change", () => charts.forEach((drawn) => drawn()));
+}
