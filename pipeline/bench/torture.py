@@ -35,6 +35,17 @@ SETTLED = ["scores.methods=[abs]", "scores.n=20", "scores.expectation=true", "sc
 """Settings under which some images settle at once, others late or never."""
 
 
+WAYS: dict[str, list[list[str]]] = {
+    "2 processes": [[]] * 2,
+    "4 processes": [[]] * 4,
+    "3 parts": [["--part", f"{number}/3"] for number in (1, 2, 3)],
+    "1 worker": [["--workers", "1"]],
+    "2 workers": [["--workers", "2"]],
+    "4 workers": [["--workers", "4"]],
+}
+"""Ways to run on one store at once: the options of each process, by name."""
+
+
 @dataclass
 class Case:
     """A dataset, and the digests of an undisturbed run of it."""
@@ -57,9 +68,9 @@ class Case:
         os.environ["ABS_ARTIFACTS"] = str(self.folder / store)
         return Run.of(str(self.dataset), "official", self.overrides)
 
-    def start(self, store: str) -> subprocess.Popen[bytes]:
-        """Start the run in another process."""
-        words = ["-m", "pipeline", "run", "--dataset", str(self.dataset)]
+    def start(self, store: str, *options: str) -> subprocess.Popen[bytes]:
+        """Start the run in another process, with further options of `abs run`."""
+        words = ["-m", "pipeline", "run", "--dataset", str(self.dataset), *options]
         words += [word for override in self.overrides for word in ("--set", override)]
         return subprocess.Popen(
             [sys.executable, *words],
@@ -174,20 +185,20 @@ def _run_seconds(case: Case) -> float:
 
 
 def together(case: Case, count: int, rng: random.Random) -> str:
-    """Run all stages in several processes at once, on the same store."""
+    """Run all stages in several processes at once, in each of `WAYS`, on the same store."""
     parts, wrong = [], 0
-    for number in (2, 4):
+    for way, each in WAYS.items():
         for turn in range(count):
-            store = f"together-{number}-{turn}"
+            store = f"together-{way}-{turn}".replace(" ", "-")
             run = case.run(store)
-            processes = [case.start(store) for _ in range(number)]
+            processes = [case.start(store, *options) for options in each]
             errors = [process.communicate()[1].decode() for process in processes]
-            wrong += any(process.returncode for process in processes)
-            wrong += digests(run) != case.expected or bool(find_damage(run))
+            failed = any(process.returncode for process in processes)
+            wrong += failed or digests(run) != case.expected or bool(find_damage(run))
             units = sum(len(stage.units(run.store)) for stage in run.stages)
             computed = sum(_computed(error) for error in errors)
-            parts.append(f"{number} processes computed {computed - units} of {units} units twice")
-    return _result(wrong, f"{'; '.join(parts)}; errors or wrong digests: {wrong}")
+            parts.append(f"{way} computed {computed - units} of {units} units twice")
+    return _result(wrong, f"{'; '.join(parts)}; runs with errors or wrong digests: {wrong}")
 
 
 def _computed(output: str) -> int:

@@ -57,13 +57,33 @@ def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> N
         return
     present = [name for name in FIGURES if name in table]
     fixed = ["dataset", "images", "classes", "row", "grid", *FIGURES]
-    varied = [n for n in table if n not in fixed and (n == "method" or table[n].nunique() > 1)]
+    varied = [n for n in table if n not in fixed and (n == "method" or _differs(table[n]))]
+    shown = {name: _settings(table, name) if "." in name else table[name] for name in varied}
     rows = [
-        [*(_text(row[name]) for name in varied), *(_percent(row[name]) for name in present)]
-        for _, row in table.iterrows()
+        [*(_text(shown[name][i]) for name in varied), *(_percent(row[name]) for name in present)]
+        for i, (_, row) in enumerate(table.iterrows())
     ]
     images = f"{counted(table['images'].iloc[0], 'images')}, " if len(table) else ""
     _print_styled([*varied, *present], rows, style, f"{dataset}: {images}{selection}")
+
+
+def _differs(column: Any) -> bool:
+    return bool(column.nunique(dropna=False) > 1)
+
+
+def _settings(table: Any, name: str) -> list[str]:
+    """Return the values of a setting as given; none where the grid of a row does not vary it."""
+    given = table.groupby("grid")[name].transform("count") > 0
+    pairs = zip(table[name], given, strict=True)
+    return ["" if not by_grid else _given(value) for value, by_grid in pairs]
+
+
+def _given(value: Any) -> str:
+    if value is None or value != value:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def print_beside_paper(results: Any, style: str, title: str) -> None:

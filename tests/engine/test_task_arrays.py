@@ -39,7 +39,7 @@ def test_an_array_of_tasks_makes_the_same_bytes_though_one_is_killed(
 ) -> None:
     run = run_of("layout.images=1")
     first, *others = tasks(tiny, [5, 7, 12])  # as --array=5,7,12 numbers them
-    once(lambda: list(run.store.folder.glob("attention/*/ledger/[!.]*")))
+    once(lambda: list(run.store.folder.glob("descriptions-*/*/manifest.json")))
     first.kill()
     said_by = [task.communicate(timeout=300) for task in others]
     assert [task.returncode for task in others] == [0, 0], said_by

@@ -127,7 +127,7 @@ def meddled(address: str, where: str, **how: Any) -> Iterator[Client]:
                 client.run(meddle, where)
 
 
-def once(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def once(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
     """Wait until a condition returns a true value, and return it; TimeoutError after `seconds`."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

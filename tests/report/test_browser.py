@@ -101,6 +101,12 @@ class Page:
         from selenium.webdriver.common.keys import Keys
 
         ActionChains(self.browser).send_keys(getattr(Keys, name, name)).perform()
+        self.painted()
+
+    def painted(self) -> None:
+        """Wait until what an event changes is drawn, such as the address."""
+        frames = "requestAnimationFrame(() => requestAnimationFrame(() => done()));"
+        self.browser.execute_async_script(f"const done = arguments[0]; {frames}")
 
     def fragment(self) -> str:
         return str(self.run("return decodeURIComponent(location.hash)"))
@@ -216,8 +222,10 @@ def test_a_link_opens_one_image_and_back_leads_back(page: Page) -> None:
     assert page.find(".path").text == entries[2]["id"]
     assert page.find("#matched").text == "What raw 2 saw"
     page.all("#gallery a")[0].click()
+    page.painted()
     assert page.find(".path").text == entries[0]["id"]
     page.browser.back()
+    page.painted()
     assert page.find(".path").text == entries[2]["id"]
     assert page.find("#matched").text == "What raw 2 saw"
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from pipeline import load
+from pipeline.cli.study_tables import print_sweep_table
 from pipeline.core.errors import ConfigError
 from pipeline.core.layers import known
 from pipeline.core.progress import Reporter
@@ -258,6 +259,19 @@ def test_a_sweep_has_a_name_of_its_content_and_overwrites_no_other(
     listed = json.loads(said("list", "sweeps", tiny, "--json").stdout)
     assert {row["name"] for row in listed} == {one["name"], other["name"]}
     assert {row["settings"] for row in listed} == {one["settings"], other["settings"]}
+
+
+def test_values_of_settings_are_printed_as_they_are_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Small values are not rounded, null is a value, and a grid says nothing of another's."""
+    figures = {"dataset": "any", "method": "abs", "images": 8, "classes": 2, "top1": 0.5, "row": ""}
+    given = [(0, None, None), (0, 1e-5, None), (1, None, 0.125), (1, None, 0.5)]
+    names = ["grid", "scores.settle", "crops.alpha"]
+    table = pd.DataFrame([dict(zip(names, row, strict=True)) | figures for row in given])
+    print_sweep_table(table, "any", "official", "markdown")
+    rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines()[4:]]
+    assert rows == [["| null", ""], ["| 1e-05", ""], ["| ", "0.125"], ["| ", "0.5"]]
 
 
 @pytest.mark.parametrize("style", ["plain", "markdown", "latex", "csv"])

@@ -14,6 +14,7 @@ import pytest
 from pipeline import load
 from pipeline.cli.study_tables import print_settling
 from pipeline.core.errors import ConfigError, UnitsFailed
+from pipeline.core.progress import Reporter
 from pipeline.explain.explainer import Explainer
 from pipeline.inspect.status import states
 from pipeline.kernels.rounds import round_ends
@@ -23,8 +24,10 @@ from pipeline.methods.registry import METHODS
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
 from pipeline.store.units import by_round, round_units
+from pipeline.studies.experiments import Experiment
 from pipeline.studies.settling import check_settling, on_sample
 from pipeline.studies.sharing import crops_at_most
+from pipeline.studies.sweeps import Sweep
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.config import BOX
 from pipeline.views.readers import ExpectedReader, patch_probs
@@ -145,6 +148,33 @@ def test_what_reads_a_store_reads_settled_views(both: Path) -> None:
     image = int(table["crops_used"].argmax())
     explained = Explainer.of(run.store.open(run.named("scores")[0]), "abs").explain(image)
     assert len(explained.branches["raw"].places) == table["crops_used"][image]
+
+
+@pytest.mark.slow
+def test_a_sweep_compares_settled_images_with_all_crops(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It plans at most all crops, embeds none that are stored, and has the mean an image takes."""
+    monkeypatch.setenv("ABS_ARTIFACTS", str(copied / "settled"))
+    own = [*SETTLED[:-1], "scores.methods=[abs]"]
+    over = {"scores.settle": [None, P, 1e-3]}
+    experiment = Experiment.model_validate({"set": own, "grids": [{"over": over}]})
+    sweep = Sweep.of("settled", str(copied / "tiny.yaml"), experiment)
+    known = len(load.settled("tiny", store=copied / "settled"))
+    most = sum(row["crops_at_most"] for row in sweep.plan()["stages"] if row["crops_at_most"])
+    images = len(load.images("tiny", store=copied / "settled"))
+    assert most == 2 * images * N  # one of the three is stored: what decides is ABS there too
+    counts = embedded(monkeypatch)
+    sweep.execute(Reporter(quiet=True))
+    assert sum(counts) == images * N - known
+    table = sweep.table()
+    whole, late, early = table["crops_used"]
+    np.testing.assert_array_equal(table["scores.settle"], [np.nan, P, 1e-3])
+    assert np.isnan(whole)
+    assert 8 <= early < late < N
+    sweep.write()
+    stored = load.sweep("tiny", store=copied / "settled")["crops_used"]
+    np.testing.assert_array_equal(stored, table["crops_used"])
 
 
 def test_settling_that_has_no_effect_is_said(run_of: Runner) -> None:
