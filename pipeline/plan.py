@@ -7,22 +7,27 @@ these, so the whole plan is known before anything runs.
 from __future__ import annotations
 
 from pipeline.core.hash_cache import HashCache
+from pipeline.datasets.classes import Classes
 from pipeline.datasets.dataset import Dataset
 from pipeline.methods.base import VIEW_NAMES
+from pipeline.methods.support import SUPPORT, SupportConfig
 from pipeline.models.attention.sources import attention_source
 from pipeline.models.clip.source import ClipSource
-from pipeline.settings import Settings
+from pipeline.settings import Settings, load
 from pipeline.stage import Stage, needed
 from pipeline.texts.class_texts import ClassTexts
+from pipeline.texts.sets import DistinctSentences, Sentences, TextSet
 from pipeline.views.config import RawConfig, TokenGrid, WindowSpace, of_share
 from stages.attention import Attention
 from stages.crops import AugmentedCrops, FeatureCrops, RawCrops, SquareCrops, Windows
 from stages.descriptions import DescriptionsStage
+from stages.distinct import DistinctTexts
 from stages.embeddings import AugmentedEmbeddings, BoxEmbeddings, ImageEmbeddings, WindowEmbeddings
 from stages.index import Index
 from stages.metrics import Metrics
 from stages.scores import Scores
 from stages.settled import settled
+from stages.support import SupportEmbeddings
 
 
 def read(s: Settings) -> tuple[HashCache, Dataset]:
@@ -30,6 +35,27 @@ def read(s: Settings) -> tuple[HashCache, Dataset]:
     images = HashCache(s.paths.memory(s.dataset.name))
     others = HashCache(s.paths.memory(f"{s.dataset.name}.files"))
     return others, Dataset(s.dataset, s.paths, images)
+
+
+def labelled_images(s: Settings, support: SupportConfig) -> Dataset:
+    """The dataset of a support set, which lies where the datasets of settings `s` do."""
+    config = load(support.dataset).dataset
+    return Dataset(config, s.paths, HashCache(s.paths.memory(config.name)))
+
+
+def text_set(
+    name: str, s: Settings, classes: Classes, clip: ClipSource, digests: HashCache
+) -> Stage:
+    """The stage of a text set of settings `s`; of the rule `distinct`, behind that of all texts."""
+
+    def encoded(name: str, rule: TextSet) -> Stage:
+        prompts = ClassTexts(name, config, classes, s.paths, digests)
+        return DescriptionsStage(rule, prompts, classes, clip, s.runtime)
+
+    config = s.descriptions[name]
+    if not isinstance(config, DistinctSentences):
+        return encoded(name, config)
+    return DistinctTexts(config, name, encoded(f"{name}-all", Sentences(rule="sentences")))
 
 
 def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[Stage]:
@@ -40,10 +66,11 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     crops, windows = of_share(s.crops, s.windows, maps)
     methods, views, index = s.chosen, s.views, Index(s.index, dataset)
 
-    texts = {}
-    for name in s.texts:
-        prompts = ClassTexts(name, s.descriptions[name], dataset.classes, s.paths, digests)
-        texts[name] = DescriptionsStage(prompts.config, prompts, dataset.classes, clip, s.runtime)
+    texts = {name: text_set(name, s, dataset.classes, clip, digests) for name in s.texts}
+    for given in filter(None, (method.labelled() for method in methods.values())):
+        labelled = labelled_images(s, given)
+        both = dataset.classes, labelled.classes
+        texts[SUPPORT] = SupportEmbeddings(given, *both, labelled, clip, s.runtime)
 
     attention = Attention(maps, index, s.layout.images, dataset, s.runtime)
     grid = TokenGrid.of(clip, s.windows.view)
@@ -75,5 +102,6 @@ def build(s: Settings, opened: tuple[HashCache, Dataset] | None = None) -> list[
     metrics = Metrics(scores, index, s.dataset.name)
 
     view_sets = [raw, feature, *all_windows, squares, augmented]
-    encoded = [*texts.values(), attention, *view_sets, *embeddings.values()]
+    chosen_from = [up for stage in texts.values() for up in stage.upstream]
+    encoded = [*chosen_from, *texts.values(), attention, *view_sets, *embeddings.values()]
     return needed([metrics], [index, *encoded, scores, metrics])

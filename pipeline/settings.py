@@ -27,10 +27,11 @@ from pipeline.datasets.config import DatasetConfig
 from pipeline.methods.base import Method
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.imported import Imported
-from pipeline.methods.registry import METHODS, defaults, method_of, views_read
+from pipeline.methods.registry import METHODS, defaults, method_of, text_sets, views_read
+from pipeline.methods.support import SUPPORT
 from pipeline.models.config import ClipConfig, VitConfig
 from pipeline.models.precision import best
-from pipeline.texts.sets import RULES, TextSet
+from pipeline.texts.sets import RULES, SameTexts, TextSet
 from pipeline.views.config import (
     AugmentedConfig,
     CropsConfig,
@@ -83,6 +84,20 @@ class Settings(Section):
     runtime: Runtime = Runtime()
     paths: Paths = Paths()
 
+    @field_validator("descriptions")
+    @classmethod
+    def _same_texts(cls, sets: dict[str, TextSet]) -> dict[str, TextSet]:
+        """Put the set that is meant in place of each that has the texts of another."""
+        found = dict(sets)
+        for name, given in sets.items():
+            if not isinstance(given, SameTexts):
+                continue
+            meant = sets.get(given.of)
+            if meant is None or isinstance(meant, SameTexts):
+                raise ValueError(f"{name}.of: {given.of!r} is no text set with texts of its own")
+            found[name] = meant
+        return found
+
     @field_validator("scores")
     @classmethod
     def _known_methods(cls, scores: ScoresConfig) -> ScoresConfig:
@@ -97,9 +112,11 @@ class Settings(Section):
         if not names:
             raise ConfigError("scores.methods: no method has its texts; see descriptions.*.file")
         for name in names:
-            if unknown := [t for t in method_of(name).texts if t not in self.descriptions]:
+            if unknown := [t for t in text_sets(name) if t not in self.descriptions]:
                 raise ConfigError(f"descriptions: no text set {unknown[0]!r}, which {name} reads")
             self._check_published(name)
+            if reason := self._missing_support(name):
+                raise ConfigError(f"{reason}, or leave {name} out of scores.methods")
         return {name: self._method(name).completed(self.scores) for name in names}
 
     def _method(self, name: str) -> Method:
@@ -121,12 +138,23 @@ class Settings(Section):
 
     def missing_texts(self, method: str) -> list[str]:
         """List the settings that keep a method from having its texts, each with the reason."""
-        sets = {name: self.descriptions.get(name) for name in method_of(method).texts}
+        sets = {name: self.descriptions.get(name) for name in text_sets(method)}
         why = {
             name: "rule is not set" if found is None else found.missing_input(self.paths)
             for name, found in sets.items()
         }
-        return [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
+        found = [f"descriptions.{name}.{reason}" for name, reason in why.items() if reason]
+        return [*found, *filter(None, [self._missing_support(method)])]
+
+    def _missing_support(self, method: str) -> str:
+        """Return what to set for a method to have a support set; empty if it needs nothing."""
+        if SUPPORT not in method_of(method).texts:
+            return ""
+        given = self._method(method).labelled()
+        there = given is not None and given.dataset is not None
+        return (
+            "" if there else f"methods.{method}.support.dataset: give a dataset of labelled images"
+        )
 
     @property
     def crop_block(self) -> int:
@@ -142,7 +170,7 @@ class Settings(Section):
     @property
     def texts(self) -> list[str]:
         """Names of the text sets that the methods read."""
-        return sorted({name for method in self.chosen.values() for name in method.texts})
+        return sorted({name for method in self.chosen for name in text_sets(method)})
 
 
 def load(

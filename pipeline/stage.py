@@ -20,7 +20,7 @@ from pipeline.core.hashing import SCHEMA, digest
 from pipeline.core.section import NOT_IN_KEY, Section
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
-from pipeline.store.units import ArraySpec, Footprint, Unit
+from pipeline.store.units import ArraySpec, Footprint, Unit, Units
 
 if TYPE_CHECKING:
     from pipeline.store.units import Output
@@ -113,7 +113,7 @@ class Stage(ABC):
         return f"{self.kind}-{self.variant}" if self.variant else self.kind
 
     @abstractmethod
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Return all units of the finished stage; MissingInput if an input is not finished."""
 
     @abstractmethod
@@ -152,6 +152,10 @@ class Stage(ABC):
     def remarks(self, artifact: Artifact) -> list[str]:
         """Return what users must know of the finished units, one line each, for its manifest."""
         return []
+
+    def figures(self, artifact: Artifact) -> dict[str, int]:
+        """Return the numbers of the finished units that commands print, for its manifest."""
+        return {}
 
     @staticmethod
     def weights_taken(artifact: Artifact) -> list[str]:

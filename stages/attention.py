@@ -24,7 +24,7 @@ from pipeline.datasets.images import Images
 from pipeline.models.attention.sources import AttentionMaps, AttentionSource
 from pipeline.options import stage_command
 from pipeline.stage import Cost, Stage, Worker, timed
-from pipeline.store.units import ArraySpec, Unit, row_units
+from pipeline.store.units import ArraySpec, Unit, Units, row_units
 
 if TYPE_CHECKING:
     from pipeline.store.artifact import Artifact
@@ -60,7 +60,7 @@ class Attention(Stage):
         """Number of layers, and of patches along a side; None if only the loaded model knows."""
         return self.model.shape
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 

@@ -34,7 +34,7 @@ from pipeline.core.errors import ConfigError, together
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
-from pipeline.store.units import Unit, crop_units, row_units
+from pipeline.store.units import Unit, Units, crop_units, row_units
 from pipeline.views.config import (
     BOX,
     FLIPPED_BOX,
@@ -98,7 +98,7 @@ class _Drawn(Crops):
 
     counts = "crops"
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the images into blocks, times blocks of crops."""
         images = store.rows(self.index)
         return crop_units(images, self.image_block, self.count, self.crop_block)
@@ -163,7 +163,7 @@ class Windows(Crops):
 
     variant = "windows"
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 

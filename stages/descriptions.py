@@ -25,7 +25,7 @@ from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.options import variants_command
 from pipeline.stage import Cost, Stage, Worker, timed
-from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.sets import TextSet
 from pipeline.texts.tokens import token_loss
@@ -49,7 +49,7 @@ class DescriptionsStage(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "descriptions"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     counts = "texts"
 
     @property
@@ -71,7 +71,7 @@ class DescriptionsStage(Stage):
             lost = [f"texts that are cut are not counted: {error}"]
         return [*lost, *self.weights_taken(artifact)]
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the texts into blocks."""
         return row_units(len(self.prompts.rows), BLOCK)
 

@@ -41,7 +41,7 @@ from pipeline.kernels.image_prompts import prompt_box
 from pipeline.models.clip.source import ClipSource
 from pipeline.options import variants_command
 from pipeline.stage import Cost, Stage, Worker, timed
-from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
 from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
 from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
 from pipeline.views.sets import ViewSet
@@ -158,7 +158,7 @@ class ImageEmbeddings(Embeddings):
     version: ClassVar[int] = 2
     variant = "image"
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
@@ -186,7 +186,7 @@ class ViewEmbeddings(Embeddings):
         """Word for the items of a unit in progress messages: that of the view set."""
         return self.views.counts
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Return the units of the view set."""
         return self.views.units(store)
 

@@ -28,7 +28,7 @@ from pipeline.datasets.images import decode, read_verified
 from pipeline.datasets.listing import NOT_AN_IMAGE
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
-from pipeline.store.units import Unit, row_units
+from pipeline.store.units import Unit, Units, row_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ class Index(Stage):
     kind: ClassVar[str] = "index"
     version: ClassVar[int] = 2
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the files into blocks."""
         return row_units(self.dataset.count, BLOCK)
 
@@ -94,6 +94,16 @@ class Index(Stage):
         """Return how many files were skipped and why, and which classes have no image."""
         images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
         return [*_skipped(skipped), *warnings(self.dataset.classes, images)]
+
+    def figures(self, artifact: Artifact) -> dict[str, int]:
+        """Return the number of skipped files."""
+        return {"skipped": len(artifact.table("skipped", finished=False))}
+
+
+def skipped_files(artifact: Artifact) -> int:
+    """Return the number of skipped files of a finished index; those of older ones are counted."""
+    stated = artifact.manifest.get("figures")
+    return int(stated["skipped"]) if stated else len(artifact.table("skipped"))
 
 
 def _skipped(skipped: pd.DataFrame) -> list[str]:

@@ -26,7 +26,7 @@ from pipeline.core.section import flatten
 from pipeline.kernels.statistics import bootstrap, calibration_error, wilson
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
-from pipeline.store.units import WHOLE, Unit
+from pipeline.store.units import WHOLE, Unit, Units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +46,9 @@ class Metrics(Stage):
     version: ClassVar[int] = 3
     counts = ""
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Return the only unit; the stage is not divided."""
-        return [WHOLE]
+        return WHOLE
 
     def worker(self, store: Store) -> Worker:
         """Open the scores."""

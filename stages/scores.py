@@ -20,7 +20,7 @@ and `methods.NAME` for a method with settings of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -30,14 +30,22 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
-from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors
+from pipeline.methods.base import (
+    MOST_PROMPTS,
+    Method,
+    MethodInputs,
+    Prompts,
+    Scorer,
+    Views,
+    ViewVectors,
+)
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.imported import Imported
 from pipeline.methods.per_image import per_image_results
 from pipeline.methods.registry import views_read
 from pipeline.options import stage_command
 from pipeline.stage import Stage, Worker
-from pipeline.store.units import ArraySpec, Footprint, Unit, row_units
+from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.config import BOX
 from pipeline.views.readers import Reader, is_settled, view_reader
@@ -76,6 +84,20 @@ class Scores(Stage):
         """Raise ConfigError if an expectation is wanted, and windows or a method do not have it, or
         if a method takes one vector of a view where there are several.
         """
+        learning = [name for name, method in self.methods.items() if method.learns_prompts]
+        if learning and self._competing > MOST_PROMPTS:
+            raise ConfigError(
+                f"scores.methods: {learning[0]} learns prompts for each image, of at most "
+                f"{MOST_PROMPTS} classes and not {self._competing}; leave it out, or import its "
+                "authors' results (abs import-scores)"
+            )
+        for name in learning:
+            (texts,) = self.methods[name].texts
+            prompts: Any = getattr(self.texts[texts], "prompts", None)
+            if prompts is None or any(len(own) > 1 for own in prompts.texts):
+                raise ConfigError(
+                    f"descriptions.{texts}: {name} learns one prompt of a class; give one template"
+                )
         queries = max([getattr(stage, "queries", 1) for stage in self.views.values()], default=1)
         single = [n for n, m in self.methods.items() if m.views(self.config) and not m.of_sets]
         if queries > 1 and single:
@@ -97,6 +119,12 @@ class Scores(Stage):
             )
 
     @property
+    def _competing(self) -> int:
+        """Number of competing classes."""
+        present = self.classes.present
+        return sum(present) if self.config.classes == "present" else len(present)
+
+    @property
     def notes(self) -> list[str]:
         """Assumptions, and a line if images are to settle and none can."""
         if self.config.settle is None or any(map(is_settled, self.views.values())):
@@ -104,7 +132,7 @@ class Scores(Stage):
         names = ", ".join(self.methods)
         return [*super().notes, f"scores.settle has no effect: no view of {names} may stop early"]
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the images into blocks."""
         return row_units(store.rows(self.index), self.image_block)
 
@@ -163,7 +191,19 @@ class Scores(Stage):
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
         device = device_of(self.runtime)
         inputs = images, self.classes, texts, views, device, boxes
-        return ScoresWorker(self.config, self.methods, self.image_block, *inputs)
+        return ScoresWorker(
+            self.config, self.methods, self.image_block, *inputs, prompts=self._prompts
+        )
+
+    def _prompts(self, name: str) -> Prompts:
+        """Load the text encoder with the prompt of each competing class in a text set."""
+        from pipeline.models.clip.context import ContextEncoder
+
+        stage: Any = self.texts[name]
+        pairs = zip(stage.prompts.texts, self.classes.present, strict=True)
+        every = self.config.classes == "all"
+        prompts = [own[0] for own, present in pairs if every or present]
+        return ContextEncoder(stage.clip, self.runtime, prompts)
 
     def _boxes(self, store: Store, name: str, count: int) -> Tensor:
         """Read the boxes of the first `count` views of a view set: int64 (images, count, 4)."""
@@ -180,7 +220,8 @@ class ScoresWorker(Worker):
     """Worker that scores blocks of images.
 
     Holds the methods and their scorers, the index, the classes, text vectors by text set, readers
-    of embeddings by view set, the device for products, and boxes by view set.
+    of embeddings by view set, the device for products, boxes by view set, and the function that
+    loads a text encoder with prompts.
     """
 
     config: ScoresConfig
@@ -192,6 +233,7 @@ class ScoresWorker(Worker):
     views: Mapping[str, Reader]
     device: torch.device
     boxes: Mapping[str, Tensor] = field(default_factory=dict)
+    prompts: Callable[[str], Prompts] | None = None
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
@@ -224,6 +266,7 @@ class ScoresWorker(Worker):
             image_ids=self.images["image_id"].tolist(),
             classes=competing.tolist(),
             boxes={name: self.boxes[name] for name in method.boxes},
+            prompts=self.prompts,
         )
         return method.scorer(inputs)
 

@@ -37,7 +37,7 @@ from pipeline.methods.base import Method, SumOverViews
 from pipeline.methods.config import ScoresConfig
 from pipeline.stage import Stage, Worker
 from pipeline.store.artifact import Artifact
-from pipeline.store.units import WIDER, Footprint, Unit, round_units
+from pipeline.store.units import WIDER, Footprint, Unit, Units, round_units
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.deciding import Decider
 from pipeline.views.readers import view_reader
@@ -102,7 +102,7 @@ class SettledEmbeddings(Stage):
                 "and what decides reads one; set scores.settle=null, or clip.queries=mean"
             )
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the images into blocks, times rounds."""
         block = self.whole.image_block
         return round_units(store.rows(self.whole.index), block, round_ends(self.rule.count))
@@ -219,7 +219,7 @@ class SettledWorker(Worker):
     encoder: Any
     decider: Decider
     artifact: Artifact
-    units: list[Unit]
+    units: Units
     columns: list[str]
     code: str
 

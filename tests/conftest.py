@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from pipeline.core import files
 from pipeline.core.files import write_json
 from pipeline.datasets.contents import FolderContents
 from pipeline.datasets.images import Images, decode
@@ -30,6 +31,14 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     """Files are not forced to the disk: no test cuts the power, and the disk is slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _timestamps_that_tell() -> Iterator[None]:
+    """Files are taken to be older than a step of timestamps: tests have only just made theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "TICK", 0)
         yield
 
 

@@ -23,6 +23,7 @@ from pipeline.core.layers import (
 )
 from pipeline.methods.wca import Wca
 from pipeline.settings import Settings, load
+from pipeline.texts.sets import DistinctSentences, Sentences
 from tests.helpers.runs import said
 
 
@@ -216,3 +217,24 @@ def test_a_change_is_read_at_its_place(path: list[str], value: int) -> None:
         assert isinstance(found, dict)
         found = found[name]
     assert found == value
+
+
+def test_another_rule_keeps_the_file_and_drops_the_fields_of_the_rule_before() -> None:
+    words = load("demo", overrides=["descriptions.waffle.rule=sentences"]).descriptions["waffle"]
+    assert words == Sentences(rule="sentences", file="pipeline/demo/prompts/clip-d.json")
+    given = "descriptions.clip={file: a.json, rule: distinct, most: 3}"
+    some = load("demo", overrides=[given]).descriptions["clip"]
+    assert some == DistinctSentences(rule="distinct", file="a.json", most=3)
+    apart = ["descriptions.cupl.most=3", "descriptions.cupl.rule=distinct"]
+    both = [load("demo", overrides=each).descriptions["cupl"] for each in (apart, apart[::-1])]
+    assert both[0] == both[1]
+    assert both[0].model_dump()["most"] == 3
+
+
+def test_a_text_set_may_have_the_texts_of_another() -> None:
+    same = load("demo", overrides=["descriptions.clip={rule: same, of: cupl}"]).descriptions
+    assert same["clip"] == same["cupl"]
+    for of, change in (("nothing", ""), ("tda", "descriptions.tda={rule: same, of: cupl}")):
+        given = [f"descriptions.clip={{rule: same, of: {of}}}", *([change] if change else [])]
+        with pytest.raises(ConfigError, match=f"descriptions: clip.of: '{of}' is no text set"):
+            load("demo", overrides=given)

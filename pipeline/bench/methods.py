@@ -4,7 +4,7 @@
 
 Vectors are drawn where they are needed, so that neither disk nor models take part; a block of
 images at a time, as in the stage. Seconds are those of the processor, which other programs disturb
-less than the clock. Methods over a stream get the whole images of all of CUB, and score N of them.
+less than the clock. Methods that learn from all images get all of CUB, and score N of them.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ class Vectors:
     """Random unit vectors that lie close together, as those of real models do."""
 
     def __init__(self, dim: int, images: int) -> None:
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator, self.seconds = torch.Generator().manual_seed(0), 0.0
         self.centre, self.dim = torch.randn(dim, generator=self.generator), dim
         self.whole = self(images, 1)
 
     def __call__(self, *shape: int) -> Tensor:
-        """Draw vectors (shape, dim)."""
+        """Draw vectors (shape, dim), and add the seconds of the processor to `seconds`."""
+        started = time.process_time()
         noise = torch.randn(*shape, self.dim, generator=self.generator)
-        return F.normalize(self.centre + 1.5 * noise, dim=-1)
+        drawn = F.normalize(self.centre + 1.5 * noise, dim=-1)
+        self.seconds += time.process_time() - started
+        return drawn
 
     def texts(self, classes: int, each: int) -> Descriptions:
         """Draw the texts of each class."""
@@ -69,9 +72,10 @@ def measure(name: str, vectors: Vectors, texts: Descriptions, images: int) -> Co
     """Measure a method on the first images."""
     method, config = METHODS[name](), ScoresConfig()
     counts, total = method.views(config), len(vectors.whole)
-    started = time.process_time()
-    scorer = method.scorer(_inputs(method, config, vectors, texts))
-    prepared, scored = time.process_time() - started, 0.0
+    inputs = _inputs(method, config, vectors, texts)
+    started = time.process_time() - vectors.seconds
+    scorer = method.scorer(inputs)
+    prepared, scored = time.process_time() - vectors.seconds - started, 0.0
     for start in range(0, images, BLOCK):
         scored += _timed(scorer, slice(start, min(start + BLOCK, images)), vectors, counts)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -95,7 +99,7 @@ def _inputs(
         dict.fromkeys(method.texts, texts),
         config,
         images=images,
-        block=lambda some: vectors.views(some, {}),
+        block=lambda some: vectors.views(some, method.views(config)),
         sha256=[f"{i:064x}" for i in range(images)],
         boxes=dict.fromkeys(method.boxes, boxes),
     )

@@ -16,7 +16,7 @@ import torch
 from pipeline.models.clip.model import ClipModel
 from pipeline.stage import Stage, Worker
 from pipeline.store.store import Store
-from pipeline.store.units import ArraySpec, Unit, row_units
+from pipeline.store.units import ArraySpec, Unit, Units, row_units
 from stages.attention import AttentionWorker
 from stages.embeddings import BoxWorker, ImageWorker, WindowWorker
 
@@ -32,7 +32,7 @@ class Stub(Stage):
     kind: ClassVar[str] = "stub"
     version: ClassVar[int] = 1
 
-    def units(self, store: Store) -> list[Unit]:
+    def units(self, store: Store) -> Units:
         """Divide the rows into blocks."""
         return row_units(self.rows, self.block)
 

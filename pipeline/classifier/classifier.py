@@ -31,6 +31,7 @@ from pipeline.views.reuse import DrawnViews
 from stages.attention import Attention
 from stages.crops import Crops, FeatureCrops
 from stages.descriptions import BLOCK, DescriptionsStage, DescriptionsWorker
+from stages.distinct import DistinctTexts
 from stages.embeddings import Embeddings, ViewEmbeddings, view_array
 from stages.scores import Scores, ScoresWorker
 
@@ -182,13 +183,25 @@ class Classifier:
 
     def _text_vectors(self, stage: Stage) -> Descriptions:
         """Encode a text set as its stage does."""
-        assert isinstance(stage, DescriptionsStage)
+        if isinstance(stage, DistinctTexts):
+            table, vectors = stage.kept(*self._encoded(stage.every))
+            kept = table.assign(text_id=range(len(table)))
+            return by_class(kept, vectors, len(self._scores.classes.names))
+        return by_class(*self._encoded(stage), len(self._scores.classes.names))
+
+    def _encoded(self, stage: Stage) -> tuple[pd.DataFrame, np.ndarray]:
+        """Encode all texts of a text set."""
+        if not isinstance(stage, DescriptionsStage):
+            raise ConfigError(
+                f"scores.methods: a method reads {stage.name}, which is made for a dataset in a "
+                "run; leave the method out"
+            )
         worker = DescriptionsWorker(stage.prompts, self._clip, stage.clip.dim)
         units = row_units(len(stage.prompts.rows), BLOCK)
         parts = [worker.compute(unit, worker.read(unit)) for unit in units]
         table = pd.concat([part["texts"] for part in parts], ignore_index=True)
         vectors = np.concatenate([part["embeddings"] for part in parts])
-        return by_class(table, vectors, len(self._scores.classes.names))
+        return table, vectors
 
     # --- Scoring --------------------------------------------------------------------------------
 

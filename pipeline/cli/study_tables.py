@@ -16,7 +16,10 @@ from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
 from pipeline.studies.stored import SETTLED
 
-FIGURES = ("top1", "sigma", "top5", "mean_per_class_recall", "ece")
+FIGURES = (
+    *("top1", "sigma", "top5", "mean_per_class_recall", "ece"),
+    *("difference", "difference_low", "difference_high"),
+)
 """Columns of a sweep's table that are shares of 1."""
 
 

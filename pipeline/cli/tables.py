@@ -15,6 +15,7 @@ from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.store.store import Store
+from stages.index import skipped_files
 
 
 def cell(value: int | None, formatted: Callable[[int], str]) -> str:
@@ -60,7 +61,7 @@ def print_results(rows: list[dict[str, Any]], run: Run) -> None:
 def print_skipped(store: Store, index: Stage) -> None:
     """Print how many images could not be read, and the file that lists them."""
     artifact = store.open(index)
-    if skipped := len(artifact.table("skipped")):
+    if skipped := skipped_files(artifact):
         print(f"{counted(skipped, 'images')} skipped; see {artifact.path / 'skipped.parquet'}")
 
 

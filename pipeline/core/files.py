@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     pass
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` by temporary file, fsync and rename. Its folder must be there."""
+def write_atomic(path: Path, *content: bytes) -> None:
+    """Write bytes to `path` by temporary file, fsync and rename. Its folder must be there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -63,10 +64,9 @@ def read_json(path: Path, what: str) -> Any:
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
     """Write JSON with a digest of its own content, so that any changed byte is detected."""
-    before, comma, _, last_comma, after = _SEAL.split(rendered({**value, "seal": "0" * 32}))
-    seal = _digest(before + (comma and last_comma) + after).encode()
-    line = b'%b\n "seal": "%b"%b' % (comma, seal, last_comma)
-    write_atomic(path, before + line + after)
+    before, _, comma, after = _SEAL.split(rendered({**value, "seal": "0" * 32}))
+    seal = _digest(_without_seal(before, comma, after)).encode()
+    write_atomic(path, before + b'\n "seal": "%b"%b' % (seal, comma) + after)
 
 
 def read_sealed(path: Path, what: str) -> dict[str, Any]:
@@ -100,17 +100,22 @@ _WHOLE: set[bytes] = set()
 """sha256 of sealed contents that were verified; verifying costs more than hashing."""
 
 
-_SEAL = re.compile(rb'(,?)\n "seal": "([0-9a-f]{32})"(,?)')
+_SEAL = re.compile(rb'\n "seal": "([0-9a-f]{32})"(,?)')
 """The line of a sealed file's outer object that holds its seal; no other line begins like it."""
 
 
 def _is_whole(content: bytes) -> bool:
     """Return whether a seal is that of the other bytes, as `write_sealed` rendered them."""
     before, *found = _SEAL.split(content)
-    if len(found) != 4:
+    if len(found) != 3:
         return False
-    comma, seal, last_comma, after = found
-    return bool(_digest(before + (comma and last_comma) + after) == seal.decode())
+    seal, comma, after = found
+    return bool(_digest(_without_seal(before, comma, after)) == seal.decode())
+
+
+def _without_seal(before: bytes, comma: bytes, after: bytes) -> bytes:
+    """Return a file without the line of its seal, which a comma may follow."""
+    return (before if comma else before.removesuffix(b",")) + after
 
 
 def _digest(content: bytes | memoryview) -> str:
@@ -160,10 +165,24 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
+TICK = 2_000_000_000
+"""Coarsest step of a file system's timestamps in nanoseconds: that of FAT."""
+
+
 def version_of(path: Path | str) -> list[int]:
-    """Size, times and inode of a file; they differ whenever its bytes may differ."""
-    stat = os.stat(path)
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    """Size, times and inode of a file; they differ whenever its bytes may differ.
+
+    A file that was changed within the last TICK may change again without another timestamp, so
+    its version equals no other one.
+    """
+    return version_in(os.stat(path))
+
+
+def version_in(stat: os.stat_result) -> list[int]:
+    """The version of a file that was looked at just now, as `version_of` returns it."""
+    now, times = time.time_ns(), (stat.st_mtime_ns, stat.st_ctime_ns)
+    young = [uuid.uuid4().int] if any(abs(now - each) < TICK for each in times) else []
+    return [stat.st_size, *times, stat.st_ino, *young]
 
 
 def sha256_of(path: Path) -> str:

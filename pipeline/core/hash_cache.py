@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,19 +69,22 @@ class HashCache:
         then, so that an interrupted call resumes.
         """
         paths = list(paths)
-        looks = [(contents.where(path), contents.version(path)) for path in paths]
-        every = zip(paths, looks, strict=True)
-        unknown = [(path, look) for path, look in every if self._recall(*look) is None]
+        unknown = [
+            path
+            for path in paths
+            if self._recall(contents.where(path), contents.version(path)) is None
+        ]
         advance(len(paths) - len(unknown))
 
-        def read(item: tuple[str, object]) -> str:
-            return hashlib.sha256(contents.read(item[0])).hexdigest()
+        def read(path: str) -> tuple[list[int], str]:
+            version = contents.version(path)  # before the bytes: a change meanwhile shows
+            return version, hashlib.sha256(contents.read(path)).hexdigest()
 
-        for (_, look), sha256 in prefetch(readers(), read, unknown, depth=4 * READERS):
-            self._remember(*look, sha256.result())
+        for path, done in prefetch(readers(), read, unknown, depth=4 * READERS):
+            self._remember(contents.where(path), *done.result())
             advance(1)
         self._save()
-        found = [str(self._known[name][-1]) for name, _ in looks]
+        found = [str(self._known[contents.where(path)][-1]) for path in paths]
         del self._known  # of a million images it takes a gigabyte; it is read again if asked for
         return found
 
@@ -100,11 +104,23 @@ class HashCache:
         self._unsaved = 0
         try:
             self._memory.parent.mkdir(parents=True, exist_ok=True)
-            content = json.dumps(self._known).encode()
-            write_atomic(self._memory, _sealed(content) + b"\n" + content)
+            content = list(_pieces(self._known))
+            write_atomic(self._memory, _sealed(*content) + b"\n", *content)
         except OSError:
             return  # a read-only store can still be read; the next look hashes again
 
 
-def _sealed(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
+def _pieces(known: dict[str, list[Any]]) -> Iterator[bytes]:
+    """Yield the JSON of what is known in pieces: as one text it would take thrice the memory."""
+    comma, left = b"{", iter(known.items())
+    while some := dict(itertools.islice(left, SAVE_EVERY)):
+        yield comma + json.dumps(some)[1:-1].encode()
+        comma = b", "
+    yield b"{}" if comma == b"{" else b"}"
+
+
+def _sealed(*content: bytes) -> bytes:
+    hashed = hashlib.sha256()
+    for piece in content:
+        hashed.update(piece)
+    return hashed.hexdigest().encode()

@@ -6,13 +6,16 @@ The code here refuses what it cannot serialise exactly, rather than hash a descr
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 SCHEMA = 3
 """Version of the artifact layout and of the key itself."""
+PIECE = 1000
+"""Items of a long list that are serialised at once."""
 
 
 def canonical(value: Any) -> Any:
@@ -39,4 +42,21 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """16 hex digits of blake2b over the canonical JSON of `value`."""
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=8).hexdigest()
+    return digest_of([canonical_json(value)])
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """16 hex digits of blake2b over canonical JSON that is given in pieces."""
+    hashed = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        hashed.update(text.encode())
+    return hashed.hexdigest()
+
+
+def pieces_of_list(items: Iterable[Any]) -> Iterator[str]:
+    """Yield the canonical JSON of a list in pieces, without holding all of its items."""
+    comma, left = "[", iter(items)
+    while some := list(itertools.islice(left, PIECE)):
+        yield comma + canonical_json(some)[1:-1]
+        comma = ","
+    yield "[]" if comma == "[" else "]"

@@ -201,8 +201,13 @@ def paths_of(values: Mapping[str, Any]) -> Paths:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two nested mappings; values of `above` win."""
+    """Merge two nested mappings; values of `above` win.
+
+    Of a text set that gets another rule, the file alone stays.
+    """
     merged = dict(below)
+    if "rule" in below and above.get("rule", below["rule"]) != below["rule"]:
+        merged = {name: value for name, value in below.items() if name == "file"}
     for name, value in above.items():
         old = merged.get(name)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.core.hash_cache import HashCache
-from pipeline.core.hashing import digest
+from pipeline.core.hashing import canonical_json, digest_of, pieces_of_list
 from pipeline.core.paths import Paths
 from pipeline.core.progress import Reporter
 from pipeline.datasets.classes import Classes, refuse_single_class, resolve_classes
@@ -186,5 +187,8 @@ class Dataset:
 
     def _digest_of_files(self) -> str:
         samples = zip(self.samples, self.sha256_of_images(), strict=True)
-        rows = [[path, label, sha] for (path, label), sha in samples]
-        return digest([[one.key for one in self.listing.classes], rows, self.skipped])
+        rows = pieces_of_list((path, label, sha) for (path, label), sha in samples)
+        keys = canonical_json([one.key for one in self.listing.classes])
+        return digest_of(
+            itertools.chain(["[", keys, ","], rows, [",", *pieces_of_list(self.skipped), "]"])
+        )

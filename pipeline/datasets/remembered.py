@@ -4,7 +4,8 @@ Listing a dataset reads every folder, every header of a shard, or every row of a
 digest follows from a sha256 for every image. Of a listing that follows from one place, the classes,
 the number of images and the digest are kept beside the digests of images. They are used again where
 every file below that place has the name, size, times and inode that it had, and the code that lists
-is the same. Each file is looked at once; none is opened.
+is the same. Each file is looked at once; none is opened. Nothing is kept while a file is so young
+that it could change without another timestamp.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import PIL
 
 from pipeline.core import files
 from pipeline.core.errors import AbsError
+from pipeline.core.files import version_in
 from pipeline.datasets.classes import Classes
 
 
@@ -80,7 +82,7 @@ def _versions(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, obje
     try:
         stat = os.stat(path)
         folder = stat.st_dev, stat.st_ino
-        yield path, (stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, *folder)
+        yield path, (stat.st_mode, *version_in(stat), stat.st_dev)
         if not S_ISDIR(stat.st_mode) or folder in seen:
             return
         seen.add(folder)

@@ -98,7 +98,7 @@ class Part:
             raise ConfigError(f"--part {text!r}: expected NUMBER/COUNT, such as 3/16")
         return cls(int(match[1]), int(match[2]))
 
-    def order(self, units: list[Unit]) -> list[Unit]:
+    def order(self, units: Sequence[Unit]) -> list[Unit]:
         """Return this part's units first, then the units of the other parts from the end."""
         own = range(self.number - 1, len(units), self.of)
         others = (i for i in reversed(range(len(units))) if i not in own)

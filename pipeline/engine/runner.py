@@ -89,6 +89,7 @@ def run_stage(
             refuse_changed(stage)
             seconds = {step: round(value, 3) for step, value in seconds.items()}
             record = {"last_pass": seconds, "remarks": stage.remarks(artifact)}
+            record |= {"figures": stage.figures(artifact)}
             record |= {"selection": selection.as_dict()} if selection else {}
             artifact.finalise(units, {**provenance(stage, store, settings), **record})
     except OSError as error:

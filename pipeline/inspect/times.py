@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -118,7 +118,7 @@ def _foreseen(store: Store, stage: Stage, forced: bool, probing: bool) -> Forese
     return Foreseen(stage.name, len(todo), items, noun, seconds, basis)
 
 
-def _todo(store: Store, stage: Stage, forced: bool) -> list[Unit] | None:
+def _todo(store: Store, stage: Stage, forced: bool) -> Sequence[Unit] | None:
     """Return the unfinished units; None if their number is unknown."""
     try:
         units = stage.units(store)

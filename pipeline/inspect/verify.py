@@ -140,8 +140,11 @@ def _disagreements(
 
 def _arrays(artifact: Artifact, manifest: dict[str, Any] | None) -> Iterator[Damage]:
     group = artifact.path / arrays.METADATA
-    if group.exists() and group.read_bytes() != files.rendered(arrays.GROUP):
-        yield Damage(artifact, arrays.METADATA, "is not what was written")
+    if group.exists():
+        if group.read_bytes() != files.rendered(arrays.GROUP):
+            yield Damage(artifact, arrays.METADATA, "is not what was written")
+    elif manifest and "ledger" in manifest:  # older versions wrote none
+        yield Damage(artifact, arrays.METADATA, "is gone")
     stated = manifest["arrays"] if manifest else {}
     for folder in sorted({*stated, *(path.name for path in artifact.path.glob("*.zarr"))}):
         found = arrays.described(artifact.path / folder)

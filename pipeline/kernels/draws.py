@@ -104,17 +104,19 @@ def square_crops(uniforms: Tensor, width: int, height: int, alpha: float, beta: 
 
 
 AREA = (0.08, 1.0)
-"""Smallest and largest share of the image's area that `augmented_crops` draws."""
+"""Smallest and largest share of the image's area that `augmented_crops` draws by default."""
 ASPECT = 4 / 3
 """Largest ratio of the sides that it draws."""
 ATTEMPTS = 10
 """Boxes that it tries before it takes one around the image's centre."""
 
 
-def augmented_crops(uniforms: Tensor, width: int, height: int) -> Tensor:
-    """Draw boxes and flips of resized crops, as torchvision's RandomResizedCrop does by default.
+def augmented_crops(
+    uniforms: Tensor, width: int, height: int, area: tuple[float, float] = AREA
+) -> Tensor:
+    """Draw boxes and flips of resized crops, as torchvision's RandomResizedCrop does.
 
-    A box has a share of the image's area, uniform on `AREA`, and a ratio of its sides, log-uniform
+    A box has a share of the image's area, uniform on `area`, and a ratio of its sides, log-uniform
     on [1 / `ASPECT`, `ASPECT`). It lies anywhere in the image. Boxes that do not fit are drawn
     again; after `ATTEMPTS`, the box is as much of the image around its centre as has an allowed
     ratio.
@@ -123,15 +125,16 @@ def augmented_crops(uniforms: Tensor, width: int, height: int) -> Tensor:
         uniforms: float64 (n, layers, 8) in [0, 1), at least `ATTEMPTS` layers.
         width: Width of the image, in pixels.
         height: Height of the image, in pixels.
+        area: Smallest and largest share of the image's area.
 
     Returns:
         Half-open box in pixels, and 1 if it is to be flipped left to right, else 0: int64 (n, 5).
     """
     u = uniforms[:, :ATTEMPTS]
-    area = width * height * sampling.between(*AREA, u[..., 0])
+    size = width * height * sampling.between(*area, u[..., 0])
     reach = math.log(ASPECT)
     ratio = sampling.between(-reach, reach, u[..., 1]).exp()
-    sides = torch.stack([area * ratio, area / ratio], dim=-1).sqrt().round().long()
+    sides = torch.stack([size * ratio, size / ratio], dim=-1).sqrt().round().long()
     free = torch.tensor([width, height]) - sides
     fits = ((sides > 0) & (free >= 0)).all(dim=-1)
     corners = (u[..., 2:4] * (free + 1)).floor().long()

@@ -10,15 +10,29 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pipeline.core.section import Section
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.support import SupportConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
+
+
+class Prompts(Protocol):
+    """Text encoder whose prompts begin with context vectors that can be learned."""
+
+    @property
+    def context(self) -> Tensor:
+        """Context vectors as they are, (words, width)."""
+        ...
+
+    def __call__(self, context: Tensor) -> Tensor:
+        """Encode the prompts of all classes behind a context: unit vectors (classes, dim)."""
+        ...
 
 
 class ViewVectors(NamedTuple):
@@ -75,13 +89,15 @@ class MethodInputs:
     """Label of each competing class, by column of the scores."""
     boxes: Mapping[str, Tensor] = field(default_factory=dict)
     """Boxes of the views that `Method.boxes` names, in pixels, int64 (images, views, 4)."""
+    prompts: Callable[[str], Prompts] | None = None
+    """Function that loads the text encoder with the prompts of a text set; None without one."""
 
 
 class Method(Section):
     """Base class of scoring methods. Its fields are the method's settings and part of the key."""
 
     texts: ClassVar[tuple[str, ...]]
-    """Names of the text sets that the method reads."""
+    """Names of the text sets that the method reads; `SUPPORT` for its support set."""
     explained_by: ClassVar[str | None] = None
     """Text set whose cosines with the views make up the score, by the weights of `weigher`; None
     for a method whose scores are no such sum, and which therefore does not explain them.
@@ -94,6 +110,8 @@ class Method(Section):
     """Whether views of the method may have weights, as `scores.expectation` gives them."""
     of_sets: ClassVar[bool] = False
     """True if a view may be several vectors, of which the most similar one counts for each text."""
+    learns_prompts: ClassVar[bool] = False
+    """Whether the method learns prompts, of at most `MOST_PROMPTS` classes."""
     boxes: ClassVar[tuple[str, ...]] = ()
     """Names of the views whose boxes the method reads: `raw` or `squares`."""
     published: ClassVar[Mapping[str, Any]] = {}
@@ -117,6 +135,10 @@ class Method(Section):
             Number of views per image, by name in `VIEW_NAMES`.
         """
         return {"image": 1}
+
+    def labelled(self) -> SupportConfig | None:
+        """Return the settings of the labelled images that the method learns from, if any."""
+        return None
 
     def probabilities(self, scores: Tensor, config: ScoresConfig) -> Tensor:
         """Convert scores to class probabilities.
@@ -184,6 +206,27 @@ def stacked(views: Views, wanted: Mapping[str, int]) -> Tensor:
     return torch.cat([views[name].vectors[:, :count] for name, count in wanted.items()], dim=1)
 
 
+def over_all(inputs: MethodInputs, part: Callable[[Views], Tensor], rows: int) -> Tensor:
+    """Compute a part of all images, a fixed number at a time, whatever the size of units.
+
+    Args:
+        inputs: Inputs of a method.
+        part: Function of the views of a block of images, (images, ...).
+        rows: Images that are read at once.
+
+    Returns:
+        Parts of all images, in the order of the index.
+    """
+    assert inputs.block is not None
+    first = part(inputs.block(slice(0, min(rows, inputs.images))))
+    found = first.new_empty(inputs.images, *first.shape[1:])  # parts kept apart scatter memory
+    found[:rows] = first
+    for start in range(rows, inputs.images, rows):
+        some = slice(start, min(start + rows, inputs.images))
+        found[some] = part(inputs.block(some))
+    return found
+
+
 def unstacked(weights: Tensor, wanted: Mapping[str, int]) -> dict[str, Tensor]:
     """Part the weights of views that `stacked` joined: (images, all views, ...), by name."""
     return dict(zip(wanted, weights.split(list(wanted.values()), dim=1), strict=True))
@@ -220,5 +263,7 @@ class SumOverViews(Method):
         return score
 
 
+MOST_PROMPTS = 200
+"""Most classes whose prompts are learned for each image."""
 VIEW_NAMES = ("image", "raw", "feature", "squares", "augmented")
 """Views that methods may read: the whole image, and the crops of each view set."""

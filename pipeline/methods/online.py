@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from pipeline.core.section import MAX_SEED
-from pipeline.methods.base import Method, MethodInputs
+from pipeline.methods.base import Method, MethodInputs, over_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pipeline.kernels.matching import Descriptions
 
 ROWS = 1024
-"""Images that are read at once; fixed, so that products do not depend on the size of units."""
+"""Rows of a product; fixed, so that it does not depend on the size of units."""
+READ = 128
+"""Images that are read at once."""
 
 
 class Stream(NamedTuple):
@@ -61,16 +63,13 @@ class Online(Method):
         from pipeline.kernels.confidence import entropy
         from pipeline.kernels.matching import first_equal
 
-        assert inputs.block is not None
-        starts = range(0, inputs.images, ROWS)
-        blocks = (inputs.block(slice(i, min(i + ROWS, inputs.images))) for i in starts)
-        parts = [exact(views["image"].vectors[:, 0]) for views in blocks]
-        logits = [inputs.config.scale * part @ means.T for part in parts]
+        vectors = over_all(inputs, lambda views: exact(views["image"].vectors[:, 0]), READ)
+        logits = [inputs.config.scale * part @ means.T for part in vectors.split(ROWS)]
         first = first_equal(texts).to(means.device)
         labels = first[torch.cat([part.argmax(dim=1) for part in logits])]
         entropies = torch.cat([entropy(part) for part in logits])
         times = torch.tensor(self.times(inputs), device=means.device)
-        return Stream(torch.cat(parts), labels, entropies, times)
+        return Stream(vectors, labels, entropies, times)
 
     def times(self, inputs: MethodInputs) -> list[int]:
         """Return the position of each image in the stream."""

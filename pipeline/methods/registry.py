@@ -9,13 +9,18 @@ from pipeline.methods.abs import Abs
 from pipeline.methods.awt import Awt, AwtCrops
 from pipeline.methods.base import VIEW_NAMES, Method
 from pipeline.methods.bifta import BiftaViews
+from pipeline.methods.boost import BoostAdapter
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.dmn import DmnZs
+from pipeline.methods.gda import Gda
 from pipeline.methods.imported import PREFIX, Imported
 from pipeline.methods.lazsl import Lazsl, LazslCrops
 from pipeline.methods.mean_text import Clip, ClipD, ClipE, Cupl, Waffle
 from pipeline.methods.mta import Mta, MtaCrops
+from pipeline.methods.rated import RatedTexts
+from pipeline.methods.support import SUPPORT
 from pipeline.methods.tda import Tda
+from pipeline.methods.tpt import Tpt
 from pipeline.methods.wca import Wca
 from pipeline.methods.zero import Zero, ZeroCrops
 
@@ -28,6 +33,7 @@ METHODS: dict[str, type[Method]] = {
     "wca": Wca,
     "abs": Abs,
     "tda": Tda,
+    "boost-adapter": BoostAdapter,
     "dmn-zs": DmnZs,
     "bifta-views": BiftaViews,
     "zero": Zero,
@@ -38,6 +44,9 @@ METHODS: dict[str, type[Method]] = {
     "awt-crops": AwtCrops,
     "lazsl": Lazsl,
     "lazsl-crops": LazslCrops,
+    "tpt": Tpt,
+    "gda": Gda,
+    "rated-texts": RatedTexts,
 }
 """Method classes by the name that settings and results use."""
 
@@ -54,6 +63,11 @@ def method_of(name: str) -> type[Method]:
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, METHODS)}")
     return METHODS[name]
+
+
+def text_sets(method: str) -> list[str]:
+    """List the text sets of the section `descriptions` that a method reads."""
+    return [name for name in method_of(method).texts if name != SUPPORT]
 
 
 def views_read(methods: Iterable[Method], config: ScoresConfig) -> dict[str, int]:

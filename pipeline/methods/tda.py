@@ -51,7 +51,7 @@ class Tda(Online):
         scale, means = inputs.config.scale, exact(inputs.texts["tda"].means())
         all_images = self.stream(inputs, means, [inputs.texts["tda"]])
         classes, device = len(means), means.device
-        medium = _is_medium(all_images.entropies, classes)
+        medium = is_medium(all_images.entropies, classes)
         doubts, times = all_images.entropies.tolist(), all_images.times.tolist()
         positive = members(all_images.labels.tolist(), doubts, times, POSITIVE).to(device)
         less_sure = torch.where(medium, all_images.labels, -1).tolist()
@@ -59,9 +59,7 @@ class Tda(Online):
         sure = all_images.vectors[positive.image]
         raised = self.alpha * F.one_hot(positive.label, classes).to(means.dtype)
         unsure = all_images.vectors[negative.image]
-        possible = (scale * unsure @ means.T).softmax(dim=1)
-        lowered = (possible > POSSIBLE[0]) & (possible < POSSIBLE[1])
-        lowered = NEGATIVE_ALPHA * lowered.to(means.dtype)
+        lowered = lowering(scale * unsure @ means.T)
 
         def score(images: slice, views: Views) -> Tensor:
             f, now = exact(views["image"].vectors[:, 0]), all_images.times[images]
@@ -73,7 +71,15 @@ class Tda(Online):
         return score
 
 
-def _is_medium(entropies: Tensor, classes: int) -> Tensor:
+def lowering(logits: Tensor) -> Tensor:
+    """Return what images of the negative cache take from the logits of classes that are possible
+    for them, by their own logits: (images, classes).
+    """
+    possible = logits.softmax(dim=1)
+    return NEGATIVE_ALPHA * ((possible > POSSIBLE[0]) & (possible < POSSIBLE[1])).to(logits.dtype)
+
+
+def is_medium(entropies: Tensor, classes: int) -> Tensor:
     """Return whether entropies are medium: bool (images,). The authors divide nats by bits."""
     import math
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.store import arrays
 from pipeline.store.arrays import StoredArray
 from pipeline.store.ledger import Ledger, Receipt, Seal, merkle
-from pipeline.store.units import ArraySpec, Unit
+from pipeline.store.units import ArraySpec, Unit, in_order, names_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,14 +102,14 @@ class Artifact:
             return None
         return found if whole else None
 
-    def missing(self, units: list[Unit]) -> str | None:
+    def missing(self, units: Sequence[Unit]) -> str | None:
         """Return None if finished for `units`, else `missing`, `partial (3 of 8 units)`, `damaged`.
 
         Looks at each unit's receipt and at its files, whether they are there in their sizes. Of a
         sealed artifact it looks at LOOKS files, spread over all, and at the others if one is not
         as it was.
         """
-        names = [unit.name for unit in units]
+        names = names_of(units)
         if self._is_sealed(names) and self.ledger.are_there(self.manifest["looks"]):
             return None
         found = {name: receipt.digest for name, receipt in self.ledger.receipts(names).items()}
@@ -133,7 +133,7 @@ class Artifact:
 
         Files are not looked at: readers compare them.
         """
-        names = [unit.name for unit in units]
+        names = names_of(units)
         if self._is_sealed(names):
             return True
         try:
@@ -161,7 +161,7 @@ class Artifact:
     def digest(self, units: Iterable[Unit]) -> str:
         """Content digest of those units, whatever others the artifact has."""
         known = self.manifest["units"]
-        return merkle(f"{unit.name}:{known[unit.name]}" for unit in units)
+        return merkle(f"{name}:{known[name]}" for name in names_of(units))
 
     def makers(self) -> list[dict[str, Any]]:
         """Return the makers of all units with a receipt, as the manifest states them if sealed."""
@@ -172,15 +172,14 @@ class Artifact:
 
     def finished(self, units: Iterable[Unit]) -> set[str]:
         """Names of those of `units` that have a receipt, and the files it names."""
-        return set(self.ledger.receipts(unit.name for unit in units))
+        return set(self.ledger.receipts(names_of(units)))
 
-    def unfinished(self, units: Iterable[Unit]) -> list[Unit]:
+    def unfinished(self, units: Sequence[Unit]) -> list[Unit]:
         """Return the units that are not finished."""
-        all_units = list(units)
-        if self.missing(all_units) is None:
+        if self.missing(units) is None:
             return []
-        done = self.finished(all_units)
-        return [unit for unit in all_units if unit.name not in done]
+        done = self.finished(units)
+        return [unit for unit in units if unit.name not in done]
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -209,7 +208,7 @@ class Artifact:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
         if not parts and whole not in receipts:
             raise AbsError(f"{self.path}: {self.stage} has no table {name!r}")
-        chosen = [f"{whole}/{unit.name}.parquet"] if unit else sorted(parts) or [whole]
+        chosen = [f"{whole}/{unit.name}.parquet"] if unit else in_order(parts) or [whole]
         self._check(chosen)
         system = elsewhere(self.path)
         places: list[Any] = [self.path / part for part in chosen]
@@ -420,10 +419,10 @@ class Artifact:
         """
         with self.ledger.locked():
             receipts = self.ledger.receipts()
-            for unit in wanted:
-                if unit.name not in receipts:
+            for name in names_of(wanted):
+                if name not in receipts:
                     raise AbsError(
-                        f"{self.stage}: unit {unit.name} was removed while others were computed; "
+                        f"{self.stage}: unit {name} was removed while others were computed; "
                         "run the same command again"
                     )
             self._write_manifest({**self._summary(receipts), **provenance}, receipts)
@@ -444,6 +443,8 @@ class Artifact:
 
     def _write_manifest(self, manifest: dict[str, Any], receipts: dict[str, Receipt]) -> None:
         """Seal receipts, then write the manifest that states the seal, then drop the receipts."""
+        if not (group := self.path / arrays.METADATA).exists():  # made by an older version
+            files.write_json(group, arrays.GROUP)
         seal = self.ledger.seal(receipts)
         sealed = {"ledger": seal, "looks": _spread(receipts)}
         self._forget_what_was_read()

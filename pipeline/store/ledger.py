@@ -223,8 +223,10 @@ class _Content(NamedTuple):
 def _content_of(copy: Path) -> _Content:
     """Read a file of sealed receipts; one that is missing is not whole and holds none."""
     try:
-        version = None if elsewhere(copy) else tuple(files.version_of(copy))
-        return _parse(copy) if version is None else _parse_version(copy, version)
+        if elsewhere(copy):
+            return _parse(copy)
+        stat = copy.stat()
+        return _parse_version(copy, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
     except OSError:
         return _Content(False, {})
 

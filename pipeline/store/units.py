@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     Output = pd.DataFrame | np.ndarray
 
 
-@dataclass(frozen=True)
+NUMBER = re.compile("[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """The smallest piece of work that is committed: a block of rows, perhaps of crops too."""
 
@@ -44,36 +49,129 @@ class Footprint:
     """Memory of open images, whatever the number of units in flight."""
 
 
-WHOLE = Unit("all", slice(0, 1))
+@dataclass(frozen=True)
+class Grid:
+    """Blocks of rows, each of which is as many units as there are columns."""
+
+    count: int
+    """Number of rows."""
+    block: int
+    """Rows in a block; the last may be shorter."""
+    name: str = "{:05d}"
+    """Format of names, which is given the number of the block and of the column."""
+    columns: tuple[range | None, ...] = (None,)
+    """Crops of each unit of a block."""
+    round: int = 0
+    """Round of all units."""
+
+    def __len__(self) -> int:
+        return self.blocks * len(self.columns)
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.count // self.block)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all units."""
+        for block in range(self.blocks):
+            for column in range(len(self.columns)):
+                yield self.name.format(block, column)
+
+    def unit(self, place: int) -> Unit:
+        """Make the unit at a place."""
+        block, column = divmod(place, len(self.columns))
+        start, crops = block * self.block, self.columns[column]
+        rows = slice(start, min(start + self.block, self.count))
+        views = None if crops is None else slice(crops.start, crops.stop)
+        return Unit(self.name.format(block, column), rows, views, self.round)
+
+    def overlapping(self, rows: Iterable[int], crops: slice | None) -> Iterator[Unit]:
+        """Yield the units with any of some ascending rows and any of some crops."""
+        for block in dict.fromkeys(row // self.block for row in rows if 0 <= row < self.count):
+            for column, own in enumerate(self.columns):
+                if (
+                    crops is None
+                    or own is None
+                    or range(max(own.start, crops.start), min(own.stop, crops.stop))
+                ):
+                    yield self.unit(block * len(self.columns) + column)
+
+
+class Units(Sequence[Unit]):
+    """Units of a stage, which are made when they are asked for.
+
+    A large dataset has some 100,000, of which most commands need none and others a few.
+    """
+
+    def __init__(self, *grids: Grid) -> None:
+        self._grids = grids
+        self._starts = [0, *itertools.accumulate(map(len, grids))]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, place: int) -> Unit: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Unit]: ...
+
+    def __getitem__(self, place: int | slice) -> Unit | list[Unit]:
+        """Make the unit at a place, or those of a slice."""
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        found = range(len(self))[place]
+        grid = bisect_right(self._starts, found) - 1
+        return self._grids[grid].unit(found - self._starts[grid])
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (grid.unit(place) for grid in self._grids for place in range(len(grid)))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all units, in their order."""
+        return tuple(name for grid in self._grids for name in grid.names())
+
+    def overlapping(self, rows: Sequence[int], crops: slice | None) -> list[Unit]:
+        """Return the units that have any of some ascending rows, and any of some crops."""
+        return [unit for grid in self._grids for unit in grid.overlapping(rows, crops)]
+
+
+WHOLE = Units(Grid(1, 1, "all"))
 """The unit of a stage that has only one."""
 
 
-def row_units(count: int, block: int) -> list[Unit]:
+@lru_cache(maxsize=64)
+def row_units(count: int, block: int) -> Units:
     """Split `count` rows into units of `block` rows; the last may be shorter."""
-    starts = range(0, count, block)
-    return [Unit(f"{i:05d}", slice(s, min(s + block, count))) for i, s in enumerate(starts)]
+    return Units(Grid(count, block))
 
 
-def crop_units(count: int, block: int, crops: int, crop_block: int) -> list[Unit]:
+@lru_cache(maxsize=64)
+def crop_units(count: int, block: int, crops: int, crop_block: int) -> Units:
     """Blocks of rows times whole blocks of crops, as many as hold the first `crops` crops."""
-    return [
-        Unit(f"{unit.name}-{c:03d}", unit.rows, slice(c * crop_block, (c + 1) * crop_block))
-        for unit in row_units(count, block)
-        for c in range(-(-crops // crop_block))
-    ]
+    columns = (range(start, start + crop_block) for start in range(0, crops, crop_block))
+    return Units(Grid(count, block, "{:05d}-{:03d}", tuple(columns)))
 
 
 WIDER = 4
 """Blocks of rows in a unit after the first round, in which few rows ask for more."""
 
 
-def round_units(count: int, block: int, ends: Sequence[int]) -> list[Unit]:
+def round_units(count: int, block: int, ends: Sequence[int]) -> Units:
     """Blocks of rows times rounds; round i goes on from crop `ends[i - 1]` up to `ends[i]`."""
-    return [
-        Unit(f"r{number:02d}-{unit.name}", unit.rows, slice(first, last), number)
-        for number, (first, last) in enumerate(itertools.pairwise([0, *ends]))
-        for unit in row_units(count, WIDER * block if number else block)
-    ]
+    blocks = [block, *[WIDER * block] * (len(ends) - 1)]
+    crops = itertools.starmap(range, itertools.pairwise([0, *ends]))
+    rounds = enumerate(zip(blocks, crops, strict=True))
+    return Units(
+        *(Grid(count, rows, f"r{i:02d}-{{:05d}}", (each,), i) for i, (rows, each) in rounds)
+    )
+
+
+def names_of(units: Iterable[Unit]) -> Sequence[str]:
+    """Return the names of units, in their order."""
+    return units.names if isinstance(units, Units) else [unit.name for unit in units]
 
 
 def by_round(units: Iterable[Unit]) -> list[list[Unit]]:
@@ -82,18 +180,9 @@ def by_round(units: Iterable[Unit]) -> list[list[Unit]]:
     return [list(group) for _, group in itertools.groupby(ordered, lambda unit: unit.round)]
 
 
-def overlapping(units: Iterable[Unit], rows: Sequence[int], crops: slice | None) -> list[Unit]:
-    """Return the units that have any of some ascending rows, and any of some crops."""
-    return [
-        unit
-        for unit in units
-        if bisect_left(rows, unit.rows.start) < bisect_left(rows, unit.rows.stop)
-        and (
-            crops is None
-            or unit.crops is None
-            or max(unit.crops.start, crops.start) < min(unit.crops.stop, crops.stop)
-        )
-    ]
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sort names of units, or of their files, by the numbers in them: 99999 before 100000."""
+    return sorted(names, key=lambda name: [int(part) for part in NUMBER.findall(name)])
 
 
 @dataclass(frozen=True)
@@ -122,6 +211,6 @@ class Keyed(Protocol):
         """The folder of this artifact."""
         ...
 
-    def units(self, store: Any) -> list[Unit]:
+    def units(self, store: Any) -> Units:
         """Return all units of the finished artifact."""
         ...

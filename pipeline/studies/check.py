@@ -12,7 +12,7 @@ from pipeline.settings import Settings, differences
 from pipeline.studies.paper import OTHER_TEXTS, WITHIN, backbone_of, reported
 from pipeline.texts.published import published
 from stages.descriptions import DescriptionsStage
-from stages.index import Index
+from stages.index import Index, skipped_files
 
 PAPER = {"scores.n": 60}
 """Settings of the paper's rows that no profile contains."""
@@ -121,7 +121,7 @@ def _profile(run: Run, official: Settings) -> Reasons:
 def _images(run: Run, official: Settings) -> Reasons:
     """Compare the number of images with that of the published dataset."""
     index = run.store.open(_index(run))
-    if skipped := len(index.table("skipped")):
+    if skipped := skipped_files(index):
         yield f"{skipped} images skipped", "the paper scored all images"
     stated = run.settings.dataset.published.images
     images = len(index.table("images", columns=["label"]))

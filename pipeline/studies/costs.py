@@ -18,6 +18,7 @@ from pipeline.methods.base import VIEW_NAMES
 from pipeline.run import Run
 from pipeline.stage import Stage, needed
 from pipeline.store.ledger import Receipt
+from pipeline.store.units import names_of
 from pipeline.studies.paper import ROW, renamed_results
 from pipeline.studies.sweeps import Sweep
 from stages.scores import Scores
@@ -91,7 +92,7 @@ def _stages_behind(run: Run, method: str) -> list[Stage]:
 
 def _receipts(run: Run, stage: Stage) -> list[Receipt]:
     """Return the receipts of the units of a stage; an artifact may hold further units."""
-    units = [unit.name for unit in stage.units(run.store)]
+    units = names_of(stage.units(run.store))
     receipts = run.store.artifact(stage).ledger.receipts(units)
     if len(receipts) < len(units):
         raise MissingInput(

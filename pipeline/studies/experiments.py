@@ -8,6 +8,7 @@
       - over: {crops.alpha: [0.1, 0.2], crops.k windows.k: [10, 20]}
         row: "alpha={crops.alpha}"    # name of the row in the paper's table, if it has one
     paper: "4"                        # number of the paper's table
+    against: abs                      # the table also compares all methods with this one
     seconds: true                     # the table also shows the seconds of each stage
     demo: {set: [...]}                # fields that differ for the dataset of that name
 
@@ -35,7 +36,9 @@ SEEDED = (
         "methods.wca.seed",
         "methods.bifta-views.seed",
         "methods.tda.seed",
+        "methods.boost-adapter.seed",
         "methods.dmn-zs.seed",
+        "methods.gda.support.seed",
         "descriptions.waffle.seed",
     ),
 )
@@ -74,6 +77,8 @@ class Experiment(Section):
     seeds: int = Field(default=1, ge=1, le=1000)
     grids: list[Grid] = Field(default_factory=lambda: [Grid()])
     paper: str = ""
+    against: str = ""
+    """Method that the others are compared with, image by image; empty for none."""
     seconds: bool = False
     """True to show the seconds of each stage."""
 

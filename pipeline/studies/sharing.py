@@ -126,11 +126,11 @@ def _new_views(
     Raises MissingInput if the views of a stage are not drawn yet.
     """
     columns, code = stages[0].columns, code_of(stages[0])
-    rows = range(unit.rows.start, unit.rows.stop)
+    grid, rows = stages[0].units(store), range(unit.rows.start, unit.rows.stop)
     embedded = [
         found
         for source in stored
-        for part in source.units([unit], rows, unit.crops)
+        for part in source.units(grid, rows, unit.crops)
         if source.receipt(part.name, code, {})
         if (found := source.places(part, columns)) is not None
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +17,7 @@ from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.store.store import Store
 from pipeline.studies import sharing
+from pipeline.studies.against import beside
 from pipeline.studies.experiments import Experiment, Point
 from pipeline.studies.stored import FIGURES, SETTLED, StoredSweep
 
@@ -150,19 +152,14 @@ class Sweep:
         import pandas as pd
 
         frames = []
-        for point, run in self.runs:
-            metrics = run.stages[-1]
-            try:
-                table = run.store.open(metrics).table("metrics")
-            except MissingInput:
-                continue
+        for point, run, table in self._finished():
             settled = [SETTLED] if SETTLED in table else []
             rows = table[["dataset", "method", *FIGURES, *settled, "images", "classes"]].copy()
             for name, value in point.values.items():
                 rows[name] = repr(value) if isinstance(value, list | dict) else value
             rows["row"] = point.grid.named(point.values)
             grid = self.experiment.grids.index(point.grid)
-            frames.append(rows.assign(grid=grid, seed=point.seed, run=metrics.key))
+            frames.append(rows.assign(grid=grid, seed=point.seed, run=run.stages[-1].key))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def table(self) -> pd.DataFrame:
@@ -178,7 +175,34 @@ class Sweep:
             sigma=("top1", "std"),
             seeds=("seed", "nunique"),
         )
-        return table.reset_index()
+        return self._compared(table.reset_index())
+
+    def _compared(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Add columns that compare all methods with `Experiment.against`, if it names one."""
+        import pandas as pd
+
+        if not self.experiment.against:
+            return table
+        groups: dict[tuple[int, str], list[Run]] = {}
+        for point, run, _ in self._finished():
+            grid = self.experiment.grids.index(point.grid)
+            groups.setdefault((grid, json.dumps(point.values)), []).append(run)
+        rows = [
+            {"method": method, **each._asdict()}
+            for runs in groups.values()
+            for method, each in beside(runs, self.experiment.against).items()
+        ]
+        compared = pd.DataFrame(rows)
+        assert compared["method"].tolist() == table["method"].tolist()
+        return table.join(compared.drop(columns="method"))
+
+    def _finished(self) -> Iterator[tuple[Point, Run, pd.DataFrame]]:
+        """Yield each finished point and run, with its table of metrics."""
+        for point, run in self.runs:
+            try:
+                yield point, run, run.store.open(run.stages[-1]).table("metrics")
+            except MissingInput:
+                continue
 
     @property
     def selection(self) -> str:

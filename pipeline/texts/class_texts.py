@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pipeline.texts.rules import (
 from pipeline.texts.sets import (
     OPTIONAL,
     Descriptors,
+    DistinctSentences,
     Noise,
     Sentences,
     TemplatedSentences,
@@ -65,8 +66,8 @@ class ClassTexts:
 
     @property
     def file_fields(self) -> list[str]:
-        """Names of the settings that give a prompt file: `file`, `words`, both or none."""
-        return [field for field in ("file", "words") if getattr(self.config, field, None)]
+        """Names of the settings that give a prompt file: `file`, `words`, `more`."""
+        return [field for field in ("file", "words", "more") if getattr(self.config, field, None)]
 
     def path(self, field: str) -> Path:
         """Return the prompt file of a setting; ConfigError if unset, MissingInput if not found."""
@@ -89,9 +90,17 @@ class ClassTexts:
         listed = [self._by_class[key] for key in keys]
         if isinstance(config, Sentences):
             return listed
+        if isinstance(config, DistinctSentences):
+            return [[*own, *more] for own, more in zip(listed, self._more(config), strict=True)]
         if isinstance(config, TemplatedSentences):
             return templated_texts(names, config.template, listed)
         return descriptor_texts(self._names_in_texts(keys), listed)
+
+    def _more(self, config: DistinctSentences) -> list[list[str]]:
+        """Read the further sentences of each class: none without a second file."""
+        if config.more is None:
+            return [[] for _ in self.classes.names]
+        return replace(self, config=Sentences(rule="sentences", file=config.more)).texts
 
     def _names_in_texts(self, keys: list[str]) -> list[str]:
         """Return a name for each class: an alias that the prompt file has for this class alone,

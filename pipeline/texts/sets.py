@@ -79,6 +79,27 @@ class Sentences(_TextSet):
     rule: Literal["sentences"]
 
 
+class DistinctSentences(_TextSet):
+    """Sentences of which no two of a class are much alike, in a shuffled order.
+
+    How BiFTA filters texts as far as its published files tell; its own filter is not published.
+    """
+
+    rule: Literal["distinct"]
+    more: Annotated[str | None, NOT_IN_KEY] = None
+    """Further sentences, in a file as `file`; None for no others."""
+    threshold: float = Field(default=0.99, ge=-1, le=1)
+    """Largest cosine of two texts that are kept."""
+    most: int | None = Field(default=50, ge=1)
+    """Most texts of a class that are kept; None for all."""
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    """Seed of the order."""
+
+    def missing_input(self, paths: Paths) -> str | None:
+        """Return the first of `file` and `more` that is missing, and the reason."""
+        return super().missing_input(paths) or (self.more and self._missing_file(paths, "more"))
+
+
 class TemplatedSentences(_TextSet):
     """A template with the class name, alone and before each sentence (AWT)."""
 
@@ -111,8 +132,23 @@ class Noise(_TextSet):
         return super().missing_input(paths) or self._missing_file(paths, "words")
 
 
+class SameTexts(_TextSet):
+    """The texts of another set, under this name too."""
+
+    rule: Literal["same"]
+    of: str
+    """Name of the other set."""
+
+
 TextSet = Annotated[
-    Templates | Sentences | TemplatedSentences | Descriptors | Noise, Field(discriminator="rule")
+    Templates
+    | Sentences
+    | DistinctSentences
+    | TemplatedSentences
+    | Descriptors
+    | Noise
+    | SameTexts,
+    Field(discriminator="rule"),
 ]
 
 
@@ -120,6 +156,8 @@ RULES: dict[str, type[Section]] = {
     "templates": Templates,
     "sentences": Sentences,
     "templated": TemplatedSentences,
+    "distinct": DistinctSentences,
     "descriptors": Descriptors,
     "waffle": Noise,
+    "same": SameTexts,
 }

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.kernels.rounds import round_ends
 from pipeline.store.artifact import Artifact
-from pipeline.store.units import overlapping, round_units
+from pipeline.store.units import Units, round_units
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,7 +107,7 @@ class StoredViews:
     encoder: ClassVar[str] = "code"
     """Entry of a receipt's `maker`: digest of the code that encoded the views."""
 
-    def units(self, grid: Sequence[Unit], rows: Sequence[int], crops: slice | None) -> list[Unit]:
+    def units(self, grid: Units, rows: Sequence[int], crops: slice | None) -> list[Unit]:
         """Return the units that may hold views of some images and crops.
 
         Args:
@@ -115,7 +115,7 @@ class StoredViews:
             rows: Images, ascending.
             crops: Numbers of crops; None for all views.
         """
-        return overlapping(grid, rows, crops)
+        return grid.overlapping(rows, crops)
 
     def receipt(self, unit: str, code: str, environment: Mapping[str, Any]) -> Receipt | None:
         """Return the receipt of a unit that is finished and was made in this way, or None.
@@ -162,12 +162,12 @@ class SettledViews(StoredViews):
 
     encoder: ClassVar[str] = "encoder"
 
-    def units(self, grid: Sequence[Unit], rows: Sequence[int], crops: slice | None) -> list[Unit]:
+    def units(self, grid: Units, rows: Sequence[int], crops: slice | None) -> list[Unit]:
         """Return the units of the rounds that may hold views of some images and crops."""
         identity = self.vectors.identity or {}
         count, block = identity["settled"]["config"]["rule"]["count"], identity["config"]
         own = round_units(rows[-1] + 1, block["image_block"], round_ends(count))
-        return overlapping(own, rows, crops)
+        return own.overlapping(rows, crops)
 
     def places(self, unit: Unit, columns: Sequence[str]) -> np.ndarray | None:
         """Read image and place of each view of a unit, as the function `places` does."""
@@ -229,7 +229,7 @@ class ReusableViews:
 
     views: Artifact
     """Artifact with the table of views."""
-    grid: Sequence[Unit]
+    grid: Units
     """Units of the table of views."""
     columns: Sequence[str]
     """Columns of a view's place in tables of views."""
@@ -276,7 +276,7 @@ class ReusableViews:
         """Read image and place of the views, by image, then view: int64 (n, 5)."""
         order = ["image", *(() if crops is None else ("crop",))]
         columns = [*order, *self.columns]
-        units = overlapping(self.grid, rows, crops)
+        units = self.grid.overlapping(rows, crops)
         parts = [self.views.table("crops", unit, columns=columns).to_numpy() for unit in units]
         table = np.concatenate(parts)
         if crops is not None:

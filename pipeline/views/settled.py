@@ -19,7 +19,7 @@ from pipeline.core.section import Section
 from pipeline.kernels.rounds import FIRST, GROWTH, NUGGET, REACH
 from pipeline.methods.base import Method, SumOverViews
 from pipeline.methods.config import ScoresConfig
-from pipeline.store.units import Unit, overlapping
+from pipeline.store.units import Unit, Units
 from pipeline.views.reuse import stored_table, vector_table
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def settling_views(
     return dict(sorted(found.items()))
 
 
-def unsettled(artifact: Artifact, units: Sequence[Unit], unit: Unit) -> list[int]:
+def unsettled(artifact: Artifact, units: Units, unit: Unit) -> list[int]:
     """Return the images of a unit that have not settled in the round before; ascending."""
     rows = range(unit.rows.start, unit.rows.stop)
     if unit.round == 0:
         return list(rows)
-    before = [each for each in units if each.round == unit.round - 1]
+    before = (each for each in units.overlapping(rows, None) if each.round == unit.round - 1)
     found: list[int] = []
-    for part in overlapping(before, rows, None):
+    for part in before:
         table = stored_table(artifact, part, "looks", ["image", "settled"])
         if table is None:
             raise _lost(artifact, part)
@@ -107,12 +107,12 @@ def unsettled(artifact: Artifact, units: Sequence[Unit], unit: Unit) -> list[int
 
 
 def earlier_views(
-    artifact: Artifact, units: Sequence[Unit], unit: Unit, rows: Sequence[int], dim: int
+    artifact: Artifact, units: Units, unit: Unit, rows: Sequence[int], dim: int
 ) -> list[RoundViews]:
     """Read the units of all rounds before a unit's that have any of some images; in their order."""
     found = []
-    before = [each for each in units if each.round < unit.round]
-    for part in overlapping(before, rows, None):
+    before = (each for each in units.overlapping(rows, None) if each.round < unit.round)
+    for part in before:
         table = vector_table(artifact, part, ["image"], dim)
         if table is None:
             raise _lost(artifact, part)
@@ -141,7 +141,7 @@ class SettledReader:
     name: str
     """Name of the view, such as `raw`."""
     artifact: Artifact
-    units: Sequence[Unit]
+    units: Units
     """Units of all rounds."""
     count: int
     """Views of an image that never settles; the weights of an image's views add up to it."""
@@ -152,7 +152,7 @@ class SettledReader:
 
     @classmethod
     def of(
-        cls, name: str, artifact: Artifact, units: Sequence[Unit], identity: Mapping[str, Any]
+        cls, name: str, artifact: Artifact, units: Units, identity: Mapping[str, Any]
     ) -> SettledReader:
         """Make the reader of a finished artifact, with what its stage says of it."""
         count = identity["settled"]["config"]["rule"]["count"]
@@ -188,7 +188,7 @@ class SettledReader:
 
     def _parts(self, rows: slice) -> list[tuple[pd.DataFrame, Placed, Placed]]:
         """Read looks, views and weights of all units with any of the images, round after round."""
-        units = overlapping(self.units, range(rows.start, rows.stop), None)
+        units = self.units.overlapping(range(rows.start, rows.stop), None)
         held = {unit.name: self._held.get(unit.name) or self._part(unit) for unit in units}
         self._held.clear()
         self._held.update(held)

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.hashing import canonical, canonical_json, digest
+from pipeline.core import hashing
+from pipeline.core.hashing import (
+    canonical,
+    canonical_json,
+    digest,
+    digest_of,
+    pieces_of_list,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(-1e300, 1e300),
@@ -25,6 +32,13 @@ def test_a_digest_is_of_the_value_and_of_nothing_less(a: Any, b: Any) -> None:
     assert repr(json.loads(canonical_json(a))) == repr(sort_names(a))
     if repr(sort_names(a)) != repr(sort_names(b)):
         assert digest(a) != digest(b)
+
+
+@given(st.lists(JSON), st.integers(1, 5))
+def test_a_list_in_pieces_has_the_digest_of_the_list(value: list[Any], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing, "PIECE", size)
+        assert digest_of(pieces_of_list(iter(value))) == digest(value)
 
 
 def sort_names(value: Any) -> Any:

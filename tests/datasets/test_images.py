@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from pipeline.cli.tables import print_skipped
+from pipeline.core import files
 from pipeline.core.errors import AbsError
 from pipeline.core.progress import Reporter
 from pipeline.datasets.images import decode
 from pipeline.datasets.readers.folder import read_folder
 from pipeline.engine.runner import run_stage
+from pipeline.store.artifact import MANIFEST, Artifact
 from tests.helpers.runs import Runner, make_all
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -95,6 +98,27 @@ def test_damaged_files_are_skipped_with_their_reason_and_the_run_goes_on(run_of:
     assert "more than 8 bits" in reasons["deep.png"]
     assert "Bomb" in reasons["bomb.png"]
     assert len(run.store.open(run.named("scores")[0]).table("scores")) == 8 * 3
+
+
+def test_skipped_files_are_counted_once_and_told_without_their_table(
+    run_of: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in sorted(image_root(run_of).iterdir()):
+        (folder / "empty.jpg").write_bytes(b"")
+    run = run_of("index.max_skipped=0.5")
+    (index,) = run.named("index")
+    run.execute([index], [], quiet=True)
+    artifact = run.store.open(index)
+    expected = len(artifact.table("skipped"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifact, "table", lambda *_: 1 / 0)
+        print_skipped(run.store, index)
+    told = capsys.readouterr().out
+    assert told.startswith(f"{expected} images skipped; see {artifact.path}")
+    stated = {name: value for name, value in artifact.manifest.items() if name != "figures"}
+    files.write_sealed(artifact.path / MANIFEST, stated)  # as older versions wrote it
+    print_skipped(run.store, index)
+    assert capsys.readouterr().out == told
 
 
 @pytest.mark.slow

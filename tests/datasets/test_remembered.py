@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,6 +181,42 @@ def test_a_change_while_files_are_read_is_not_remembered(
         patch.setattr(HashCache, "sha256_many", slow)
         told(opened(root, "folder"))
     assert told(opened(root, "folder")) == afresh(root, "folder")
+
+
+HOUR = 3600 * 10**9
+"""Step of the timestamps of a coarse file system, in nanoseconds."""
+
+
+def make_coarse(patch: pytest.MonkeyPatch) -> None:
+    """Give all files timestamps of whole hours."""
+    real = os.stat
+
+    def coarse(*words: Any, **named: Any) -> Any:
+        found = real(*words, **named)
+        values = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        for name in ("st_mtime_ns", "st_ctime_ns"):
+            values[name] -= values[name] % HOUR
+        return SimpleNamespace(**values)
+
+    patch.setattr(os, "stat", coarse)
+
+
+@pytest.mark.parametrize("reader", MAKE)
+def test_a_change_within_one_step_of_timestamps_is_seen(
+    tmp_path: Path, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = MAKE[reader](tmp_path / "images")
+    with monkeypatch.context() as patch:
+        make_coarse(patch)
+        before = told(opened(root, reader))
+        overwrite(root)
+        assert told(opened(root, reader)) == before  # were a step taken to be fine
+        patch.setattr(files, "TICK", HOUR)
+        (root.parent / "store").rename(root.parent / "other")
+        before = told(opened(root, reader))
+        overwrite(root)
+        after = told(opened(root, reader))
+        assert after == afresh(root, reader) != before
 
 
 def test_a_damaged_memory_is_none(tmp_path: Path) -> None:

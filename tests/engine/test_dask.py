@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from pipeline.stage import Stage
 from pipeline.store.claims import living
 from tests.helpers import clusters
 from tests.helpers.clusters import here, meddled, once, started, there
-from tests.helpers.runs import Runner, digests
+from tests.helpers.runs import Runner, digests, make_all
 
 ATTENTION = "stages.attention:AttentionWorker"
 
@@ -86,6 +88,16 @@ def test_workers_of_a_scheduler_make_the_same_bytes(
     pids = {receipt.maker["pid"] for receipts in makers for receipt in receipts}
     assert len(pids) == 2
     assert os.getpid() not in pids
+
+
+@pytest.mark.cluster
+def test_methods_over_a_stream_score_the_same_in_any_process(
+    run_of: Runner, made: Run, engine: Cluster
+) -> None:
+    run = run_of("scores.methods=[tda, boost-adapter, dmn-zs]", "methods.boost-adapter.n=3")
+    before = make_all(run)["scores"]
+    assert again(run, run.named("scores")[0], engine).computed == 3
+    assert digests(run)["scores"] == before
 
 
 @pytest.mark.cluster
@@ -361,6 +373,8 @@ def test_a_stage_that_nobody_asks_for_makes_room(
     assert first is cluster_worker._stage_of(spec_of(job, "a", rebuild))
     assert first.compute(unit).state == State.SKIPPED  # it is finished
     assert first._work
+    sent = replace(spec_of(job, "a", rebuild), rebuild=partial(rebuild))  # equal to no other one
+    assert first is cluster_worker._stage_of(sent)
     cluster_worker._stage_of(spec_of(job, "b", rebuild))
     assert set(cluster_worker._stages) == {"a", "b"}
     monkeypatch.setattr(cluster_worker, "IDLE", -1.0)

@@ -22,7 +22,7 @@ from pipeline.run import Run
 from tests.helpers.runs import Runner, digests, make_all
 from tests.reference import rivals as ref
 
-DIM = 4
+DIM, AUGMENTED = 4, 39
 CLOSE = pytest.approx
 cases = given(draw=st.data())
 few = settings(max_examples=25, deadline=None)
@@ -35,6 +35,12 @@ class Case:
         rng = np.random.default_rng(seed)
         self.scale, self.images = scale, self._units(rng, images)
         self.images[rng.integers(images)] = self.images[0]
+        near = np.repeat(self.images, AUGMENTED, axis=0) + 0.5 * self._units(
+            rng, AUGMENTED * images
+        )
+        near /= np.linalg.norm(near, axis=1, keepdims=True)
+        self.augmented = near.reshape(images, AUGMENTED, DIM)
+        self.augmented[:, 1] = self.augmented[:, 0]
         self.texts = [self._units(rng, rng.integers(1, 3)) for _ in range(classes)]
         if twins:
             self.texts.append(self.texts[0])
@@ -71,7 +77,8 @@ class Case:
         )
 
     def views(self, images: slice) -> dict[str, ViewVectors]:
-        return {"image": ViewVectors(torch.from_numpy(self.images[images, None]))}
+        names = {"image": self.images[:, None], "augmented": self.augmented}
+        return {name: ViewVectors(torch.from_numpy(each[images])) for name, each in names.items()}
 
     def scores(self, method: str, block: int = 1000, **values: Any) -> np.ndarray:
         scorer, starts = self.scorer(method, **values), range(0, len(self.images), block)
@@ -96,6 +103,28 @@ def test_tda(draw: st.DataObject) -> None:
     expected = ref.tda(case.images, means, case.order("tda", **stream), case.scale, 1.5, 4.0)
     for image, row in enumerate(found):
         assert row == CLOSE(expected[image], abs=1e-9)
+
+
+@cases
+@few
+def test_boost_adapter(draw: st.DataObject) -> None:
+    case = Case.drawn(draw)
+    if case.texts[0] is case.texts[-1]:  # entropies of twins are all ln 2 at larger scales
+        case.scale = 3.0
+    stream = {"order": draw.draw(st.sampled_from(["index", "shuffled"])), "seed": 3}
+    values = {"alpha": 1.5, "beta": 4.0, "delta": draw.draw(st.integers(0, 3))}
+    found = case.scale * case.scores("boost-adapter", n=AUGMENTED, **values, **stream)
+    views = [[f, *own] for f, own in zip(case.images, case.augmented, strict=True)]
+    means, order = ref.mean_texts(case.texts), case.order("boost-adapter", **stream)
+    expected = ref.boost(views, means, order, case.scale, **values)
+    for image, row in enumerate(found):
+        assert row == CLOSE(expected[image], abs=1e-9)
+
+
+def test_boost_adapter_without_views_has_tda_s_positive_cache() -> None:
+    """Where no image is of medium entropy, so that the negative caches are empty."""
+    case = Case(5, 30, 4, 3000.0, False)
+    assert case.scores("boost-adapter", n=0) == CLOSE(case.scores("tda"), abs=1e-12)
 
 
 @cases
@@ -132,7 +161,7 @@ def test_dmn_by_hand() -> None:
     assert case.scores("dmn-zs")[0] == CLOSE(both, abs=1e-10)
 
 
-@pytest.mark.parametrize("method", ["tda", "dmn-zs"])
+@pytest.mark.parametrize("method", ["tda", "boost-adapter", "dmn-zs"])
 def test_scores_are_the_same_in_any_blocks_and_any_order(method: str) -> None:
     case = Case(5, 60, 5, 26.66, True)
     found = case.scores(method).astype(np.float32)

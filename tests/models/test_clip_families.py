@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,35 @@ def test_texts_have_the_vectors_of_open_clip(case: Case) -> None:
     assert (case.clip.encode_texts(TEXTS) - expected).norm(dim=-1).max() <= 1e-6
     alone = torch.cat([case.clip.encode_texts([each]) for each in TEXTS])
     assert (alone - expected).norm(dim=-1).max() <= 1e-6
+
+
+WHOLE_TEXTS = {"siglip", "siglip2-so400m", "clipa", "roberta", "coca"}
+"""Families whose texts are read to the context length."""
+
+
+def test_causal_texts_are_read_to_their_end(case: Case) -> None:
+    """Texts of every length, in any order, have the vectors of open_clip; little more is read."""
+    context = case.family.config["text_cfg"].get("context_length", 77)
+    texts = ["a" + " a" * count for count in np.random.default_rng(5).permutation(context + 2)]
+    tokens = case.clip._tokenizer(texts)
+    with read_tokens(case.clip._model) as read:
+        found = case.clip.encode_texts(texts)
+    assert (found - unit(case.own.encode_text(tokens))).norm(dim=-1).max() <= 1e-6
+    longest = len(texts) * context
+    assert (sum(read) < 0.75 * longest) == (case.name not in WHOLE_TEXTS), sum(read) / longest
+    assert sum(read) <= longest
+
+
+@contextmanager
+def read_tokens(model: Any) -> Iterator[list[int]]:
+    """Tokens that enter the first embedding of a model's text encoder, padding included."""
+    read: list[int] = []
+    (table,) = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)][:1]
+    handle = table.register_forward_hook(lambda _, given, __: read.append(given[0].numel()))
+    try:
+        yield read
+    finally:
+        handle.remove()
 
 
 @pytest.mark.parametrize("layer", range(LAYERS))

@@ -202,6 +202,45 @@ def tda(
     return found
 
 
+def boost(
+    images: Sequence[Sequence[Vector]],
+    means: Sequence[Vector],
+    order: Sequence[int],
+    scale: float,
+    alpha: float,
+    beta: float,
+    delta: int,
+) -> dict[int, list[float]]:
+    """Logits of each image, of which the first of its views, over a stream with caches."""
+    classes = range(len(means))
+    positive: list[list[list]] = [[] for _ in classes]
+    negative: list[list[list]] = [[] for _ in classes]
+    found = {}
+    for image in order:
+        every = [[round(scale * dot(view, mean), 11) for mean in means] for view in images[image]]
+        f, z = images[image][0], [*every[0]]
+        doubt, k = entropy(z), z.index(max(z))
+        cached(positive[k], [doubt, f], 3)
+        own = [[*held] for held in positive]
+        surest = sorted(range(len(every)), key=lambda i: entropy(every[i]))
+        for i in surest[: int(0.1 * len(every))]:
+            c = every[i].index(max(every[i]))
+            own[c].append([entropy(every[i]), images[image][i]])
+            own[c] = sorted(own[c], key=lambda each: each[0])[: 3 + delta]
+        if len(means) > 1 and 0.2 < doubt / math.log2(len(means)) < 0.5:
+            negative[k] = [*negative[k], [f, softmax(z)]][-2:]
+        for c in classes:
+            for _, member in own[c]:
+                z[c] += alpha * math.exp(-beta * (1 - dot(f, member)))
+        for held in negative:
+            for member, p in held:
+                for c in classes:
+                    if 0.03 < p[c] < 1:
+                        z[c] -= 0.117 * math.exp(-(1 - dot(f, member)))
+        found[image] = z
+    return found
+
+
 def dmn(
     images: Sequence[Vector],
     means: Sequence[Vector],
@@ -259,3 +298,40 @@ def wca(
     view = mean(squares, image, 4)
     pairs = zip(texts, labels, strict=True)
     return [dot(view, mean(each, label, 2)) for each, label in pairs]
+
+
+def gda(shots: Texts) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and biases of a Gaussian classifier with one covariance."""
+    rows = [vector for own in shots for vector in own]
+    n, dim = len(rows), len(rows[0])
+    means = [sum(own, start=np.zeros(dim)) / len(own) for own in shots]
+    scatter = np.zeros((dim, dim))
+    for own, mean in zip(shots, means, strict=True):
+        for vector in own:
+            scatter += np.outer(vector - mean, vector - mean)
+    covariance = scatter / max(n - 1, 1)
+    p = dim * np.linalg.pinv((n - 1) * covariance + np.trace(covariance) * np.eye(dim))
+    weights = np.array([p @ mean for mean in means])
+    halves = [-math.log(len(shots)) - 0.5 * float(mean @ p @ mean) for mean in means]
+    return weights, np.array(halves)
+
+
+def gda_alpha(
+    shots: Texts, means: Sequence[Vector], scale: float, alphas: Sequence[float], folds: int
+) -> float:
+    """The least of the weights that are right most often on the parts that are left out."""
+    right = [0] * len(alphas)
+    for fold in range(folds):
+        kept = [[v for i, v in enumerate(own) if i * folds // len(own) != fold] for own in shots]
+        weights, biases = gda(kept)
+        for label, own in enumerate(shots):
+            for i, f in enumerate(own):
+                if i * folds // len(own) != fold:
+                    continue
+                for place, alpha in enumerate(alphas):
+                    logits = [
+                        scale * dot(f, mean) + alpha * (dot(f, w) + b)
+                        for mean, w, b in zip(means, weights, biases, strict=True)
+                    ]
+                    right[place] += logits.index(max(logits)) == label
+    return alphas[right.index(max(right))]

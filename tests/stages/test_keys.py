@@ -16,7 +16,7 @@ from pipeline.plan import build
 from pipeline.settings import load, validate
 from pipeline.stage import Stage, Worker
 from pipeline.store.store import Store
-from pipeline.store.units import WHOLE, Unit
+from pipeline.store.units import WHOLE, Units
 from pipeline.texts.sets import RULES
 from tests.helpers.runs import DEMO, Runner
 
@@ -29,8 +29,8 @@ class Odd(Stage):
     kind: ClassVar[str] = "odd"
     version: ClassVar[int] = 1
 
-    def units(self, store: Store) -> list[Unit]:
-        return [WHOLE]
+    def units(self, store: Store) -> Units:
+        return WHOLE
 
     def worker(self, store: Store) -> Worker:
         raise AssertionError
@@ -78,10 +78,20 @@ OTHER: dict[str, Any] = {
     "methods.bifta-views.pool": 5,
     "methods.bifta-views.seed": 1,
     "methods.bifta-views.text_scale": 3.0,
+    "methods.boost-adapter.alpha": 1.0,
+    "methods.boost-adapter.beta": 4.0,
+    "methods.boost-adapter.delta": 1,
+    "methods.boost-adapter.n": 5,
+    "methods.boost-adapter.order": "index",
+    "methods.boost-adapter.seed": 1,
     "methods.dmn-zs.beta": 5.0,
     "methods.dmn-zs.order": "index",
     "methods.dmn-zs.room": 5,
     "methods.dmn-zs.seed": 1,
+    "methods.gda.alpha": 1.0,
+    "methods.gda.support.passes": 1,
+    "methods.gda.support.seed": 1,
+    "methods.gda.support.shots": 3,
     "methods.lazsl-crops.eps": 0.2,
     "methods.lazsl-crops.steps": 5,
     "methods.lazsl-crops.theta": 0.7,
@@ -99,6 +109,9 @@ OTHER: dict[str, Any] = {
     "methods.tda.beta": 4.0,
     "methods.tda.order": "index",
     "methods.tda.seed": 1,
+    "methods.tpt.n": 5,
+    "methods.tpt.rate": 0.1,
+    "methods.tpt.share": 0.2,
     "methods.wca.image_scale": 3.0,
     "methods.wca.n": 2,
     "methods.wca.pool": 5,
@@ -151,7 +164,8 @@ def beside(name: str) -> list[str]:
         return []
     method = rest.partition(".")[0]
     views = [f"{setting}={value}" for setting, value in METHODS[method].published.items()]
-    return [f"scores.methods=[{method}]", *views]
+    support = ["methods.gda.support.dataset=demo"] if method == "gda" else []
+    return [f"scores.methods=[{method}]", *views, *support]
 
 
 RUNTIME_FIELDS = {
@@ -162,7 +176,7 @@ RUNTIME_FIELDS = {
     "clip.weights", "clip.precision", "clip.queries", "attention.model", "attention.weights",
     "attention.precision", "descriptions.clip.file",
     "descriptions.clip-e.file", "descriptions.clip-d.file", "descriptions.waffle.file",
-    "descriptions.awt.file", "descriptions.tda.file",
+    "descriptions.awt.file", "descriptions.tda.file", "methods.gda.support.dataset",
     "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "scores.settle",
     "scores.settle_at", "crops.share", "runtime.device",
     "runtime.batch_size", "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
@@ -204,7 +218,7 @@ def test_no_field_of_a_key_is_left_out_below() -> None:
 def test_the_demo_has_every_kind_of_section() -> None:
     """Open ones are looked at through what the demo holds: all rules, all methods with settings."""
     demo = load("demo")
-    assert {texts.rule for texts in demo.descriptions.values()} == set(RULES)
+    assert {texts.rule for texts in demo.descriptions.values()} == {*RULES} - {"distinct", "same"}
     assert set(demo.methods) == {name for name, method in METHODS.items() if method.model_fields}
 
 
@@ -226,12 +240,12 @@ def test_every_rule_is_another_text_set(run_of: Runner, name: str) -> None:
     base = run_of(ALL).settings.model_dump(mode="json")
     file, words = (str(DEMO / "prompts" / name) for name in ("cupl.json", "words.txt"))
     found = []
-    for rule in RULES:
+    for rule in {*RULES} - {"same"}:
         extra = {"words": words} if rule == "waffle" else {}
         base["descriptions"][name] = {"rule": rule, "file": file, **extra}
         stages = {stage.name: stage.key for stage in build(validate(base))}
         found.append((stages[f"descriptions-{name}"], stages["metrics"]))
-    assert [len(set(keys)) for keys in zip(*found, strict=True)] == [len(RULES)] * 2
+    assert [len(set(keys)) for keys in zip(*found, strict=True)] == [len(RULES) - 1] * 2
 
 
 def test_a_librarys_templates_count_by_their_content(

@@ -49,7 +49,7 @@ def write(artifact: Artifact, units: list[Unit]) -> None:
     rows = units[-1].rows.stop
     artifact.create(ArraySpec("x", ("image", "dim"), (rows, 3), (ROWS, 3), "float16"))
     for unit in units:
-        values = np.full((ROWS, 3), unit.rows.start, np.float16)
+        values = np.full((ROWS, 3), unit.rows.start % 2048, np.float16)
         paths = artifact.write(unit, {"x": values, "t": pd.DataFrame({"row": [unit.rows.start]})})
         artifact.commit(unit, ROWS, paths, {"compute": 1.0}, {"host": "h", "pid": 1, "code": "c"})
 
@@ -290,6 +290,32 @@ def test_an_older_artifact_is_read_as_it_is_and_sealed_by_the_next_run(
     assert (after.manifest["digest"], after.ledger.loose()) == (before, [])
     assert len(after.ledger.sealed()) == len(units)
     assert not damage(after)
+
+
+def test_a_table_is_read_in_the_order_of_units_beyond_five_digits(tmp_path: Path) -> None:
+    units = row_units(ROWS * 100_002, ROWS)[99_998:]
+    write(artifact := opened(tmp_path), units)
+    finish(artifact, units)
+    assert opened(tmp_path).table("t")["row"].tolist() == [unit.rows.start for unit in units]
+
+
+def test_lost_metadata_of_the_group_is_named_once_an_artifact_is_sealed(tmp_path: Path) -> None:
+    units = units_of(2)
+    write(artifact := opened(tmp_path), units)
+    finish(artifact, units)
+    group = artifact.path / "zarr.json"
+    whole = group.read_bytes()
+    group.unlink()
+    found = damage(opened(tmp_path))
+    assert [each.file for each in found] == ["zarr.json"]
+    assert not mark(found)
+    assert group.read_bytes() == whole
+    unseal(artifact := opened(tmp_path))
+    group.unlink()  # as versions left it that wrote none
+    assert not damage(opened(tmp_path))
+    opened(tmp_path).seal()
+    assert group.read_bytes() == whole
+    assert not damage(opened(tmp_path))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
-from pipeline.store.units import by_round, overlapping, round_units
+from pipeline.store.units import by_round, round_units
 from pipeline.studies.experiments import Experiment
 from pipeline.studies.settling import check_settling, on_sample
 from pipeline.studies.sharing import crops_at_most
@@ -241,7 +241,7 @@ def test_round_units_cover_every_crop_of_every_image_once() -> None:
         seen[unit.rows, unit.crops] += 1
     assert (seen == 1).all()
     assert [group[0].round for group in by_round(reversed(units))] == [0, 1, 2, 3, 4, 5]
-    assert [u.name for u in overlapping(units, [5], slice(7, 9))] == ["r00-00002", "r01-00000"]
+    assert [u.name for u in units.overlapping([5], slice(7, 9))] == ["r00-00002", "r01-00000"]
 
 
 @pytest.mark.parametrize(

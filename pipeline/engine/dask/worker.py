@@ -50,7 +50,8 @@ class StageSpec:
     run: str
     """Unique name of the command that submits units: files may change between two commands."""
 
-    rebuild: Rebuild
+    rebuild: Rebuild = field(compare=False)
+    """Follows from `run`; a copy that was sent need not equal another one."""
 
     def build(self) -> tuple[Stage, Store]:
         """Rebuild the stage and its store. Raises AbsError if key or code differ on this worker."""
