@@ -42,7 +42,8 @@ class StoredRun:
     store: Store
     record: Record
     settings: Settings
-    """Settings on record, with the folders of this machine."""
+    """Settings on record, with the folders of this machine and those of the dataset as configured
+    here."""
     differences: dict[str, tuple[Any, Any]]
     """Settings that are not as asked for: asked and stored, by dotted name."""
     others: int
@@ -104,7 +105,7 @@ def find_run(
         MissingInput: If no run has the settings that are named.
     """
     root = opened(paths_of(layered(None)).place if place is None else place)
-    name, asked = _asked(dataset, profile or "official", overrides)
+    name, asked, root_here = _asked(dataset, profile or "official", overrides)
     store, named = Store(root, name), _named(profile, overrides)
     finished = [record for record in _records(store) if _is_finished(store, record)]
     fitting = [r for r in finished if not named & _unlike(asked, _values(r)).keys()]
@@ -113,14 +114,19 @@ def find_run(
     record = min(fitting, key=lambda r: len(_unlike(asked, _values(r))))
     kept = {name: values for name, values in record.settings.items() if name != "runtime"}
     paths = {**(layered(None).get("paths") or {}), "artifacts": str(root)}
+    if root_here is not None:
+        kept["dataset"] = kept["dataset"] | {"root": root_here}
     settings = validate({**kept, "paths": paths})
     return StoredRun(store, record, settings, _unlike(asked, _values(record)), len(finished) - 1)
 
 
-def _asked(dataset: str, profile: str, overrides: Sequence[str]) -> tuple[str, Values]:
-    """Return the folder of a dataset in the store, and the settings asked for.
+def _asked(
+    dataset: str, profile: str, overrides: Sequence[str]
+) -> tuple[str, Values, Sequence[str] | None]:
+    """Return the folder of a dataset in the store, the settings asked for, and its files' places.
 
-    Of a dataset that is not configured here, the settings are those that would hold for any.
+    Of a dataset that is not configured here, the settings are those that would hold for any, and
+    the places are None.
     """
     try:
         settings = load(dataset, profile, overrides)
@@ -128,8 +134,9 @@ def _asked(dataset: str, profile: str, overrides: Sequence[str]) -> tuple[str, V
         if dataset.endswith((".yaml", ".yml")):
             raise
         settings = load(None, profile, overrides)
-        return dataset, _flat(settings.model_dump(mode="json"))
-    return settings.dataset.name, _flat(settings.model_dump(mode="json"))
+        return dataset, _flat(settings.model_dump(mode="json")), None
+    asked = _flat(settings.model_dump(mode="json"))
+    return settings.dataset.name, asked, settings.dataset.root
 
 
 def _named(profile: str | None, overrides: Sequence[str]) -> set[str]:

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from pipeline.report import write
+from pipeline.report.choice import Choice
 from pipeline.report.stored import StoredRun
+from pipeline.report.write import write_report
 from tests.report.conftest import HOSTILE
 from tests.report.test_pages import data_of
 
@@ -275,12 +277,16 @@ def test_names_that_look_like_markup_are_shown_as_they_are(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("place", ["index.html", "crops.html#crop=raw-1"])
+@pytest.mark.parametrize("place", ["index.html", "crops.html#crop=raw-1", "single"])
 def test_nothing_serious_stands_in_the_way_of_reading_it(
-    page: Page, place: str, scheme: str
+    page: Page, run: StoredRun, tmp_path: Path, place: str, scheme: str
 ) -> None:
     if not AXE.is_file():
         absent("axe-core")
+    if place == "single":
+        write_report(run, tmp_path / "single", Choice(images=["1"]), say=lambda _: None)
+        page.folder, place = tmp_path / "single", "crops.html"
+        page.size(390, 800)
     features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
     page.open(place)

@@ -156,10 +156,7 @@ def test_images_that_are_gone_or_changed_are_said_in_their_place(
     images = sorted((tmp_path / "images").rglob("*.png"))
     images[0].unlink()
     images[1].write_bytes(images[2].read_bytes())
-    run = find_run("tiny", place=finished)
-    section = run.settings.dataset.model_copy(update={"root": (str(tmp_path / "images"),)})
-    moved = run.settings.model_copy(update={"dataset": section})
-    run = StoredRun(run.store, run.record, moved, {}, 0)
+    run = find_run(str(tmp_path / "tiny.yaml"), overrides=["scores.n=4"], place=finished)
     write_report(run, tmp_path / "report", Choice(), say=_quiet)
     found = [entry["picture"] for entry in data_of(tmp_path / "report", "crops.html")["entries"]]
     gone = [picture["gone"] for picture in found if "gone" in picture]

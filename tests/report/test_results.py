@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline import load
+from pipeline.core.addresses import opened
 from pipeline.explain.texts import ScoredTexts
 from pipeline.report import facts, results
 from pipeline.report.choice import Choice, choose
@@ -218,6 +220,11 @@ def test_sweeps_become_lines_with_sigma(run: StoredRun, tmp_path: Path) -> None:
     first, second = lines[0]["lines"]
     assert (first["with"], first["x"], first["top1"]) == ("crops.k=1", [5, 20], [0.3, 0.4])
     assert second["sigma"] == [None, 0.03]
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "tiny"), "/sweeps/tiny", recursive=True)
+    elsewhere = replace(run, store=Store(opened("memory://sweeps"), "tiny"))
+    assert sweep_lines(elsewhere)[0] == lines
+    memory.rm("/sweeps", recursive=True)
     assert (first["crops"], second["crops"]) == ([8.25, 9.5], [None, None])
     assert len(remarks) == 1
     assert "broken" in remarks[0]

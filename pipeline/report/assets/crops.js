@@ -45,7 +45,7 @@ function found() {
 function opened() {
   const { image } = asked();
   const entry = data.entries.find((each) => String(each.row) === image || each.id === image);
-  return entry || (narrow.matches ? undefined : found()[0]);
+  return entry || (narrow.matches && data.entries.length > 1 ? undefined : found()[0]);
 }
 
 function offerFilters() {
@@ -103,7 +103,7 @@ function inImage(entry, { space, box }) {
 }
 
 function drawDetail(entry) {
-  document.body.classList.toggle("opened", Boolean(entry && (asked().image !== undefined || !narrow.matches)));
+  document.body.classList.toggle("opened", Boolean(entry));
   if (!entry) {
     detail.replaceChildren(make("p", { class: "hint" }, "No image is found. Change the search or the filters."));
     return;
