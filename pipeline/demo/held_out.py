@@ -28,10 +28,16 @@ CLASSES = (12, 24, 48)
 IMAGES = 96
 """Pictures of a world; the same number for each class."""
 SETTINGS = ("scores.n=20", "scores.methods=[cupl, abs, rated-texts]", "scores.expectation=true")
-COLUMNS = {
+MTA = (
+    "scores.methods=[mta-crops]",
+    "scores.expectation=false",
+    "descriptions.clip={rule: same, of: cupl}",
+)
+COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "CuPL": ("cupl", ()),
     "ABS": ("abs", ()),
     "ABS without soft matching": ("abs", ("scores.soft=false",)),
+    "MTA on crops, with CuPL's sentences": ("mta-crops", MTA),
     "rated texts": ("rated-texts", ()),
 }
 """Method and further settings of each column; the last is compared with the others."""
