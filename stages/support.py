@@ -30,7 +30,6 @@ from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode, read_verified
-from pipeline.kernels.draws import ATTEMPTS
 from pipeline.methods.support import SUPPORT, SupportConfig
 from pipeline.models.clip.source import ClipSource
 from pipeline.stage import Cost, Stage, Worker, timed
@@ -195,7 +194,7 @@ class SupportWorker(Worker):
 
     def _boxed(self, shots: list[Shot], flips: list[int]) -> Iterator[tuple[Image.Image, Any]]:
         """Yield each image with the boxes of its passes (n, 4); add their flips to `flips`."""
-        from pipeline.kernels.draws import augmented_crops
+        from pipeline.kernels.draws import ATTEMPTS, augmented_crops
         from pipeline.kernels.sampling import layers
 
         for _, group in groupby(shots, key=lambda shot: (shot.label, shot.path)):

@@ -73,7 +73,10 @@ def digests_of(kinds: list[str]) -> dict[str, str]:
         ("stages/scores.py", {"scores"}),
         ("pipeline/kernels/matching.py", {"scores", "settled"}),
         ("pipeline/models/attention/vit.py", {"attention"}),
-        ("pipeline/kernels/resize.py", {"descriptions", "attention", "embeddings", "support"}),
+        (
+            "pipeline/kernels/resize.py",
+            {"descriptions", "attention", "embeddings", "support", "scores"},  # TPT loads CLIP
+        ),
         ("pipeline/store/store.py", set()),
         ("pipeline/cli/tables.py", set()),
     ],

@@ -35,7 +35,7 @@ from pipeline.models.clip.of_transformers.build import TransformersModel
 from pipeline.models.clip.of_transformers.build import build as build_of_transformers
 from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.steps import Steps
-from pipeline.models.clip.texts import encode_texts
+from pipeline.models.clip.texts import text_encoder
 from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.models.clip.towers import tower_of
 from pipeline.models.device import device_of
@@ -104,7 +104,8 @@ class ClipModel:
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Encode texts: (texts, dim)."""
         tokens = self._tokenizer(texts)
-        return _unit(encode_texts(self._model, tokens, self._in_batches, self.device))
+        order, encode = text_encoder(self._model, tokens, self.device)
+        return _unit(self._in_batches(encode, tokens[order]))[order.argsort()]
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor, full: bool = False) -> Tensor:

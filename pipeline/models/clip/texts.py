@@ -15,38 +15,30 @@ from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
 from pipeline.kernels.transfer import to_device
-from pipeline.models.batches import Batches
 
 STEP = 8
-"""Lengths are rounded up to a multiple of this, so that few differ and batches are full."""
+"""Texts are read to a multiple of this, so that few lengths differ."""
 
 
-def encode_texts(model: Any, tokens: Tensor, in_batches: Batches, device: torch.device) -> Tensor:
-    """Encode texts, those of about one length together.
+def text_encoder(
+    model: Any, tokens: Tensor, device: torch.device
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Prepare to encode texts, those of about one length together.
 
     Args:
         model: Model with a function `encode_text`.
         tokens: Tokens of each text, padded to the context length, int64 (texts, tokens) on the CPU.
-        in_batches: Applies the model to batches.
         device: Device of the model.
 
     Returns:
-        Vectors as they leave the model, not normalised, (texts, dim) on the device.
+        Order in which texts fill batches, int64 (texts,).
+        Function of a batch of tokens; its vectors are not normalised, (n, dim) on the device.
     """
     tower = _causal_tower(model)
     if tower is None:
-        return in_batches(lambda batch: model.encode_text(to_device(batch, device)), tokens)
-    whole = tokens.shape[1]
-    needed = (_ends(tower, tokens) // STEP + 1).mul(STEP).clamp(max=whole)
-    places, parts = [], []
-    for length in needed.unique().tolist():
-        of_length = needed == length
-        some = tokens[of_length, :length]
-        encode = _encoder(tower, length, device)
-        parts.append(in_batches(encode, some, each=length / whole))
-        places.append(of_length.nonzero()[:, 0])
-    order = to_device(torch.cat(places).argsort(), device)
-    return torch.cat(parts)[order]
+        whole = torch.arange(len(tokens))
+        return whole, lambda batch: model.encode_text(to_device(batch, device))
+    return _ends(tower, tokens).argsort(stable=True), lambda batch: _encode(tower, batch, device)
 
 
 def _causal_tower(model: Any) -> Any:
@@ -78,24 +70,18 @@ def _at_end(tower: Any, values: Tensor, tokens: Tensor) -> Tensor:
     return taken
 
 
-def _encoder(tower: Any, length: int, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return a function that encodes texts of a number of tokens, int64 (n, length) to (n, dim)."""
-    dtype = tower.transformer.get_cast_dtype()
+def _encode(tower: Any, batch: Tensor, device: torch.device) -> Tensor:
+    """Encode texts as far as the longest of them goes: int64 (n, tokens) to (n, dim)."""
+    length = (int(_ends(tower, batch).max()) // STEP + 1) * STEP
+    tokens = to_device(batch[:, :length], device)
+    length = tokens.shape[1]
+    dtype, projection = tower.transformer.get_cast_dtype(), tower.text_projection
     places = tower.positional_embedding[:length].to(dtype)
-    mask, projection = tower.attn_mask[:length, :length], tower.text_projection
-
-    def encode(batch: Tensor) -> Tensor:
-        tokens = to_device(batch, device)
-        entering = tower.token_embedding(tokens).to(dtype) + places
-        leaving = tower.transformer(entering, attn_mask=mask)
-        ends: Tensor = tower.ln_final(_at_end(tower, leaving, tokens))
-        vectors: Tensor
-        if projection is None:
-            vectors = ends
-        elif isinstance(projection, nn.Linear):
-            vectors = projection(ends)
-        else:
-            vectors = ends @ projection
-        return vectors
-
-    return encode
+    entering = tower.token_embedding(tokens).to(dtype) + places
+    leaving = tower.transformer(entering, attn_mask=tower.attn_mask[:length, :length])
+    vectors: Tensor = tower.ln_final(_at_end(tower, leaving, tokens))
+    if isinstance(projection, nn.Linear):
+        vectors = projection(vectors)
+    elif projection is not None:
+        vectors = vectors @ projection
+    return vectors
