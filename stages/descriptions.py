@@ -14,6 +14,7 @@ Settings: the text set's entry of the section `descriptions`, and section `clip`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -31,6 +32,7 @@ from pipeline.texts.sets import TextSet
 from pipeline.texts.tokens import token_loss
 
 if TYPE_CHECKING:
+    from pipeline.models.clip.context import ContextEncoder
     from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
@@ -100,6 +102,12 @@ class DescriptionsStage(Stage):
         """Return the bytes of a block's vectors in float32."""
         vectors = 4 * BLOCK * self.clip.dim
         return Footprint(2 * vectors, vectors)
+
+    def context_encoder(self, prompts: Sequence[str]) -> ContextEncoder:
+        """Load the text encoder with prompts whose first words can be learned."""
+        from pipeline.models.clip.context import ContextEncoder
+
+        return ContextEncoder(self.clip, self.runtime, prompts)
 
     def worker(self, store: Store) -> Worker:
         """Load CLIP."""

@@ -197,13 +197,12 @@ class Scores(Stage):
 
     def _prompts(self, name: str) -> Prompts:
         """Load the text encoder with the prompt of each competing class in a text set."""
-        from pipeline.models.clip.context import ContextEncoder
-
         stage: Any = self.texts[name]
         pairs = zip(stage.prompts.texts, self.classes.present, strict=True)
         every = self.config.classes == "all"
         prompts = [own[0] for own, present in pairs if every or present]
-        return ContextEncoder(stage.clip, self.runtime, prompts)
+        encoder: Prompts = stage.context_encoder(prompts)
+        return encoder
 
     def _boxes(self, store: Store, name: str, count: int) -> Tensor:
         """Read the boxes of the first `count` views of a view set: int64 (images, count, 4)."""
