@@ -73,10 +73,7 @@ def digests_of(kinds: list[str]) -> dict[str, str]:
         ("stages/scores.py", {"scores"}),
         ("pipeline/kernels/matching.py", {"scores", "settled"}),
         ("pipeline/models/attention/vit.py", {"attention"}),
-        (
-            "pipeline/kernels/resize.py",
-            {"descriptions", "attention", "embeddings", "support", "scores"},  # TPT loads CLIP
-        ),
+        ("pipeline/kernels/resize.py", {"descriptions", "attention", "embeddings", "support"}),
         ("pipeline/store/store.py", set()),
         ("pipeline/cli/tables.py", set()),
     ],
