@@ -47,6 +47,11 @@ class FolderLayout:
             if (folder / name).is_file():
                 return folder / name
         expected = ", ".join(self.weights)
+        if parts := [name for name in self.weights if (folder / f"{name}.index.json").exists()]:
+            raise AbsError(
+                f"weights of {self.what} in {folder} are in several files; load the model with its "
+                f"library and save it again as one file {parts[0]}"
+            )
         raise AbsError(f"weights of {self.what} not found in {folder}: expected one of {expected}")
 
     def complete(self, folder: Path) -> bool:

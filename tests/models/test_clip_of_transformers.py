@@ -363,6 +363,13 @@ def test_a_folder_without_a_file_is_refused(folder: Path, file: str, words: str)
         resolved(folder)
 
 
+def test_weights_in_several_files_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(AbsError, match=r"in several files; .* as one file model\.safetensors"):
+        resolved(folder)
+
+
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
     for file in folder.glob("*token*"):
         file.unlink()
@@ -432,6 +439,15 @@ def test_parts_of_an_older_configuration_overrule(tmp_path: Path) -> None:
     source = resolved(tmp_path / "altclip")
     assert source.grid == FAMILIES["altclip"].grid
     assert far(ClipModel(source, CPU).encode_texts(TEXTS), expected) == 0
+
+
+@pytest.mark.parametrize("part", ["text_config", "text_config_dict"])
+def test_a_padding_that_is_null_is_that_of_the_family(tmp_path: Path, part: str) -> None:
+    transformers_models.write(tmp_path / "altclip", "altclip")
+    expected = ClipModel(resolved(tmp_path / "altclip"), CPU).encode_texts(TEXTS)
+    text = FAMILIES["altclip"].config["text_config"]
+    change(tmp_path / "altclip" / "config.json", **{part: {**text, "pad_token_id": None}})
+    assert far(ClipModel(resolved(tmp_path / "altclip"), CPU).encode_texts(TEXTS), expected) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.core.errors import AbsError
 from pipeline.models import weights
 from pipeline.models.clip.dimensions import Vision
-from pipeline.models.clip.of_transformers.families import FAMILIES, padding, vision_of
+from pipeline.models.clip.of_transformers.families import FAMILIES, padded, padding, vision_of
 from pipeline.models.clip.of_transformers.texts import TextEncoder
 from pipeline.models.clip.of_transformers.towers import tower_of
 from pipeline.models.device import quiet
@@ -60,7 +60,7 @@ def bare(config: Mapping[str, Any]) -> Any:
     family = FAMILIES[config["model_type"]]
     try:
         with quiet():
-            described = getattr(transformers, family.config).from_dict(dict(config))
+            described = getattr(transformers, family.config).from_dict(padded(config))
             return getattr(transformers, family.model)(described).float().eval()
     except Exception as error:  # of many types, for a configuration that contradicts itself
         reason = weights.short_reason(error)

@@ -110,6 +110,19 @@ def padding(config: Mapping[str, Any]) -> int | None:
     return family.pad if given is None else int(given)
 
 
+def padded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that names the token of the padding where it was null.
+
+    transformers builds a text encoder without one, and fails when it masks the padding.
+    """
+    family = FAMILIES[config["model_type"]]
+    text = part(config, family.text)
+    if family.pad is None or text.get("pad_token_id", family.pad) is not None:
+        return dict(config)
+    name = f"{family.text}_dict" if part(config, f"{family.text}_dict") is text else family.text
+    return {**config, name: {**text, "pad_token_id": family.pad}}
+
+
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries of a configuration that decide the output, at every depth."""
     return {
