@@ -12,8 +12,8 @@ Pages open from disk in any browser and request nothing from any host.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -110,15 +110,29 @@ def write_report(
     )
     shown = sorted(set(images["label"].iloc[list(chosen)].tolist()))
     say(f"results of {counted(len(scores), 'methods')} on {counted(len(images), 'images')}")
-    pages = {"index.html": _results(subject, shown)}
-    say("crops of the chosen images")
-    pages["crops.html"] = _crops(subject, folder, chosen)
+    with _one_thread():
+        pages = {"index.html": _results(subject, shown)}
+        say("crops of the chosen images")
+        pages["crops.html"] = _crops(subject, folder, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MARK, {"what": "a report of abs-pipeline", "options": run.record.options})
     _write_assets(folder / "assets")
     for name, page in pages.items():
         write_atomic(folder / name, _rendered(name, run, page))
     return folder / "index.html"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: where others are busy too, more only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_packages() -> None:

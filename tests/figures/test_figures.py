@@ -99,6 +99,14 @@ def test_the_paper_stands_at_its_own_settings() -> None:
         assert at == {(place, printed["CuPL"]), (place, printed["ABS"])}
 
 
+def test_crops_that_images_took_are_no_setting() -> None:
+    given = table([{"scores.settle": [0.1, 0.01]}], ["cupl", "abs"])
+    given["crops_used"] = [np.nan, 8.5, np.nan, 9.5]
+    (panel,) = draw_lines(given).axes
+    assert panel.get_xlabel() == "scores.settle"
+    assert [line.get_xdata().tolist() for line in panel.lines] == [[0.01, 0.1]] * 2
+
+
 def test_values_that_are_no_numbers_stand_side_by_side() -> None:
     over = {"attention.model": ["random", "clip", "a $x^2$ <b>"], "scores.soft": [True]}
     panel = draw_lines(table([over], ["abs"])).axes[0]
