@@ -43,6 +43,7 @@ from pipeline.options import variants_command
 from pipeline.stage import Cost, Stage, Worker, timed
 from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
 from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
+from pipeline.views.encoding import ImageEncoding
 from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
 from pipeline.views.sets import ViewSet
 from pipeline.views.workers import ViewInputs, ViewWorker
@@ -67,7 +68,7 @@ def view_array(clip: ClipSource, images: int, views: int, rows: int, block: int)
 
 
 @dataclass(frozen=True)
-class Embeddings(Stage):
+class Embeddings(ImageEncoding):
     """Base of all embeddings: CLIP over the images of an index."""
 
     clip: ClipSource
@@ -75,28 +76,6 @@ class Embeddings(Stage):
     image_block: int
     dataset: Annotated[Dataset, NOT_IN_KEY]
     runtime: Annotated[Runtime, NOT_IN_KEY]
-
-    kind: ClassVar[str] = "embeddings"
-    has_model: ClassVar[bool] = True
-
-    @property
-    def model_name(self) -> str:
-        """Name of CLIP."""
-        return self.clip.name
-
-    @property
-    def probe_name(self) -> str:
-        """Whole images and boxes take the same time."""
-        return "images"
-
-    def probe(self) -> Cost:
-        """Measure CLIP on black images."""
-        return timed(self._clip, lambda model: len(model.encode_images(model.black(), full=True)))
-
-    def _clip(self) -> ClipModel:
-        from pipeline.models.clip.model import ClipModel
-
-        return ClipModel(self.clip, self.runtime)
 
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images."""

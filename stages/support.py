@@ -32,8 +32,9 @@ from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode, read_verified
 from pipeline.methods.support import SUPPORT, SupportConfig
 from pipeline.models.clip.source import ClipSource
-from pipeline.stage import Cost, Stage, Worker, timed
+from pipeline.stage import Worker
 from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
+from pipeline.views.encoding import ImageEncoding
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +64,7 @@ class Shot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SupportEmbeddings(Stage):
+class SupportEmbeddings(ImageEncoding):
     """A support set, encoded."""
 
     config: SupportConfig
@@ -75,11 +76,9 @@ class SupportEmbeddings(Stage):
     clip: ClipSource
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
-    kind: ClassVar[str] = "embeddings"
     version: ClassVar[int] = 1
     variant = SUPPORT
     counts = "vectors"
-    has_model: ClassVar[bool] = True
 
     def check(self) -> None:
         """Raise AbsError if a class has no image, ConfigError for images of several vectors."""
@@ -123,25 +122,6 @@ class SupportEmbeddings(Stage):
     def units(self, store: Store) -> Units:
         """Divide the vectors into blocks."""
         return row_units(len(self.shots), BLOCK)
-
-    @property
-    def model_name(self) -> str:
-        """Name of CLIP."""
-        return self.clip.name
-
-    @property
-    def probe_name(self) -> str:
-        """Crops take as long as whole images."""
-        return "images"
-
-    def probe(self) -> Cost:
-        """Measure CLIP on black images."""
-        return timed(self._clip, lambda model: len(model.encode_images(model.black(), full=True)))
-
-    def _clip(self) -> ClipModel:
-        from pipeline.models.clip.model import ClipModel
-
-        return ClipModel(self.clip, self.runtime)
 
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of CLIP's inputs and of vectors in float32; images are open one by one."""
