@@ -98,6 +98,12 @@ class Scores(Stage):
                 raise ConfigError(
                     f"descriptions.{texts}: {name} learns one prompt of a class; give one template"
                 )
+            clip: Any = self.texts[texts]
+            if not clip.clip.learns_context:
+                raise ConfigError(
+                    f"clip.model: {name} learns prompts, and the text encoder of {clip.clip.name} "
+                    "is not CLIP's own; leave it out of scores.methods"
+                )
         queries = max([getattr(stage, "queries", 1) for stage in self.views.values()], default=1)
         single = [n for n, m in self.methods.items() if m.views(self.config) and not m.of_sets]
         if queries > 1 and single:

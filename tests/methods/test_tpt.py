@@ -25,6 +25,7 @@ from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.run import Run
 from stages.descriptions import DescriptionsStage
 from stages.scores import Scores
+from tests.helpers import families, transformers_models
 from tests.helpers.runs import DEMO, Runner, make_all
 from tests.reference import rivals as ref
 from tests.reference.case import array
@@ -167,6 +168,23 @@ def test_several_prompts_of_a_class_are_refused(run_of: Runner) -> None:
     stage = run_of("scores.methods=[tpt]", change).named("scores")[0]
     with pytest.raises(ConfigError, match=r"descriptions\.clip: tpt learns one prompt of a class"):
         stage.check()
+
+
+@pytest.mark.parametrize("kind", ["transformers", "custom"])
+def test_text_encoders_of_another_kind_are_refused_before_any_work(
+    run_of: Runner, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "model"
+    family = families.FAMILIES["mobileclip-b"]
+    with families.known(family):
+        if kind == "transformers":
+            transformers_models.write(folder, "altclip")
+        else:
+            families.write(folder, family)
+        changes = (f"clip.model=local-dir:{folder}", "clip.weights=null", "scores.logit_scale=50")
+        stage = run_of("scores.methods=[tpt]", *changes).named("scores")[0]
+        with pytest.raises(ConfigError, match=r"clip\.model: tpt learns .* is not CLIP's own"):
+            stage.check()
 
 
 def test_it_scores_what_is_stored(made: Run, run_of: Runner, tmp_path: Path) -> None:

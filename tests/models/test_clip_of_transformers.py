@@ -22,6 +22,7 @@ from torch import Tensor
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.kernels.feature_crops import Sequences, finish
 from pipeline.methods.registry import METHODS
+from pipeline.methods.support import SUPPORT
 from pipeline.models.attention.sources import ClipAttention
 from pipeline.models.clip.model import ClipModel
 from pipeline.models.clip.of_transformers import families
@@ -532,7 +533,11 @@ def test_the_map_of_align_is_that_of_transformers() -> None:
 
 # --- A dataset from end to end -----------------------------------------------------------------
 
-ALL = [name for name, method in METHODS.items() if method.texts]
+ALL = [
+    name
+    for name, method in METHODS.items()
+    if method.texts and SUPPORT not in method.texts and not method.learns_prompts
+]
 FEW = [
     "scores.n=2",
     "methods.wca.pool=2",

@@ -16,8 +16,6 @@ from pipeline.models.clip.source import ClipSource
 from pipeline.models.clip.tokenizer import Tokenizer
 from pipeline.models.device import device_of
 
-PARTS = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
-"""Parts of a CLIP whose text encoder is its own."""
 BEHIND = 1 + 4
 """Place behind the context in a prompt: after its start and four words."""
 
@@ -26,21 +24,16 @@ class ContextEncoder:
     """Text encoder whose prompts begin with the same four words, in float32.
 
     Args:
-        source: CLIP.
+        source: CLIP with a text encoder of its own (`learns_context`).
         runtime: Device.
         prompts: A prompt of each class.
 
     Raises:
-        AbsError: If the text encoder is of another kind, or prompts begin differently.
+        AbsError: If prompts begin differently.
     """
 
     def __init__(self, source: ClipSource, runtime: Runtime, prompts: Sequence[str]) -> None:
         model = build(source).model
-        if not all(hasattr(model, part) for part in PARTS):
-            raise AbsError(
-                f"clip.model: the context of {source.name} cannot be learned; its text encoder is "
-                "not CLIP's own"
-            )
         self._device = device_of(runtime)
         self._model = model.to(self._device).float().eval().requires_grad_(False)
         tokens = Tokenizer.of(source.resolved).loaded(list(prompts)).to(self._device)

@@ -96,6 +96,13 @@ class ClipSource(ModelSource):
         """Dimensions of the image encoder; ConfigError if it does not support feature crops."""
         return vision_of(self.config.model, self.resolved.architecture["model"])
 
+    @property
+    def learns_context(self) -> bool:
+        """True if the text encoder is CLIP's own, so that words of a prompt can be learned."""
+        model = self.resolved.architecture["model"]
+        other = families.KEY in model or "multimodal_cfg" in model or model.get("custom_text")
+        return not (other or model["text_cfg"].get("hf_model_name"))
+
     @cached_property
     def preprocess(self) -> ClipPreprocess:
         """Preprocessing of images; ConfigError if it is not supported."""
