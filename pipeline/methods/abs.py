@@ -73,11 +73,10 @@ class Abs(SumOverViews):
         def weigh_view(view: ViewVectors) -> Tensor:
             vectors = _first_vectors(view, config)
             counts = vectors.new_ones(vectors.shape[:2]) if view.weights is None else view.weights
+            by_view = counts[..., None, None]
             if config.soft:
-                weights = soft_weights(vectors, texts, config.scaled_temperature)
-            else:
-                weights = mean_weights(texts)
-            return counts[..., None, None] * weights
+                return soft_weights(vectors, texts, config.scaled_temperature).mul_(by_view)
+            return by_view * mean_weights(texts)
 
         return lambda views: {name: weigh_view(views[name]) for name in self.views(config)}
 
