@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.tables import cell, print_rich, size
+from pipeline.core.layers import plain
 from pipeline.core.words import counted
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
@@ -84,11 +85,12 @@ def _settings(table: Any, name: str) -> list[str]:
 
 
 def _given(value: Any) -> str:
-    if value is None or value != value:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """Write a setting's value in full; whole numbers that a table holds as floats without .0."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return "null" if value != value else f"{value:.15g}"
+    return plain(value)
 
 
 def print_beside_paper(results: Any, style: str, title: str) -> None:

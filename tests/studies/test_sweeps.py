@@ -267,12 +267,12 @@ def test_values_of_settings_are_printed_as_they_are_given(
 ) -> None:
     """Small values are not rounded, null is a value, and a grid says nothing of another's."""
     figures = {"dataset": "any", "method": "abs", "images": 8, "classes": 2, "top1": 0.5, "row": ""}
-    given = [(0, None, None), (0, 1e-5, None), (1, None, 0.125), (1, None, 0.5)]
+    given = [(0, None, None), (0, 1e-5, None), (1, None, 0.1234567), (1, None, 5.0)]
     names = ["grid", "scores.settle", "crops.alpha"]
     table = pd.DataFrame([dict(zip(names, row, strict=True)) | figures for row in given])
     print_sweep_table(table, "any", "official", "markdown")
     rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines()[4:]]
-    assert rows == [["| null", ""], ["| 1e-05", ""], ["| ", "0.125"], ["| ", "0.5"]]
+    assert rows == [["| null", ""], ["| 1e-05", ""], ["| ", "0.1234567"], ["| ", "5"]]
 
 
 @pytest.mark.parametrize("style", ["plain", "markdown", "latex", "csv"])
