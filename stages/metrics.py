@@ -43,7 +43,7 @@ class Metrics(Stage):
     dataset: str
 
     kind: ClassVar[str] = "metrics"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     counts = ""
 
     def units(self, store: Store) -> Units:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,9 +14,11 @@ RESAMPLES = 10_000
 """Resamples of a bootstrap."""
 TAILS = (0.025, 0.975)
 """Quantiles that bound a 95 % interval."""
+Z = NormalDist().inv_cdf(TAILS[1])
+"""Standard errors from a mean to the end of its 95 % interval, about 1.96."""
 
 
-def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: int, count: int, z: float = Z) -> tuple[float, float]:
     """Compute Wilson's score interval of a proportion.
 
     Args:

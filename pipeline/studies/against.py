@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline.kernels.statistics import Z
 from pipeline.methods.registry import views_read
 from pipeline.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Z = 1.959964
-"""Quantile of a two-sided interval of 95 %."""
 
 
 class Beside(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.errors import ConfigError
 from pipeline.datasets.dataset import Dataset, Samples
-from pipeline.kernels.statistics import wilson
+from pipeline.kernels.statistics import Z, wilson
 from pipeline.plan import build, read
 from pipeline.settings import Settings
 from pipeline.stage import Stage
@@ -117,7 +117,7 @@ def _check(
         float(both["correct_x"].mean()),
         float(both["correct_y"].mean()),
         crops,
-        crops - 1.96 * error,
-        crops + 1.96 * error,
+        crops - Z * error,
+        crops + Z * error,
         count,
     )

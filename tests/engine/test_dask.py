@@ -69,10 +69,25 @@ def aside(function: Callable[[], Any]) -> threading.Thread:
 
 def worker_at(run: Run, stage: Stage) -> int:
     """A process that is at a unit of a stage."""
-    folder = run.store.artifact(stage).path / "claims"
+    return int(once(lambda: pids_at(run, stage))[0])
+
+
+def pids_at(run: Run, stage: Stage) -> list[int]:
+    """The other processes that are at units of a stage."""
     here = 0, os.getpid()  # 0: a claim that is being written
-    claims = once(lambda: [each for each in living(folder) if each.pid not in here])
-    return int(claims[0].pid)
+    claims = living(run.store.artifact(stage).path / "claims")
+    return [claim.pid for claim in claims if claim.pid not in here]
+
+
+def kill_at_a_unit(run: Run, stage: Stage) -> None:
+    """Kill a process that is at a unit of a stage; stop it first, so that it stays there."""
+    while True:
+        process = psutil.Process(worker_at(run, stage))
+        process.suspend()
+        once(lambda: process.status() == psutil.STATUS_STOPPED)  # noqa: B023
+        if process.pid in pids_at(run, stage):
+            return process.kill()
+        process.resume()
 
 
 @pytest.mark.cluster
@@ -158,7 +173,7 @@ def test_a_worker_that_dies_is_replaced_and_its_units_go_elsewhere(
 ) -> None:
     before, stage = digests(made), made.named("attention")[0]
     with meddled(address, ATTENTION, seconds=0.5):
-        killer = aside(lambda: os.kill(worker_at(made, stage), signal.SIGKILL))
+        killer = aside(lambda: kill_at_a_unit(made, stage))
         outcome = again(made, stage, engine, Reporter())
         killer.join()
     assert outcome.state == "computed"
