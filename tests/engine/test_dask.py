@@ -79,12 +79,17 @@ def pids_at(run: Run, stage: Stage) -> list[int]:
     return [claim.pid for claim in claims if claim.pid not in here]
 
 
+def is_stopped(process: psutil.Process) -> bool:
+    """Whether a process that was sent SIGSTOP has stopped."""
+    return process.status() == psutil.STATUS_STOPPED
+
+
 def kill_at_a_unit(run: Run, stage: Stage) -> None:
     """Kill a process that is at a unit of a stage; stop it first, so that it stays there."""
     while True:
         process = psutil.Process(worker_at(run, stage))
         process.suspend()
-        once(lambda: process.status() == psutil.STATUS_STOPPED)  # noqa: B023
+        once(partial(is_stopped, process))
         if process.pid in pids_at(run, stage):
             return process.kill()
         process.resume()

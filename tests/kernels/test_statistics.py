@@ -78,7 +78,7 @@ def test_calibration_error_of_those_who_are_always_sure() -> None:
 @pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (7, 20), (480, 480), (61, 5794)])
 def test_wilson_against_scipy(successes: int, count: int) -> None:
     expected = stats.binomtest(successes, count).proportion_ci(0.95, method="wilson")
-    assert wilson(successes, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert wilson(successes, count) == pytest.approx((expected.low, expected.high), 1e-12, 1e-12)
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 9), (9, 9), (3, 9), (409, 480), (5000, 6000)])

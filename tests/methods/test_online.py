@@ -53,12 +53,15 @@ class Case:
 
     @classmethod
     def drawn(cls, draw: st.DataObject) -> Case:
+        twins = draw.draw(st.booleans())
+        # entropies of twins are all ln 2 at larger scales, so that rounding would put them in order
+        scales = [3.0] if twins else [3.0, 26.66, 100.0]
         return cls(
             draw.draw(st.integers(0, 2**32)),
             draw.draw(st.integers(1, 40)),
             draw.draw(st.integers(1, 5)),
-            draw.draw(st.sampled_from([3.0, 26.66, 100.0])),
-            draw.draw(st.booleans()),
+            draw.draw(st.sampled_from(scales)),
+            twins,
         )
 
     def scorer(self, method: str, **values: Any) -> Scorer:
@@ -102,15 +105,13 @@ def test_tda(draw: st.DataObject) -> None:
     means = ref.mean_texts(case.texts)
     expected = ref.tda(case.images, means, case.order("tda", **stream), case.scale, 1.5, 4.0)
     for image, row in enumerate(found):
-        assert row == CLOSE(expected[image], abs=1e-9)
+        assert row == CLOSE(expected[image], abs=1e-10)
 
 
 @cases
 @few
 def test_boost_adapter(draw: st.DataObject) -> None:
     case = Case.drawn(draw)
-    if case.texts[0] is case.texts[-1]:  # entropies of twins are all ln 2 at larger scales
-        case.scale = 3.0
     stream = {"order": draw.draw(st.sampled_from(["index", "shuffled"])), "seed": 3}
     values = {"alpha": 1.5, "beta": 4.0, "delta": draw.draw(st.integers(0, 3))}
     found = case.scale * case.scores("boost-adapter", n=AUGMENTED, **values, **stream)
@@ -118,7 +119,7 @@ def test_boost_adapter(draw: st.DataObject) -> None:
     means, order = ref.mean_texts(case.texts), case.order("boost-adapter", **stream)
     expected = ref.boost(views, means, order, case.scale, **values)
     for image, row in enumerate(found):
-        assert row == CLOSE(expected[image], abs=1e-9)
+        assert row == CLOSE(expected[image], abs=1e-10)
 
 
 def test_boost_adapter_without_views_has_tda_s_positive_cache() -> None:

@@ -30,7 +30,7 @@ def test_against_a_plain_test(gains: list[int]) -> None:
     if error == 0:
         assert (low, high, p) == (mean, mean, float(mean == 0))
     else:
-        assert (low, high) == CLOSE(stats.norm.interval(0.95, mean, error), abs=1e-12)
+        assert (low, high) == CLOSE(stats.norm.interval(0.95, mean, error), 1e-12, 1e-12)
         assert p == CLOSE(2 * stats.norm.sf(abs(mean / error)))
 
 
