@@ -1,8 +1,9 @@
 """Grammar of all commands: `abs COMMAND [SUBJECT] [DATASET] [OPTIONS]`.
 
 A command declares its dataset as an option (`DatasetOption`). Every such command also takes the
-dataset as its last word, after its subject; with `--dataset` all words are the subject. A stage is
-named with a space or a dash: `crops raw`, `crops-raw`.
+dataset as its last word, after its subject, or as its first where that alone is known as one; with
+`--dataset` all words are the subject. A stage is named with a space or a dash: `crops raw`,
+`crops-raw`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Command(TyperCommand):
         least = sum(param.required for param in own)
         takes_dataset = any(p.name == "dataset" and not _is_argument(p) for p in self.params)
         if takes_dataset and "dataset" not in given and len(rest) > least:
-            placed["dataset"] = rest.pop()
+            placed["dataset"] = rest.pop(0 if _dataset_leads(rest) else -1)
         for param in own:
             if param.nargs == -1:
                 placed[param.name], rest = tuple(rest), []
@@ -106,6 +107,19 @@ class Command(TyperCommand):
         own = [p.name.upper() for p in self.params if _is_argument(p) and p.required]
         usage = " ".join([*ctx.command_path.split(" ")[-1:], *own])
         return ConfigError(f"no dataset given: abs {usage} DATASET, or --dataset DATASET")
+
+
+def _dataset_leads(words: Sequence[str]) -> bool:
+    """Return whether the first of several words is known as a dataset, and the last one is not."""
+    from pipeline.core.layers import known  # reads folders
+
+    if len(words) == 1:
+        return False
+    datasets = known("datasets")
+    leads, ends = (
+        word in datasets or word.endswith((".yaml", ".yml")) for word in (words[0], words[-1])
+    )
+    return leads and not ends
 
 
 def _is_argument(param: Any) -> bool:

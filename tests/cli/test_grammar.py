@@ -66,6 +66,22 @@ def test_the_last_word_is_the_dataset_as_the_option_is(
     assert strip_ages(json.loads(one.stdout)) == strip_ages(json.loads(other.stdout))
 
 
+@pytest.mark.parametrize(
+    "words", [["path", "crops", "raw"], ["path", "crops-raw"], ["compare", "abs", "cupl"]]
+)
+def test_a_known_dataset_may_come_first(words: list[str], made: Run, tiny: Path) -> None:
+    command, *subject = words
+    more = ["--set", "scores.n=4", "--json"]
+    one, other = said(command, tiny, *subject, *more), said(*words, tiny, *more)
+    assert one.returncode == other.returncode == 0, one.stderr + other.stderr
+    assert strip_ages(json.loads(one.stdout)) == strip_ages(json.loads(other.stdout))
+
+
+def test_the_last_word_is_the_dataset_where_both_are_known_or_none_is(tiny: Path) -> None:
+    assert "no run of dataset 'cub'" in said("explain", "demo", "cub").stderr
+    assert "unknown dataset 'b'" in said("why", "scores", "b").stderr
+
+
 def strip_ages(value: Any) -> Any:
     """Without what changes with the time."""
     if isinstance(value, list):
