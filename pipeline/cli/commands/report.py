@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,8 @@ def command(
     network. They show the most confident errors of the method, the images that it helped and harmed
     most, and a random sample of all classes; or the images that options choose.
     """
+    # Read when Arrow is loaded: its own pool would keep what hundreds of small tables took.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     check_packages()
     run = find_run(dataset, profile, overrides or (), store)
     folder = (out or home() / "reports" / run.dataset).absolute()
