@@ -226,13 +226,13 @@ PROMPTS = {"align": set(), "altclip": {"highlight-fea", "highlight-attn"}}
 
 def test_prompts_and_attention_without_a_place_are_refused(case: Case) -> None:
     for prompt in ("crop", "mask"):
-        case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+        case.source.vision.check_prompt("it", prompt, -1)  # type: ignore[arg-type]
     for prompt in ("highlight-fea", "highlight-attn"):
         if prompt in PROMPTS.get(case.name, {"highlight-fea"}):
-            case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+            case.source.vision.check_prompt("it", prompt, -1)  # type: ignore[arg-type]
             continue
         with pytest.raises(ConfigError, match=rf"feature\.prompt: {prompt} needs .* it lacks"):
-            case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+            case.source.vision.check_prompt("it", prompt, -1)  # type: ignore[arg-type]
     if case.name in ("align", "groupvit"):
         with pytest.raises(ConfigError, match=r"attention\.model: .* has no class token that its"):
             _ = ClipAttention(case.source).shape

@@ -57,6 +57,11 @@ class ClipSource(ModelSource):
         return self.vision.layers
 
     @property
+    def window_layers(self) -> int:
+        """Number of layers of the image encoder that windows can enter."""
+        return self.vision.window_layers
+
+    @property
     def grid(self) -> int:
         """Tokens along a side."""
         return self.vision.grid
