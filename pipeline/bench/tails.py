@@ -25,6 +25,7 @@ from pipeline.kernels.blocks import all_tokens_after
 from pipeline.kernels.feature_crops import Sequences, finish, finish_windows, prompt_windows
 from pipeline.kernels.towers import Tower
 from pipeline.models.clip.dimensions import Vision
+from pipeline.models.resolved import Resolved
 
 N, BATCH = 60, 16
 """Windows of an image, as in the paper; windows of a batch where they share nothing."""
@@ -34,14 +35,15 @@ Encoder = tuple[Tower, Vision]
 
 def of_open_clip(name: str) -> Encoder:
     """Build the image encoder of a name of open_clip."""
-    from pipeline.models.clip.names import resolve_random
+    import open_clip
+
     from pipeline.models.clip.of_open_clip import build
     from pipeline.models.clip.towers import tower_of
     from pipeline.models.clip.vision import vision_of
 
-    resolved = resolve_random(name, 0)
-    model, _ = build(resolved, None)
-    return tower_of(model.eval().visual), vision_of(name, resolved.architecture["model"])
+    config = open_clip.get_model_config(name)
+    model, _ = build(Resolved(name, {"model": config, "preprocess": {}}, None, seed=0), None)
+    return tower_of(model.eval().visual), vision_of(name, config)
 
 
 def of_transformers(config: dict[str, Any]) -> Encoder:

@@ -349,6 +349,9 @@ def test_a_name_takes_its_tokenizer_from_the_folder_of_weights(named: Path) -> N
     tokenizer = named / "tiny" / "siglip" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
     assert clip_source(named / "b", "tiny-siglip", file, weights_dir=named).identity() != before
+    random = clip_source(named / "c", "tiny-siglip", "random:0", weights_dir=named)
+    assert ClipModel(random, CPU).encode_texts(TEXTS).shape == (3, source.dim)
+    assert random.identity()["extra"]
 
 
 def test_a_tokenizer_that_is_nowhere_is_missed_before_any_work(
@@ -358,8 +361,10 @@ def test_a_tokenizer_that_is_nowhere_is_missed_before_any_work(
     file = str(named / "tiny" / "siglip" / "open_clip_model.safetensors")
     (named / "tiny" / "siglip" / "tokenizer_config.json").unlink()
     (named / "tiny" / "siglip" / "open_clip_config.json").unlink()
-    with pytest.raises(MissingInput, match=r"tiny/siglip: tokenizer_config\.json, tokenizer\.json"):
-        _ = clip_source(named / "c", "tiny-siglip", file, weights_dir=named).resolved
+    for weights in (file, "random:0"):
+        source = clip_source(named / "c", "tiny-siglip", weights, weights_dir=named)
+        with pytest.raises(MissingInput, match=r"tiny/siglip: tokenizer_config\.json, tokenizer\."):
+            _ = source.resolved
 
 
 def test_a_file_without_a_configuration_has_the_preprocessing_of_its_names_tags(

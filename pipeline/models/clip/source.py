@@ -181,5 +181,6 @@ class ClipSource(ModelSource):
         from pipeline.models.clip import names as open_clip_names
 
         if weights.startswith(RANDOM):
-            return open_clip_names.resolve_random(name, seed_of(weights, "clip.weights"))
+            seed = seed_of(weights, "clip.weights")
+            return open_clip_names.resolve_random(name, seed, self.paths)
         return open_clip_names.resolve(name, weights, self.paths, self.digests)
