@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from pipeline.core.code import code_of
+from pipeline.core.errors import MissingInput
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.dataset import Dataset
@@ -77,9 +78,15 @@ class Embeddings(ImageEncoding):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     def footprint(self, store: Store) -> Footprint:
-        """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images."""
+        """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images.
+
+        What is written is known before the index is finished.
+        """
         vectors = self.image_block * self._views_in_unit(store) * self.clip.numbers
-        index = store.open(self.index).table("images", columns=["width", "height"])
+        try:
+            index = store.open(self.index).table("images", columns=["width", "height"])
+        except MissingInput:
+            return Footprint(None, 2 * vectors)
         images = peak_image_bytes(index, self.image_block)
         return Footprint(
             self._input_bytes(self.image_block, store) + 6 * vectors, 2 * vectors, images

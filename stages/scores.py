@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, MissingInput
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
@@ -150,12 +150,15 @@ class Scores(Stage):
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""
         rows, present = self.image_block, sum(self.classes.present)
-        vectors = sum(
-            math.prod(store.open(stage).array("embeddings").shape[1:])
-            for stage in self.views.values()
-            if not is_settled(stage)
-        )
         logits = 4 * rows * len(self.methods) * present
+        try:
+            vectors = sum(
+                math.prod(store.open(stage).array("embeddings").shape[1:])
+                for stage in self.views.values()
+                if not is_settled(stage)
+            )
+        except MissingInput:
+            return Footprint(None, logits)
         return Footprint(6 * rows * vectors + 2 * logits, logits)
 
     def worker(self, store: Store) -> Worker:

@@ -53,6 +53,11 @@ class Foreseen:
 class ForeseenStore(Store):
     """A store that counts the images of a dataset before they are indexed."""
 
+    @classmethod
+    def of(cls, store: Store) -> ForeseenStore:
+        """Return the same store, with this way to count."""
+        return cls(store.root, store.dataset, store.options)
+
     def rows(self, stage: Keyed) -> int:
         """Rows of a finished artifact, or images of the dataset if the index is not finished."""
         try:
@@ -70,7 +75,7 @@ def foresee(
 
     probing: measure models of which there is no receipt; their libraries are imported.
     """
-    counting = ForeseenStore(store.root, store.dataset, store.options)
+    counting = ForeseenStore.of(store)
     names = {stage.name for stage in forced}
     return [_foreseen(counting, stage, stage.name in names, probing) for stage in stages]
 
