@@ -278,8 +278,13 @@ def test_the_scale_is_that_of_the_checkpoint_unless_it_is_given(
         assert stage.identity()["config"]["config"]["logit_scale"] == pytest.approx(expected, 1e-3)
         assert stage.config.scaled_temperature == pytest.approx(3 / expected, 1e-3)
     assert list((tmp_path / "store" / "tiny" / ".memory").parent.parent.rglob("scale-*.json"))
-    random = run_of("clip.model=ViT-B-32", "clip.weights=random:0", "scores.logit_scale=null")
-    assert random.named("scores")[0].config.logit_scale == 100.0
+
+
+def test_the_demos_scale_is_that_of_its_model_not_of_another(run_of: Runner) -> None:
+    (own,) = run_of().named("scores")
+    assert own.config.logit_scale == 26.661
+    (random,) = run_of("clip.model=ViT-B-32", "clip.weights=random:0").named("scores")
+    assert random.config.logit_scale == 100.0
 
 
 def test_a_model_without_a_scale_needs_one_to_be_given(
