@@ -152,7 +152,7 @@ class ClipSource(ModelSource):
         tensor = family.scale if family else "logit_scale"
         if tensor is None or model.file is None:
             return None if model.file else USUAL_SCALE
-        name = f"scale-{self.digests.sha256(model.file)}.json"
+        name = f"scale-{self.digest_of(model.file)}.json"
         path = self.paths.store / ".memory" / name
         try:
             return float(files.read_sealed(path, "memory")["scale"])
