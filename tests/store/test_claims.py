@@ -302,6 +302,7 @@ def test_an_interrupted_run_gives_its_claims_back_and_goes_on_later(
     assert first.items() <= kept.items() <= receipts().items()
 
 
+@pytest.mark.slow
 def test_whom_a_stage_waits_for_is_said(
     made: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
