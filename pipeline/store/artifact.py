@@ -395,6 +395,7 @@ class Artifact:
         written: list[Path],
         seconds: dict[str, float],
         maker: dict[str, Any],
+        parts: dict[str, float] | None = None,
     ) -> None:
         """Flush the unit's files, then write its receipt: from here on it is finished."""
         sums = {}
@@ -402,8 +403,9 @@ class Artifact:
             with open(path, "rb") as file:  # sums and disk at the same time
                 os.fsync(file.fileno())
             sums[str(path.relative_to(self.path))] = path.stat().st_size, found.result()
-        rounded = {name: round(value, 4) for name, value in seconds.items()}
-        self.ledger.write(Receipt(unit.name, rows, sums, rounded, maker, now(), unit.size))
+        steps = {name: round(value, 4) for name, value in seconds.items()}
+        finer = {name: round(value, 6) for name, value in (parts or {}).items()}
+        self.ledger.write(Receipt(unit.name, rows, sums, steps, maker, now(), unit.size, finer))
         (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)
 
     def fail(self, unit: Unit, traceback: str) -> None:
