@@ -80,7 +80,7 @@ class Scores(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "scores"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def check(self) -> None:
         """Raise ConfigError if an expectation is wanted, and windows or a method do not have it, or
