@@ -87,6 +87,10 @@ class Worker(ABC):
     def compute(self, unit: Unit, inputs: Any) -> dict[str, Output]:
         """Compute a unit's outputs by name: a DataFrame becomes Parquet, an array a Zarr chunk."""
 
+    def parts(self) -> dict[str, float]:
+        """Return the seconds by part of the last `compute`; empty if parts are not measured."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Stage(ABC):

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.code import code_of
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from pipeline.store.units import Output
 
 Seconds = dict[str, float]
+
+
+@dataclass
+class Spent:
+    """Seconds of a unit by step (read, compute, write), and those of computing by part."""
+
+    steps: Seconds = field(default_factory=dict)
+    parts: Seconds = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,23 +65,25 @@ class UnitWork:
             return False
         return True
 
-    def read(self, unit: Unit) -> tuple[Any, Seconds]:
+    def read(self, unit: Unit) -> tuple[Any, Spent]:
         """Read the inputs of a unit; return them with the seconds that took."""
-        seconds: Seconds = {}
-        with _timed("read", seconds):
-            return self.worker.read(unit), seconds
+        spent = Spent()
+        with _timed("read", spent.steps):
+            return self.worker.read(unit), spent
 
-    def compute(self, unit: Unit, inputs: Any, seconds: Seconds) -> dict[str, Output]:
-        """Compute the outputs of a unit; add the time to `seconds`."""
-        with _timed("compute", seconds):
-            return self.worker.compute(unit, inputs)
+    def compute(self, unit: Unit, inputs: Any, spent: Spent) -> dict[str, Output]:
+        """Compute the outputs of a unit; add the time to `spent`."""
+        with _timed("compute", spent.steps):
+            outputs = self.worker.compute(unit, inputs)
+        spent.parts = self.worker.parts()
+        return outputs
 
-    def write(self, unit: Unit, outputs: dict[str, Output], seconds: Seconds) -> None:
+    def write(self, unit: Unit, outputs: dict[str, Output], spent: Spent) -> None:
         """Write the outputs, commit the receipt, and release the claim."""
-        with _timed("write", seconds):
+        with _timed("write", spent.steps):
             written = self.artifact.write(unit, outputs)
         rows = len(next(iter(outputs.values())))
-        self.artifact.commit(unit, rows, written, seconds, self._maker())
+        self.artifact.commit(unit, rows, written, spent.steps, self._maker(), spent.parts)
         self.claims.release(unit.name)
 
     def _maker(self) -> dict[str, Any]:
