@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.parts import stretch
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
@@ -319,11 +320,12 @@ class ScoresWorker(Worker):
         """
         import torch
 
-        views = self._views(inputs)
+        views, count = self._views(inputs), len(self._scorers)
+        scores: list[Tensor] = []
         with torch.inference_mode():
-            scores = [
-                scorer(rows, views).float().to(self.device) for scorer in self._scorers.values()
-            ]
+            for number, scorer in enumerate(self._scorers.values()):
+                with stretch(number / count, (number + 1) / count):
+                    scores.append(scorer(rows, views).float().to(self.device))
             by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
         return {name: self._of_present(name, scores) for name, scores in by_method.items()}
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError
+from pipeline.core.parts import COMPUTE, READ, heard
 from pipeline.stage import Stage, Worker, refuse_changed
 from pipeline.store.artifact import Artifact, store_error
 from pipeline.store.claims import Claims
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pipeline.store.units import Output
 
 Seconds = dict[str, float]
+Told = Callable[[str, str, float], None]
+"""Function of a unit's name, a step, and the share of it that is done."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,15 @@ class UnitWork:
             return False
         return True
 
-    def read(self, unit: Unit) -> tuple[Any, Seconds]:
+    def read(self, unit: Unit, told: Told) -> tuple[Any, Seconds]:
         """Read the inputs of a unit; return them with the seconds that took."""
         seconds: Seconds = {}
-        with _timed("read", seconds):
+        with _timed("read", seconds), _telling(told, unit, READ):
             return self.worker.read(unit), seconds
 
-    def compute(self, unit: Unit, inputs: Any, seconds: Seconds) -> dict[str, Output]:
+    def compute(self, unit: Unit, inputs: Any, seconds: Seconds, told: Told) -> dict[str, Output]:
         """Compute the outputs of a unit; add the time to `seconds`."""
-        with _timed("compute", seconds):
+        with _timed("compute", seconds), _telling(told, unit, COMPUTE):
             return self.worker.compute(unit, inputs)
 
     def write(self, unit: Unit, outputs: dict[str, Output], seconds: Seconds) -> None:
@@ -94,6 +97,15 @@ class UnitWork:
                 raise store_error(error, self.artifact) from error
             self.artifact.fail(unit, traceback.format_exc())
             failed(error)
+
+
+@contextmanager
+def _telling(told: Told, unit: Unit, step: str) -> Iterator[None]:
+    """Tell how far a step of a unit is, from its beginning to its end."""
+    told(unit.name, step, 0.0)
+    with heard(lambda share: told(unit.name, step, share)):
+        yield
+    told(unit.name, step, 1.0)
 
 
 @contextmanager

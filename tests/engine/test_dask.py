@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from pipeline.core.errors import AbsError, ConfigError, UnitsFailed, Unreachable
+from pipeline.core.parts import COMPUTE, LOAD, READ, UnderWay
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
 from pipeline.engine.base import Job
@@ -108,6 +109,26 @@ def test_workers_of_a_scheduler_make_the_same_bytes(
     pids = {receipt.maker["pid"] for receipts in makers for receipt in receipts}
     assert len(pids) == 2
     assert os.getpid() not in pids
+
+
+@pytest.mark.cluster
+def test_workers_of_a_scheduler_tell_how_far_their_units_are(
+    made: Run, engine: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    real = UnderWay.tell
+
+    def heard(self: UnderWay, unit: str, step: str, share: float) -> None:
+        told.append((unit, step))
+        real(self, unit, step, share)
+
+    monkeypatch.setattr(UnderWay, "tell", heard)
+    stage = made.named("attention")[0]
+    again(made, stage, engine)
+    names = {unit.name for unit in stage.units(made.store)}
+    assert once(lambda: {(name, step) for name in names for step in (READ, COMPUTE)} <= {*told})
+    assert {step for _, step in told} == {LOAD, READ, COMPUTE}
+    assert {unit for unit, _ in told} == names
 
 
 @pytest.mark.cluster

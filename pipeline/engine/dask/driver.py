@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError
+from pipeline.core.parts import UnderWay
 from pipeline.engine.base import Done, Engine, Failed, Job, Part, Rebuild, Session
 from pipeline.store.claims import living
 from pipeline.store.units import Unit
@@ -63,6 +64,7 @@ class DaskSession(Session):
     def __init__(self, connection: Connection, job: Job, spec: StageSpec) -> None:
         super().__init__()
         self._connection, self._job, self._spec = connection, job, spec
+        self.parts = UnderWay(job.stage.model_name)
         self._queue: deque[Unit] = deque()
         self._last_attempts: deque[Unit] = deque()
         """Units with one attempt left, submitted only while no other unit is pending."""
@@ -72,6 +74,7 @@ class DaskSession(Session):
     def compute(self, todo: list[Unit]) -> Generator[Done, None, None]:
         """Compute the unclaimed units of `todo`; yield them in the order they finish."""
         from pipeline.engine.dask.client import PendingUnits
+        from pipeline.engine.dask.parts import listener
         from pipeline.engine.dask.worker import State
 
         claimed = {claim.unit for claim in living(self._job.artifact.path / "claims")}
@@ -79,10 +82,12 @@ class DaskSession(Session):
         stage = self._job.stage
         prefix = f"{stage.name}-{stage.key}-{uuid.uuid4().hex[:8]}"
         pending = PendingUnits(self._connection, prefix)
+        self._connection.hear_parts(listener(self._spec.run, stage.name, self.parts.tell))
         try:
             while self._submit(pending):
                 for unit, result in pending.next_results():
                     self.add_seconds(result.seconds)
+                    self.parts.end(unit.name)
                     if result.state == State.STOP:
                         raise _error_of(result)
                     if result.state == State.DONE:
@@ -98,12 +103,15 @@ class DaskSession(Session):
     def _submit(self, pending: PendingUnits) -> bool:
         """Submit as many units as allowed; return whether any is pending afterwards."""
         while self._queue and len(pending) < MAX_PENDING:
-            unit = self._queue.popleft()
-            pending.submit(self._spec, unit, avoid=self._failed_on.get(unit.name, []))
+            self._submit_one(pending, self._queue.popleft())
         if self._last_attempts and not len(pending):
-            unit = self._last_attempts.popleft()
-            pending.submit(self._spec, unit, avoid=self._failed_on[unit.name])
+            self._submit_one(pending, self._last_attempts.popleft())
         return len(pending) > 0
+
+    def _submit_one(self, pending: PendingUnits, unit: Unit) -> None:
+        """Submit a unit, to a worker that it has not failed on if there is one."""
+        self.parts.begin(unit.name, unit.size)
+        pending.submit(self._spec, unit, avoid=self._failed_on.get(unit.name, []))
 
     def _retry_or_fail(self, unit: Unit, result: UnitResult) -> None:
         """Record a failure; queue the unit again if it has an attempt left."""
