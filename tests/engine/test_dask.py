@@ -17,6 +17,7 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -409,10 +410,10 @@ def test_a_stage_that_nobody_asks_for_makes_room(
     made: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(made.named("crops-raw")[0], made.store, made.settings)
-    unit = job.stage.units(made.store)[0]
+    unit, told = job.stage.units(made.store)[0], Mock()
     first = cluster_worker._stage_of(spec_of(job, "a", rebuild))
     assert first is cluster_worker._stage_of(spec_of(job, "a", rebuild))
-    assert first.compute(unit).state == State.SKIPPED  # it is finished
+    assert first.compute(unit, told).state == State.SKIPPED  # it is finished
     assert first._work
     sent = replace(spec_of(job, "a", rebuild), rebuild=partial(rebuild))  # equal to no other one
     assert first is cluster_worker._stage_of(sent)
@@ -421,7 +422,7 @@ def test_a_stage_that_nobody_asks_for_makes_room(
     monkeypatch.setattr(cluster_worker, "IDLE", -1.0)
     cluster_worker._stage_of(spec_of(job, "c", rebuild))
     assert set(cluster_worker._stages) == {"c"}
-    assert first.compute(unit).state == State.SKIPPED
+    assert first.compute(unit, told).state == State.SKIPPED
     assert first._work is None
     cluster_worker.release("c")
     assert not cluster_worker._stages
