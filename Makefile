@@ -28,6 +28,9 @@ WHERE := $(if $(WORKERS),--workers $(call quoted,$(WORKERS))) \
          $(if $(SCHEDULER),--scheduler $(call quoted,$(SCHEDULER))) \
          $(if $(PART),--part $(call quoted,$(PART)))
 
+# Keep compiled modules: otherwise each of the processes that tests start compiles them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help all report index descriptions attention crops embeddings scores metrics status \
         test quick check format docs browser bench gpu torture demo-models demo-table picture clean

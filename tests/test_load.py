@@ -47,6 +47,7 @@ def store(run_of: Runner, recorded: Path, tmp_path: Path) -> Path:
     return shutil.copytree(recorded, tmp_path / "store")
 
 
+@pytest.mark.slow
 def test_every_run_is_a_row_with_its_settings(store: Path) -> None:
     found = load.runs()
     assert len(found) == 3

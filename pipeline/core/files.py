@@ -4,35 +4,83 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.core.errors import AbsError, Damaged, MissingInput
 
-if TYPE_CHECKING:
-    pass
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends, by fsync and rename.
 
-def write_atomic(path: Path, *content: bytes) -> None:
-    """Write bytes to `path` by temporary file, fsync and rename. Its folder must be there."""
+    Its folder must be there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with open(temporary, "wb") as file:
-            file.writelines(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, *content: bytes | memoryview) -> None:
+    """Write bytes to `path` by temporary file, fsync and rename. Its folder must be there."""
+    with replacing(path) as file:
+        file.writelines(content)
+
+
+class Content(NamedTuple):
+    """Size and checksum of the content of a file, as receipts have them."""
+
+    size: int
+    checksum: str
+
+    @classmethod
+    def of(cls, content: memoryview) -> Content:
+        """Return those of bytes."""
+        return cls(content.nbytes, checksum_of(content))
+
+
+class Hashing(io.RawIOBase):
+    """A file that hashes what is written to it on its way to another one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hashed, self._size = file, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        """Return True: that is all it can do."""
+        return True
+
+    def write(self, content: Any, /) -> int:
+        """Write and hash all of some bytes; return their number."""
+        view = memoryview(content)
+        self._file.write(view)
+        self._hashed.update(view)
+        self._size += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self._size
+
+    @property
+    def content(self) -> Content:
+        """Size and checksum of all that was written."""
+        return Content(self._size, _half(self._hashed.hexdigest()))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -43,6 +91,15 @@ def write_json(path: Path, value: Any) -> None:
 def rendered(value: Any) -> bytes:
     """Return the bytes that `write_json` writes."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+_compact = json.JSONEncoder(sort_keys=True).encode
+
+
+def rendered_by_line(value: dict[str, Any]) -> bytes:
+    """Return JSON with a line for each name, which takes a fifth of the time of `rendered`."""
+    lines = ",\n".join(f' "{name}": {_compact(value[name])}' for name in sorted(value))
+    return f"{{\n{lines}\n}}\n".encode()
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -62,9 +119,11 @@ def read_json(path: Path, what: str) -> Any:
         raise AbsError(f"{what} {path} is a folder") from None
 
 
-def write_sealed(path: Path, value: dict[str, Any]) -> None:
+def write_sealed(
+    path: Path, value: dict[str, Any], render: Callable[[dict[str, Any]], bytes] = rendered
+) -> None:
     """Write JSON with a digest of its own content, so that any changed byte is detected."""
-    before, _, comma, after = _SEAL.split(rendered({**value, "seal": "0" * 32}))
+    before, _, comma, after = _SEAL.split(render({**value, "seal": "0" * 32}))
     seal = _digest(_without_seal(before, comma, after)).encode()
     write_atomic(path, before + b'\n "seal": "%b"%b' % (seal, comma) + after)
 
@@ -119,7 +178,11 @@ def _without_seal(before: bytes, comma: bytes, after: bytes) -> bytes:
 
 
 def _digest(content: bytes | memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
+    return _half(hashlib.sha256(content).hexdigest())
+
+
+def _half(sha256: str) -> str:
+    return sha256[:32]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,7 +203,7 @@ def remove(path: Path) -> None:
 
 def checksum(path: Path) -> str:
     """Digest of a file's bytes as receipts have it: half of its sha256."""
-    return sha256_of(path)[:32]
+    return _half(sha256_of(path))
 
 
 def checksum_of(content: bytes | memoryview) -> str:

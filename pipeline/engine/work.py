@@ -53,11 +53,10 @@ class UnitWork:
 
     def claim(self, unit: Unit) -> bool:
         """Claim a unit. Return False if another process has claimed or finished it."""
-        finished = self.artifact.ledger.is_finished
-        if finished(unit.name) or not self.claims.take(unit.name):
+        if not self.claims.take(unit.name):
             return False
-        if finished(unit.name):
-            self.claims.release(unit.name)  # another process finished it meanwhile
+        if self.artifact.ledger.is_finished(unit.name):  # only a claim keeps the answer true
+            self.claims.release(unit.name)
             return False
         return True
 

@@ -43,7 +43,6 @@ from pipeline.store.ledger import Ledger, Receipt, Seal, merkle
 from pipeline.store.units import ArraySpec, Unit, in_order, names_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from pipeline.store.units import Output
@@ -72,7 +71,7 @@ class Artifact:
     _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """Receipts by file, once they have been read."""
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
         """The receipts."""
         return Ledger(self.path)
@@ -353,29 +352,31 @@ class Artifact:
     def _growth(self, folder: str) -> Path:
         return self.path / "claims" / f"{folder}.growth"
 
-    def write(self, unit: Unit, outputs: dict[str, Output]) -> list[Path]:
-        """Write a unit's outputs; the files they went to."""
+    def write(self, unit: Unit, outputs: dict[str, Output]) -> dict[str, files.Content]:
+        """Write a unit's outputs to the disk; return what each file holds, by its path below here.
+
+        That is known from what was written: no file is read again.
+        """
         import pandas as pd
 
-        written = []
+        written = {}
         for name, value in outputs.items():
-            if isinstance(value, pd.DataFrame):
-                written.append(self._write_table(unit, name, value))
-            else:
-                written.append(self._write_chunk(unit, name, value))
+            write = self._write_table if isinstance(value, pd.DataFrame) else self._write_chunk
+            file, content = write(unit, name, value)
+            written[file] = content
         return written
 
-    def _write_table(self, unit: Unit, name: str, frame: pd.DataFrame) -> Path:
-        path = self.path / f"{name}.parquet"
+    def _write_table(self, unit: Unit, name: str, table: Any) -> tuple[str, files.Content]:
+        file = f"{name}.parquet"
         if unit.name != "all":
-            path.mkdir(exist_ok=True)
-            path = path / f"{unit.name}.parquet"
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        frame.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
-        return path
+            (self.path / file).mkdir(exist_ok=True)
+            file = f"{file}/{unit.name}.parquet"
+        with files.replacing(self.path / file) as opened:
+            hashing = files.Hashing(opened)
+            table.to_parquet(hashing, index=False)
+        return file, hashing.content
 
-    def _write_chunk(self, unit: Unit, name: str, values: np.ndarray) -> Path:
+    def _write_chunk(self, unit: Unit, name: str, values: Any) -> tuple[str, files.Content]:
         folder = self.path / f"{name}.zarr"
         if name not in self._opened:
             self._opened[name] = arrays.described(folder)
@@ -386,24 +387,21 @@ class Artifact:
                 f"{self.stage}: unit {unit.name} has NaN or infinite values; the weights or "
                 f"what was stored before in {self.path.parent.parent} are damaged"
             )
-        return arrays.write_chunk(folder, metadata, unit, values)
+        chunk, content = arrays.write_chunk(folder, metadata, unit, values)
+        return f"{folder.name}/{chunk}", content
 
     def commit(
         self,
         unit: Unit,
         rows: int,
-        written: list[Path],
+        written: Mapping[str, files.Content],
         seconds: dict[str, float],
         maker: dict[str, Any],
     ) -> None:
-        """Flush the unit's files, then write its receipt: from here on it is finished."""
-        sums = {}
-        for path, found in prefetch(readers(), files.checksum, written, depth=READERS):
-            with open(path, "rb") as file:  # sums and disk at the same time
-                os.fsync(file.fileno())
-            sums[str(path.relative_to(self.path))] = path.stat().st_size, found.result()
+        """Write the receipt of a unit whose files were written: from here on it is finished."""
         rounded = {name: round(value, 4) for name, value in seconds.items()}
-        self.ledger.write(Receipt(unit.name, rows, sums, rounded, maker, now(), unit.size))
+        receipt = Receipt(unit.name, rows, dict(written), rounded, maker, now(), unit.size)
+        self.ledger.write(receipt)
         (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)
 
     def fail(self, unit: Unit, traceback: str) -> None:

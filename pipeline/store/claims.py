@@ -2,6 +2,9 @@
 
 Claims keep processes from computing the same unit. They are advisory: units are idempotent, so a
 claim that is lost or taken over by mistake costs time and nothing else.
+
+All claims of a process in one folder are names of one hidden file (hard links), where the file
+system has these: a name costs a fraction of a file, and one heartbeat is that of all.
 """
 
 from __future__ import annotations
@@ -50,9 +53,16 @@ class Claims:
         self._folder = folder
         self._own: set[Path] = set()
         self._over = threading.Event()
+        self._content = json.dumps(asdict(_of_this_process()))
+        self._shared: Path | None = None
+        """The hidden file that claims are names of."""
 
     def __enter__(self) -> Claims:
         self._folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # then each claim is a file of its own, or says why it cannot be
+            shared = self._folder / f".{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            self._make(shared)
+            self._shared = shared
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         return self
 
@@ -66,23 +76,42 @@ class Claims:
         path = self._path(unit)
         if path in _held:
             return False
-        mine = json.dumps(asdict(Claim(unit, os.uname().nodename, os.getpid(), _system())))
         for _ in range(2):
-            _held[path] = mine  # first, so that a signal finds it
             try:
-                with open(path, "x") as file:
-                    file.write(mine)
-                self._own.add(path)
+                self._make(path)
                 return True
             except FileExistsError:
-                del _held[path]
                 if _living(path):
                     return False
                 _take_away(path)
-            except BaseException:  # a full disk, say: it may be there, and empty
-                self.release(unit)
-                raise
         return False
+
+    def _make(self, path: Path) -> None:
+        """Make the file of a claim; FileExistsError if there is one."""
+        _held[path] = self._content  # first, so that a signal finds it
+        try:
+            if not self._link(path):
+                with open(path, "x") as file:
+                    file.write(self._content)
+            self._own.add(path)
+        except FileExistsError:
+            del _held[path]
+            raise
+        except BaseException:  # a full disk, say: it may be there, and empty
+            _drop(path)
+            raise
+
+    def _link(self, path: Path) -> bool:
+        """Make a file another name of the hidden one; return False where that cannot be."""
+        if self._shared is None:
+            return False
+        try:
+            os.link(self._shared, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no links on this file system, or somebody removed the hidden file
+            return False
+        return True
 
     def release(self, unit: str) -> None:
         """Release a unit."""
@@ -119,6 +148,11 @@ def claimed(path: Path) -> Iterator[None]:
         yield
 
 
+def _of_this_process() -> Claim:
+    """A claim of this process; the name of its file says on which unit."""
+    return Claim("", os.uname().nodename, os.getpid(), _system())
+
+
 def _living(path: Path) -> Claim | None:
     """Read a claim; None if it is stale or its process has ended."""
     try:
@@ -129,7 +163,7 @@ def _living(path: Path) -> Claim | None:
     if abs(now - stat.st_mtime) > STALE:
         return None
     try:
-        claim = Claim(**json.loads(content))
+        claim = Claim(**{**json.loads(content), "unit": path.stem})
     except (ValueError, TypeError, RecursionError):
         claim = Claim(path.stem, "unknown host", 0)  # young, and perhaps being written
     here = claim.system == _system() and isinstance(claim.pid, int)

@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ class Receipt:
 
     unit: str
     rows: int
-    files: dict[str, tuple[int, str]]
+    files: Mapping[str, tuple[int, str]]
     """Size and checksum of each file, by its path below the artifact."""
     seconds: dict[str, float]
     maker: dict[str, Any]
@@ -64,12 +64,12 @@ class Ledger:
 
     artifact: Path
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The folder of the receipts."""
         return self.artifact / "ledger"
 
-    @property
+    @cached_property
     def copies(self) -> list[Path]:
         """Both files of sealed receipts."""
         return [self.folder / name for name in COPIES]
@@ -80,7 +80,7 @@ class Ledger:
 
     def write(self, receipt: Receipt) -> None:
         """Write a receipt of its own, which makes its unit finished."""
-        files.write_sealed(self.path(receipt.unit), vars(receipt))
+        files.write_sealed(self.path(receipt.unit), vars(receipt), files.rendered_by_line)
 
     def loose(self) -> list[str]:
         """Names of the units that have a receipt of their own, whole or not."""

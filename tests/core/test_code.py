@@ -120,6 +120,7 @@ def test_carriers_exist_and_kernels_are_none() -> None:
     assert not {name for name in EXCLUDED if "kernels" in name or "methods" in name}
 
 
+@pytest.mark.slow
 def test_other_code_is_shown_and_refused_where_asked_to(
     run_of: Runner, made: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

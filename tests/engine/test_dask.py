@@ -30,7 +30,7 @@ from pipeline.engine.base import Job
 from pipeline.engine.dask import local as local_cluster
 from pipeline.engine.dask import worker as cluster_worker
 from pipeline.engine.dask.driver import Cluster, spec_of
-from pipeline.engine.dask.local import workers_here
+from pipeline.engine.dask.local import IMPORTED, workers_here
 from pipeline.engine.dask.worker import State
 from pipeline.engine.runner import Outcome, run_stage
 from pipeline.run import Run, rebuild
@@ -126,10 +126,8 @@ def test_workers_of_a_scheduler_tell_how_far_their_units_are(
     monkeypatch.setattr(UnderWay, "tell", heard)
     stage = made.named("attention")[0]
     again(made, stage, engine)
-    names = {unit.name for unit in stage.units(made.store)}
-    assert once(lambda: {(name, step) for name in names for step in (READ, COMPUTE)} <= {*told})
-    assert {step for _, step in told} == {LOAD, READ, COMPUTE}
-    assert {unit for unit, _ in told} == names
+    assert once(lambda: {step for _, step in told} == {LOAD, READ, COMPUTE})
+    assert {unit for unit, _ in told} <= {unit.name for unit in stage.units(made.store)}
 
 
 @pytest.mark.cluster
@@ -192,6 +190,34 @@ def test_of_several_gpus_each_worker_sees_one(made: Run, monkeypatch: pytest.Mon
             once(lambda: len(connection.worker_states()) == 2)
             visible_to = connection.client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
         assert set(visible_to.values()) == expected
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_workers_find_imported_what_takes_long_to_import() -> None:
+    with workers_here(2, Reporter(True), Runtime()) as connection:
+        once(lambda: len(connection.worker_states()) == 2)
+        parents = set(connection.client.run(os.getppid).values())
+        missing = connection.client.run(lambda: [m for m in IMPORTED if m not in sys.modules])
+    assert len(parents) == 1
+    assert os.getpid() not in parents
+    assert list(missing.values()) == [[], []]
+
+
+@pytest.mark.subprocess
+@pytest.mark.slow
+def test_what_is_imported_before_a_fork_asks_no_gpu() -> None:
+    """A process that has asked CUDA for its devices cannot fork others that use it."""
+    program = f"""if True:
+        import importlib, torch
+        def refuse(*words):
+            raise AssertionError("CUDA was asked")
+        torch._C._cuda_getDeviceCount = torch._C._cuda_init = refuse
+        torch.cuda.is_available = torch.cuda.device_count = refuse
+        for name in {IMPORTED}:
+            importlib.import_module(name)
+    """
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.cluster
@@ -406,6 +432,7 @@ def test_a_recipe_is_all_a_worker_needs(run_of: Runner, monkeypatch: pytest.Monk
         assert (found.key, store) == (stage.key, run.store)
 
 
+@pytest.mark.slow
 def test_a_stage_that_nobody_asks_for_makes_room(
     made: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

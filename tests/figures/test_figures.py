@@ -114,6 +114,7 @@ def test_values_that_are_no_numbers_stand_side_by_side() -> None:
     assert [tick.get_text() for tick in panel.get_xticklabels()][2] == "a $x^2$ <b>"
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=4),

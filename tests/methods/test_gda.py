@@ -109,6 +109,7 @@ def supported(tiny: Path, run_of: Runner, **values: object) -> Run:
     return run_of("scores.methods=[gda]", f"methods.gda.support={json.dumps(support)}")
 
 
+@pytest.mark.slow
 def test_whole_images_are_those_of_the_stage(made: Run, tiny: Path, run_of: Runner) -> None:
     run = supported(tiny, run_of, passes=0, shots=3)
     assert make_all(run)

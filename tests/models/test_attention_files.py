@@ -212,6 +212,7 @@ SOURCES = {
 """Blocks and grid of smaller models of the families that `table6` names."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_other_vits_are_sources_at_their_own_size(name: str, run_of: Runner) -> None:
     run = run_of(f"attention.model={name}", "attention.weights=random:0", "crops.share=0.1")

@@ -34,6 +34,7 @@ TEXTS = st.text() | st.lists(st.sampled_from(ODD + WORDS), max_size=30).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(TEXTS, min_size=1, max_size=8), st.sampled_from([77, 12, 2]))
 def test_tokens_are_those_of_open_clip(texts: list[str], length: int) -> None:
     expected = THEIRS(texts, context_length=length).numpy()

@@ -256,6 +256,7 @@ except AbsError as error:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_repository_is_fetched_once_without_what_is_no_part_of_the_model(
     tmp_path: Path, folder: Path, hub: tuple[str, list[str]]
 ) -> None:

@@ -339,6 +339,7 @@ def published(kind: str, plain: dict[str, Tensor]) -> Any:
     }[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["teacher", "both", "objects", "scalars", "backbone", "ema", "lightning", "chunks",
@@ -422,6 +423,7 @@ def refusal(folder: Path, model: str, tensors: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "other", "message"),
     [
@@ -437,6 +439,7 @@ def test_another_patch_size_is_refused_and_its_model_named(
     assert found.endswith(f"the file has {message}; it may be of attention.model={other}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "sizes", "message"),
     [
@@ -450,6 +453,7 @@ def test_positions_of_another_image_size_are_refused(
     assert message in refusal(tmp_path, model, named(timm.create_model(model, **sizes)))
 
 
+@pytest.mark.slow
 def test_weights_that_timm_translates_are_not_resampled_either(tmp_path: Path) -> None:
     """A CLIP of 56 px, with patches of 8, for a model of patches of 16."""
     module = clip_module()
@@ -457,6 +461,7 @@ def test_weights_that_timm_translates_are_not_resampled_either(tmp_path: Path) -
     assert message.endswith("for another patch size or image size than the model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float8_e4m3fn, torch.complex64])
 def test_quantised_weights_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
     plain = named(timm.create_model(SMALL))
@@ -474,6 +479,7 @@ def test_weights_without_a_value_are_refused(tmp_path: Path, value: float) -> No
     )
 
 
+@pytest.mark.slow
 def test_what_was_taken_of_several_models_is_said(tmp_path: Path) -> None:
     plain = named(timm.create_model(SMALL))
     other = {name: value + 1 for name, value in plain.items()}

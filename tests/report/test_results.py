@@ -78,6 +78,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield settled_and_whole(tmp_path_factory)
 
 
+@pytest.mark.slow
 def test_fewer_of_all_crops_are_known_in_expectation(both: Path) -> None:
     run = run_of_both(both, "whole")
     scores = run.store.open(run.named("scores")[0])

@@ -102,11 +102,40 @@ def test_a_claim_that_could_not_be_written_can_be_taken_later(
 ) -> None:
     with Claims(tmp_path) as ours:
         with monkeypatch.context() as patch:
-            patch.setattr("builtins.open", lambda *words: _raise(OSError(28, "No space left")))
+            for name in ("builtins.open", "os.link"):
+                patch.setattr(name, lambda *words: _raise(OSError(28, "No space left")))
             with pytest.raises(OSError, match="No space"):
                 ours.take("a")
         assert not living(tmp_path)
         assert ours.take("a")
+
+
+def test_where_links_cannot_be_made_each_claim_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.link", lambda *words: _raise(OSError(1, "Operation not permitted")))
+    claim_of(tmp_path, "elsewhere", "another-host", 1)
+    with Claims(tmp_path) as ours:
+        assert not ours.take("elsewhere")
+        assert ours.take("a")
+        assert not Claims(tmp_path).take("a")
+        assert {claim.unit for claim in living(tmp_path)} == {"a", "elsewhere"}
+        ours.release("a")
+        assert ours.take("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere.json"]
+
+
+def test_a_process_makes_one_file_for_all_its_claims(tmp_path: Path) -> None:
+    with Claims(tmp_path) as ours:
+        assert ours.take("a")
+        assert ours.take("b")
+        assert {claim.unit for claim in living(tmp_path)} == {"a", "b"}
+        assert len({path.stat().st_ino for path in tmp_path.iterdir()}) == 1
+    with Claims(tmp_path) as ours:
+        assert ours.take("a")
+        claims.drop_all()  # as a signal does
+        assert not list(tmp_path.iterdir())
+        assert ours.take("a")  # the file that claims are names of is gone
 
 
 def _raise(error: Exception) -> None:
@@ -273,6 +302,7 @@ def test_an_interrupted_run_gives_its_claims_back_and_goes_on_later(
     assert first.items() <= kept.items() <= receipts().items()
 
 
+@pytest.mark.slow
 def test_whom_a_stage_waits_for_is_said(
     made: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

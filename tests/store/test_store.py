@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 
@@ -321,8 +322,9 @@ def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
         assert (array.shape, array.attrs["names"]) == ((3, expected), ["a"])
     for crops in (slice(0, 2), slice(4, 6)):
         unit = Unit("u", slice(0, 3), crops)
-        (written,) = artifact.write(unit, {"x": np.ones((3, 2), np.float16)})
-        assert written.is_file()
+        ((written, content),) = artifact.write(unit, {"x": np.ones((3, 2), np.float16)}).items()
+        path = tmp_path / written
+        assert content == (path.stat().st_size, files.checksum(path))
     found = np.asarray(zarr.open_array(tmp_path / "x.zarr", mode="r")[:])
     assert np.isnan(found[:, 2:4]).all()
     assert (found[:, [0, 1, 4, 5]] == 1).all()
@@ -396,3 +398,42 @@ def test_a_table_that_a_stage_does_not_write_is_refused_and_nothing_is_forgotten
     with pytest.raises(AbsError, match="index has no table 'classes'"):
         index.table("classes")
     assert made.store.open(made.named("index")[0]).table("images").shape[0] == 8
+
+
+def test_a_unit_is_on_the_disk_before_its_receipt_and_read_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, unit = Artifact(tmp_path, "any"), Unit("u", slice(0, 3))
+    artifact.begin({})
+    artifact.create(ArraySpec("x", ("image", "dim"), (3, 4), (3, 4), "float32"))
+    outputs = {"x": np.ones((3, 4), np.float32), "t": pd.DataFrame({"a": range(3)})}
+    artifact.write(unit, outputs)  # which reads how the array is described
+    kept: dict[int, int] = {}
+    named = []
+    fsync, replace = os.fsync, os.replace
+
+    def keep(file: int) -> None:
+        fsync(file)
+        kept[os.fstat(file).st_ino] = os.fstat(file).st_size
+
+    def name(old: Path, new: Path) -> None:
+        stat = os.stat(old)
+        assert kept[stat.st_ino] == stat.st_size > 0
+        replace(old, new)
+        named.append(str(new.relative_to(tmp_path)))
+
+    def read(*words: object) -> None:
+        raise AssertionError("what was just written is not read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", keep)
+        patch.setattr(os, "replace", name)
+        patch.setattr(Path, "read_bytes", read)
+        patch.setattr(files, "sha256_of", read)
+        written = artifact.write(unit, outputs)
+        artifact.commit(unit, 3, written, {"write": 0.1}, {"host": "h"})
+    assert named == ["x.zarr/c/0/0", "t.parquet/u.parquet", "ledger/u.json"]
+    paths = {file: tmp_path / file for file in written}
+    assert written == {f: (p.stat().st_size, files.checksum(p)) for f, p in paths.items()}
+    assert artifact.ledger.is_finished("u")
+    pd.testing.assert_frame_equal(pd.read_parquet(paths["t.parquet/u.parquet"]), outputs["t"])

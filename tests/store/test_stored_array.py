@@ -50,6 +50,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[StoredArray, set[s
     return opened(folder, seen), seen
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(where=hnp.basic_indices(SHAPE, allow_newaxis=False))
 def test_integers_slices_and_dots_are_numpys(
@@ -103,6 +104,7 @@ def indices(draw: st.DrawFn) -> tuple[tuple[int, ...], Any]:
     return shape, where[0] if len(where) == 1 and draw(st.booleans()) else tuple(where)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(drawn=indices())
 def test_every_index_is_numpys_or_an_error(arrays: list[StoredArray], drawn: Any) -> None:
@@ -199,6 +201,7 @@ def test_no_hole_is_handed_out(made: Run, what: str) -> None:
         array[:]
 
 
+@pytest.mark.slow
 def test_what_another_run_is_adding_is_not_part_of_it(run_of: Runner) -> None:
     run = run_of()
     make_all(run)

@@ -38,6 +38,7 @@ def test_one_image_says_nothing() -> None:
     assert paired_mean(np.array([1.0])) == (1.0, -math.inf, math.inf, 1.0)
 
 
+@pytest.mark.slow
 def test_a_sweep_compares_every_method(made: Run, tiny: Path) -> None:
     values = {"set": ["scores.methods=[cupl, abs]", "scores.n=4"], "seeds": 2}
     experiment = Experiment.model_validate({**values, "against": "abs"})

@@ -310,6 +310,7 @@ def test_figures_that_are_not_comparable_say_why() -> None:
     assert (others["source"] != "").all()
 
 
+@pytest.mark.slow
 def test_our_rows_of_other_methods_stand_beside_the_reported(
     made: Run, tiny: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Client side of the Dask engine: the connection to a scheduler, and the units submitted to it.
+"""Client side of the Dask engine: the connection to a scheduler, and the tasks submitted to it.
 
 A connection that fails or breaks raises Unreachable, with a message of one line.
 """
@@ -21,11 +21,13 @@ from pipeline.core.errors import Unreachable, one_line
 from pipeline.core.progress import Reporter
 from pipeline.core.words import counted
 from pipeline.engine.dask.parts import TOPIC
-from pipeline.engine.dask.worker import StageSpec, UnitResult, compute_unit, release
+from pipeline.engine.dask.worker import StageSpec, UnitResult, compute_units, release
 from pipeline.store.units import Unit
 
 if TYPE_CHECKING:
     from pipeline.core.runtime import Runtime
+
+    Task = Future[list[UnitResult]]
 
 CONNECT_TIMEOUT = 20
 """Seconds to wait for a scheduler to answer."""
@@ -62,11 +64,18 @@ class Connection:
 
     def worker_states(self) -> dict[str, str]:
         """Return the status of each worker (`running`, `paused`, ...) by its address."""
-        scheduler: Any = self.client.scheduler
-        workers = self._result(scheduler.identity())["workers"]
-        return {address: worker["status"] for address, worker in workers.items()}
+        return {address: worker["status"] for address, worker in self._workers().items()}
 
-    def gather(self, futures: list[Future[UnitResult]]) -> list[UnitResult]:
+    def threads(self) -> int:
+        """Return the number of tasks that all workers can be at together."""
+        with self.errors():
+            return sum(worker["nthreads"] for worker in self._workers().values())
+
+    def _workers(self) -> dict[str, Any]:
+        scheduler: Any = self.client.scheduler
+        return dict(self._result(scheduler.identity())["workers"])
+
+    def gather(self, futures: list[Task]) -> list[list[UnitResult]]:
         """Return the results of finished futures."""
         return list(self._result(self.client.gather(futures, asynchronous=True)))
 
@@ -91,20 +100,20 @@ class Connection:
         return asyncio.run_coroutine_threadsafe(request, loop.asyncio_loop)
 
 
-class PendingUnits:
-    """Submitted units whose futures are not done."""
+class PendingTasks:
+    """Submitted tasks that are not done, and the units of each."""
 
     def __init__(self, connection: Connection, prefix: str) -> None:
         self._connection, self._prefix = connection, prefix
-        self._units: dict[Future[UnitResult], Unit] = {}
+        self._units: dict[Task, list[Unit]] = {}
         self._completed = as_completed(loop=connection.client.loop)
         self._submitted = 0
 
     def __len__(self) -> int:
         return len(self._units)
 
-    def submit(self, spec: StageSpec, unit: Unit, avoid: list[str]) -> None:
-        """Submit a unit, preferably to a worker that is not in `avoid`."""
+    def submit(self, spec: StageSpec, units: list[Unit], avoid: list[str]) -> None:
+        """Submit a task of some units, preferably to a worker that is not in `avoid`."""
         self._submitted += 1
         client, where = self._connection.client, {}
         with self._connection.errors():
@@ -113,17 +122,21 @@ class PendingUnits:
             workers = self._connection.worker_states() if avoid else {}
             if preferred := [address for address in workers if address not in avoid]:
                 where = {"workers": preferred, "allow_other_workers": True}
-            key = (self._prefix, unit.name, self._submitted)
-            future = client.submit(compute_unit, spec, unit, key=key, pure=False, **where)
-        self._units[future] = unit
+            key = (self._prefix, units[0].name, self._submitted)
+            future = client.submit(compute_units, spec, units, key=key, pure=False, **where)
+        self._units[future] = units
         self._completed.add(future)
 
-    def next_results(self) -> list[tuple[Unit, UnitResult]]:
-        """Wait until at least one future is done; return all that are, with their units."""
+    def next_results(self) -> list[tuple[list[Unit], list[UnitResult] | UnitResult]]:
+        """Wait until at least one task is done; return the units of all that are, with results.
+
+        Of a task that failed as a whole there is one result.
+        """
         with self._connection.errors():
             futures = self._completed.next_batch()
             finished = [future for future in futures if future.status == "finished"]
-            results = dict(zip(finished, self._connection.gather(finished), strict=True))
+            results: dict[Task, list[UnitResult] | UnitResult] = {}
+            results.update(zip(finished, self._connection.gather(finished), strict=True))
             for future in futures:
                 if future not in results:
                     results[future] = self._failure(future)
@@ -135,7 +148,7 @@ class PendingUnits:
             if self._units and self._connection.client.status == "running":
                 self._connection.client.cancel(list(self._units))
 
-    def _failure(self, future: Future[UnitResult]) -> UnitResult:
+    def _failure(self, future: Task) -> UnitResult:
         """Return the result of a future that was cancelled or whose worker failed."""
         if future.status != "error":
             if self._connection.client.status != "running":
@@ -202,8 +215,8 @@ async def _check_scheduler(address: str) -> None:
 def _report_death(event: dict[str, Any], reporter: Reporter) -> None:
     """Report a worker that left unexpectedly, from an event of the scheduler."""
     if event.get("action") == "remove-worker" and not event.get("expected"):
-        units = len(event.get("processing-tasks", ()))
-        rescheduled = f"; its {counted(units, 'units')} are rescheduled" if units else ""
+        tasks = len(event.get("processing-tasks", ()))
+        rescheduled = f"; its {counted(tasks, 'tasks')} are rescheduled" if tasks else ""
         reporter.say(f"worker {event['worker']} died{rescheduled}")
 
 

@@ -1,4 +1,4 @@
-"""Engine of many processes: one Dask future per unit, computed by local or remote workers.
+"""Engine of many processes: Dask tasks of one unit or some quick ones, on local or remote workers.
 
 The client process plans, submits units and receives small results; arrays pass neither through it
 nor through the scheduler. Claims keep workers from computing a unit twice, also across runs.
@@ -21,7 +21,7 @@ from pipeline.store.units import Unit
 
 if TYPE_CHECKING:
     from pipeline.core.runtime import Runtime
-    from pipeline.engine.dask.client import Connection, PendingUnits
+    from pipeline.engine.dask.client import Connection, PendingTasks
     from pipeline.engine.dask.worker import StageSpec, UnitResult
 
     Connector = Callable[[Runtime], AbstractContextManager[Connection]]
@@ -30,7 +30,9 @@ ATTEMPTS = 3
 """Attempts at a unit before it counts as failed; the last one runs with no other unit pending."""
 
 MAX_PENDING = 1000
-"""Units submitted and not yet finished: enough for 300 workers, and little memory."""
+"""Tasks submitted and not yet finished: enough for 300 workers, and little memory."""
+MAX_UNITS = 64
+"""Units of a task, of which many are quick: each is known as finished once the task is done."""
 
 
 class Cluster(Engine):
@@ -69,49 +71,88 @@ class DaskSession(Session):
         self._last_attempts: deque[Unit] = deque()
         """Units with one attempt left, submitted only while no other unit is pending."""
         self._failed_on: dict[str, list[str]] = {}
-        """Addresses of the workers that each unit failed on, by the unit's name."""
+        """Addresses of the workers that each unit failed on, by the unit's name. Units that are in
+        here, perhaps without an address, are tasks of their own."""
+        self._elapsed: float | None = None
+        """Seconds of a unit, of the last that were computed."""
 
     def compute(self, todo: list[Unit]) -> Generator[Done, None, None]:
         """Compute the unclaimed units of `todo`; yield them in the order they finish."""
-        from pipeline.engine.dask.client import PendingUnits
+        from pipeline.engine.dask.client import PendingTasks
         from pipeline.engine.dask.parts import listener
-        from pipeline.engine.dask.worker import State
 
         claimed = {claim.unit for claim in living(self._job.artifact.path / "claims")}
         self._queue.extend(unit for unit in todo if unit.name not in claimed)
         stage = self._job.stage
         prefix = f"{stage.name}-{stage.key}-{uuid.uuid4().hex[:8]}"
-        pending = PendingUnits(self._connection, prefix)
+        pending = PendingTasks(self._connection, prefix)
         self._connection.hear_parts(listener(self._spec.run, stage.name, self.parts.tell))
         try:
             while self._submit(pending):
-                for unit, result in pending.next_results():
-                    self.add_seconds(result.seconds)
-                    self.parts.end(unit.name)
-                    if result.state == State.STOP:
-                        raise _error_of(result)
-                    if result.state == State.DONE:
-                        self.any_computed = True
-                        yield Done(unit, result.worker)
-                    if result.state == State.FAILED:
-                        self._retry_or_fail(unit, result)
+                for units, results in pending.next_results():
+                    for unit, result in self._by_unit(units, results):
+                        yield from self._take(unit, result)
                 if self.should_abort:
                     return
         finally:
             pending.cancel()
 
-    def _submit(self, pending: PendingUnits) -> bool:
-        """Submit as many units as allowed; return whether any is pending afterwards."""
-        while self._queue and len(pending) < MAX_PENDING:
-            self._submit_one(pending, self._queue.popleft())
+    def _submit(self, pending: PendingTasks) -> bool:
+        """Submit as many tasks as allowed; return whether any is pending afterwards."""
+        most = MAX_PENDING if self._elapsed else max(1, self._connection.threads())
+        while self._queue and len(pending) < most:
+            self._submit_one(pending, self._next_units())
         if self._last_attempts and not len(pending):
-            self._submit_one(pending, self._last_attempts.popleft())
+            self._submit_one(pending, [self._last_attempts.popleft()])
         return len(pending) > 0
 
-    def _submit_one(self, pending: PendingUnits, unit: Unit) -> None:
-        """Submit a unit, to a worker that it has not failed on if there is one."""
-        self.parts.begin(unit.name, unit.size)
-        pending.submit(self._spec, unit, avoid=self._failed_on.get(unit.name, []))
+    def _submit_one(self, pending: PendingTasks, units: list[Unit]) -> None:
+        """Submit a task, to a worker that its first unit has not failed on if there is one."""
+        for unit in units:
+            self.parts.begin(unit.name, unit.size)
+        pending.submit(self._spec, units, avoid=self._failed_on.get(units[0].name, []))
+
+    def _next_units(self) -> list[Unit]:
+        """Take the units of a task from the queue: one, or quick ones of AT_ONCE / 2 seconds."""
+        from pipeline.engine.dask.worker import AT_ONCE
+
+        units = [self._queue.popleft()]
+        if units[0].name in self._failed_on or not self._elapsed:
+            return units
+        most = min(MAX_UNITS, AT_ONCE / 2 / self._elapsed)
+        while len(units) < most and self._queue and self._queue[0].name not in self._failed_on:
+            units.append(self._queue.popleft())
+        return units
+
+    def _by_unit(
+        self, units: list[Unit], results: list[UnitResult] | UnitResult
+    ) -> list[tuple[Unit, UnitResult]]:
+        """Give each unit of a task its result; queue those again that have none.
+
+        Which unit made a task of several fail as a whole is seen when they are tasks of their own.
+        """
+        if not isinstance(results, list):
+            if len(units) == 1:
+                return [(units[0], results)]
+            self._failed_on.update({unit.name: [] for unit in units})
+            results = []
+        self._queue.extendleft(reversed(units[len(results) :]))
+        return list(zip(units, results, strict=False))
+
+    def _take(self, unit: Unit, result: UnitResult) -> Iterator[Done]:
+        """Record the result of a unit; yield it if it is finished."""
+        from pipeline.engine.dask.worker import State
+
+        self.add_seconds(result.seconds)
+        self.parts.end(unit.name)
+        self._elapsed = result.elapsed or self._elapsed
+        if result.state == State.STOP:
+            raise _error_of(result)
+        if result.state == State.DONE:
+            self.any_computed = True
+            yield Done(unit, result.worker)
+        if result.state == State.FAILED:
+            self._retry_or_fail(unit, result)
 
     def _retry_or_fail(self, unit: Unit, result: UnitResult) -> None:
         """Record a failure; queue the unit again if it has an attempt left."""

@@ -45,6 +45,9 @@ CONFIG = {
 }
 """Configuration of Dask while local workers are running."""
 
+IMPORTED = ["distributed", "distributed.nanny", "open_clip", "timm", "pandas", "pyarrow", "zarr"]
+"""Modules that workers find imported; none of them starts a thread or touches a GPU by that."""
+
 
 @contextmanager
 def workers_here(count: int, reporter: Reporter, runtime: Runtime) -> Iterator[Connection]:
@@ -75,6 +78,23 @@ def _gpus(count: int, device: str) -> list[str]:
 
 
 @contextmanager
+def _forked_after_imports() -> Iterator[None]:
+    """Fork workers from a process that has imported what they need, so that it is imported once.
+
+    On Linux only: elsewhere libraries of the system need not survive a fork.
+    """
+    import dask
+    from distributed.utils import get_mp_context
+
+    if sys.platform != "linux":
+        yield
+        return
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(IMPORTED)  # after Dask has set its own
+        yield
+
+
+@contextmanager
 def _started(count: int, gpus: list[str]) -> Iterator[LocalCluster]:
     """Run a scheduler in this process, and workers in their own processes, inside the block."""
     import dask
@@ -96,7 +116,7 @@ def _started(count: int, gpus: list[str]) -> Iterator[LocalCluster]:
 
     # After a kill the resource tracker cleans up semaphores, which needs no warning.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-    with dask.config.set(CONFIG):
+    with dask.config.set(CONFIG), _forked_after_imports():
         with warnings.catch_warnings(action="ignore"):  # the usual dashboard port may be taken
             kind: Any = OneGpuEach
             cluster = kind(

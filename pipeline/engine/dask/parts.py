@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from pipeline.engine.work import Told
@@ -13,18 +14,18 @@ TOPIC = "abs-parts"
 """Topic of the events on the scheduler, which forgets old ones."""
 
 EVERY = 0.5
-"""Least seconds between two events of a step of a unit."""
+"""Least seconds between two events of one step, so that quick units cost none of their own."""
 
 
+@lru_cache(maxsize=4)
 def teller(worker: Any, run: str, stage: str) -> Told:
-    """Return what tells of the units of a task of a worker, at most every EVERY seconds."""
-    step_of, last = "", 0.0
+    """Return what tells of the units of a stage that a worker computes."""
+    last: dict[str, float] = {}
 
     def told(unit: str, step: str, share: float) -> None:
-        nonlocal step_of, last
         now = time.monotonic()
-        if step != step_of or now - last >= EVERY:
-            step_of, last = step, now
+        if now - last.get(step, -EVERY) >= EVERY:
+            last[step] = now
             with suppress(Exception):  # progress is no reason to fail
                 worker.log_event(TOPIC, [run, stage, unit, step, share])
 

@@ -1,7 +1,8 @@
 """Worker side of the Dask engine: rebuild a stage from its settings and compute its units.
 
-A task carries the settings, the name and the key of a stage, and a unit. A worker whose files or
-code lead to another key refuses the task. Outputs go to the store; a task returns a `UnitResult`.
+A task carries the settings, the name and the key of a stage, and units. A worker whose files or
+code lead to another key refuses the task. Outputs go to the store; a task returns a `UnitResult`
+for each unit.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ STORE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 IDLE = 60.0
 """Seconds without a task after which a loaded stage may be released for another run's."""
+
+AT_ONCE = 0.2
+"""Seconds of units that a task computes. A task costs as much as a quick unit, so it has many of
+these; what a worker that is killed takes with it is still its units in flight alone."""
 
 THREADS = 3
 """Threads of a worker: one unit is read while another is computed and a third is written."""
@@ -83,7 +88,7 @@ def _stages_of_run(rebuild: Rebuild, settings: str, run: str) -> tuple[Store, Se
 
 
 class State(StrEnum):
-    """Outcome of a task."""
+    """Outcome of a unit."""
 
     DONE = auto()
     SKIPPED = auto()
@@ -96,7 +101,7 @@ class State(StrEnum):
 
 @dataclass
 class UnitResult:
-    """Return value of a task."""
+    """What a task returns for a unit."""
 
     state: State
     error: str = ""
@@ -106,6 +111,8 @@ class UnitResult:
     out_of_memory: bool = False
     """True if the process ran out of memory and has to be restarted."""
     seconds: Seconds = field(default_factory=dict)
+    elapsed: float = 0.0
+    """Seconds from claim to receipt, without loading; 0 if the unit was not computed."""
     worker: str = ""
     """Address of the worker."""
 
@@ -168,11 +175,12 @@ class LoadedStage:
         seconds: Seconds = {}
         if self._work is None:
             told(unit.name, LOAD, 0.0)
-        work = self._load(seconds)
-        claimed = work is not None and work.claim(unit)
-        skipped = UnitResult(State.SKIPPED)
-        result = self._run_steps(work, unit, told) if work and claimed else skipped
+        work, start = self._load(seconds), time.perf_counter()
+        if work is None or not work.claim(unit):
+            return UnitResult(State.SKIPPED, seconds=seconds)
+        result = self._run_steps(work, unit, told)
         result.seconds |= seconds
+        result.elapsed = time.perf_counter() - start
         return result
 
     def _load(self, seconds: Seconds) -> UnitWork | None:
@@ -223,8 +231,21 @@ _closing = threading.Event()
 """Set once this process is out of memory and about to be restarted by its nanny."""
 
 
-def compute_unit(spec: StageSpec, unit: Unit) -> UnitResult:
-    """Compute one unit; the function that is submitted to Dask."""
+def compute_units(spec: StageSpec, units: Sequence[Unit]) -> list[UnitResult]:
+    """Compute units one after the other; the function that is submitted to Dask.
+
+    Returns the results of the first ones, as many as were computed within AT_ONCE seconds; that is
+    one at least. An error that every unit would meet ends the list too.
+    """
+    results, start = [], time.monotonic()
+    for unit in units:
+        results.append(_compute_unit(spec, unit))
+        if time.monotonic() - start > AT_ONCE or results[-1].state == State.STOP:
+            break
+    return results
+
+
+def _compute_unit(spec: StageSpec, unit: Unit) -> UnitResult:
     worker = get_worker()
     if _closing.is_set():
         return UnitResult(State.SKIPPED, worker=worker.address)
