@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from pipeline.core.errors import ConfigError, together
+from pipeline.core.parts import each
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
@@ -289,7 +290,8 @@ class CropsWorker(Worker):
     def draw_all(self, unit: Unit, inputs: Any) -> list[Tensor]:
         """Return the crops of each image of a unit: int64 (crops of the unit, columns)."""
         images = self.images.iloc[unit.rows].itertuples()
-        return [self.draw(image, row, unit) for image, row in zip(images, inputs, strict=True)]
+        pairs = each(zip(images, inputs, strict=True), len(inputs))
+        return [self.draw(image, row, unit) for image, row in pairs]
 
     @abstractmethod
     def draw(self, image: Any, inputs: Any, unit: Unit) -> Tensor:

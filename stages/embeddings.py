@@ -33,6 +33,7 @@ import numpy as np
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import MissingInput
+from pipeline.core.parts import stretch
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.dataset import Dataset
@@ -468,11 +469,19 @@ class WindowWorker(_ViewWorker):
         import torch
 
         if inputs.pixels is not None:
-            tokens = self._tokens_of(inputs.rows, inputs.pixels)
             rows = torch.from_numpy(inputs.views.missing_rows)
+            share = self._share_of_tokens(len(inputs.pixels), len(rows))
+            with stretch(0, share):
+                tokens = self._tokens_of(inputs.rows, inputs.pixels)
             more = self.layer, self.config.prompt, self.config.gain
-            inputs.views.fill(half(self.clip.encode_windows(tokens, rows, *more)))
+            with stretch(share, 1):
+                inputs.views.fill(half(self.clip.encode_windows(tokens, rows, *more)))
         return inputs.views
+
+    def _share_of_tokens(self, images: int, windows: int) -> float:
+        """Return the share of the tokens of images in the work, by the blocks of CLIP to run."""
+        before = images * self.layer
+        return before / max(before + windows * (self.clip.layers - self.layer), 1)
 
     def _tokens_of(self, rows: Sequence[int], images: Tensor) -> Any:
         """Return the tokens of a block of images, cached for the block's further units."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from pipeline.core.errors import AbsError, storable_reason
+from pipeline.core.parts import each
 from pipeline.core.section import Section
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.core.words import counted
@@ -158,7 +159,7 @@ class IndexWorker(Worker):
         paths = [path for path, _ in self.dataset.samples[unit.rows]]
         files = zip(paths, self.dataset.sha256_of_images()[unit.rows], strict=True)
         sizes = prefetch(readers(), partial(_size, self.dataset.contents), files, depth=READERS)
-        return [size.result() for _, size in sizes]
+        return [size.result() for _, size in each(sizes, len(paths))]
 
     def compute(self, unit: Unit, inputs: list[tuple[int, int] | str]) -> dict[str, Any]:
         """Return both tables; files that the dataset's reader skipped come with the first unit."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from pipeline.core.errors import ConfigError, MissingInput
+from pipeline.core.parts import stretch
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.datasets.classes import Classes
@@ -266,7 +267,7 @@ class ScoresWorker(Worker):
         """Measure what a method does inside, if methods are measured."""
         return self.watch.part(name) if self.watch else nullcontext()
 
-    def parts(self) -> dict[str, float]:
+    def by_method(self) -> dict[str, float]:
         """Return the seconds of each method; those of making its scorer are in the first unit."""
         return self.watch.take() if self.watch else {}
 
@@ -337,11 +338,11 @@ class ScoresWorker(Worker):
         """
         import torch
 
-        views = self._views(inputs)
-        scores = []
+        views, count = self._views(inputs), len(self._scorers)
+        scores: list[Tensor] = []
         with torch.inference_mode():
-            for name, scorer in self._scorers.items():
-                with self._measured(name):
+            for number, (name, scorer) in enumerate(self._scorers.items()):
+                with stretch(number / count, (number + 1) / count), self._measured(name):
                     scores.append(scorer(rows, views).float().to(self.device))
             by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
         return {name: self._of_present(name, scores) for name, scores in by_method.items()}

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,13 +32,28 @@ ERRORS = {
 
 
 class ChatServer:
-    """The server, with a count of requests that came and that were answered in full."""
+    """The server, with counts of the requests that came and of those that were paid.
+
+    Args:
+        answer: Function of a request's body that returns the text of an answer.
+        mishap: What goes wrong with a request.
+        seconds: Seconds that work on an answer takes.
+        remembers: Whether a request whose `Idempotency-Key` is known gets the answer that is kept
+            for it, without new work; a request with that key and another body is refused.
+    """
 
     def __init__(
-        self, answer: Callable[[dict[str, Any]], str], mishap: Mishap | None = None
+        self,
+        answer: Callable[[dict[str, Any]], str],
+        mishap: Mishap | None = None,
+        seconds: float = 0.0,
+        remembers: bool = False,
     ) -> None:
         self.answer, self.mishap = answer, mishap or (lambda key, times: "")
+        self.seconds, self.remembers = seconds, remembers
         self.came: Counter[str] = Counter()
+        self.paid: Counter[str] = Counter()
+        self.kept: dict[str, Future[tuple[str, dict[str, Any]]]] = {}
         self.keys: set[str] = set()
         self.at_once = self.most_at_once = 0
         self.times: list[float] = []
@@ -94,7 +110,35 @@ class ChatServer:
             return
         if wrong == "stall":
             time.sleep(STALL)
-        self.reply(to, 200, self.completion(body, wrong), cut=wrong == "cut")
+        of, completion = self.kept_or_new(to.headers.get("Idempotency-Key"), key, body, wrong)
+        if of != key:
+            told = "the Idempotency-Key is that of another request"
+            self.reply(to, 422, {"error": {"message": told}})
+            return
+        self.reply(to, 200, completion, cut=wrong == "cut")
+
+    def kept_or_new(
+        self, name: str | None, key: str, body: dict[str, Any], wrong: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the answer kept under a name, or do the work; with the digest of its request.
+
+        A request that comes while the first one is worked on waits for it.
+        """
+        if not self.remembers or name is None:
+            return self.work(key, body, wrong)
+        with self.lock:
+            first = name not in self.kept
+            future = self.kept.setdefault(name, Future())
+        if first:
+            future.set_result(self.work(key, body, wrong))
+        return future.result()
+
+    def work(self, key: str, body: dict[str, Any], wrong: str) -> tuple[str, dict[str, Any]]:
+        """Answer a request that has to be paid, whether or not its client is still there."""
+        with self.lock:
+            self.paid[key] += 1
+        time.sleep(self.seconds)
+        return key, self.completion(body, wrong)
 
     def completion(self, body: dict[str, Any], wrong: str) -> dict[str, Any]:
         """Return an answer in the shape of OpenAI's."""
@@ -132,10 +176,10 @@ class ChatServer:
 
 @contextmanager
 def serving(
-    answer: Callable[[dict[str, Any]], str], mishap: Mishap | None = None
+    answer: Callable[[dict[str, Any]], str], mishap: Mishap | None = None, **more: Any
 ) -> Iterator[ChatServer]:
-    """Serve until the block ends."""
-    found = ChatServer(answer, mishap)
+    """Serve until the block ends; arguments are those of `ChatServer`."""
+    found = ChatServer(answer, mishap, **more)
     thread = threading.Thread(target=found.server.serve_forever, args=(0.02,))
     thread.start()
     try:

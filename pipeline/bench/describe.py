@@ -1,9 +1,11 @@
-"""Kill `abs describe` again and again, and see that it asks nothing twice and ends the same.
+"""Kill `abs describe` again and again, and see what is asked and paid twice, and that it ends the
+same.
 
-    python -m pipeline.bench.describe --classes 1000 --samples 10 --kills 20
+    python -m pipeline.bench.describe --classes 1000 --samples 10 --kills 20 --remembers
 
 A server on loopback answers. Every other kill is SIGTERM, after which the requests under way are
-awaited and stored; the others are SIGKILL, after which only those can be sent again.
+awaited and stored; the others are SIGKILL, after which only those can be sent again. A server that
+remembers `Idempotency-Key` then does no work twice; all kills are SIGKILL with it.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from pipeline.describe.recipes import load_recipe
 
 CONCURRENCY = 8
 """Requests of a process under way at once."""
+SECONDS = 0.02
+"""Seconds that an answer takes, so that a kill finds requests under way."""
 
 
 def answer(body: dict[str, Any]) -> str:
@@ -93,8 +97,11 @@ def start(server: ChatServer, folder: Path, store: str, samples: int) -> subproc
     )
 
 
-def kill_and_compare(classes: int, samples: int, kills: int, seed: int = 0) -> dict[str, Any]:
-    """Describe with kills, and without a server; return what came twice, and if files differ.
+def kill_and_compare(
+    classes: int, samples: int, kills: int, seed: int = 0, remembers: bool = False
+) -> dict[str, Any]:
+    """Describe with kills, and without a server; return what came and was paid twice, and whether
+    the files differ.
 
     Raises:
         RuntimeError: If a run does not end well.
@@ -105,21 +112,25 @@ def kill_and_compare(classes: int, samples: int, kills: int, seed: int = 0) -> d
         total = write_directly(folder, samples)
         began = time.monotonic()
         marks = sorted(random.Random(seed).sample(range(1, total), kills))
-        with serving(answer) as server:
+        ends = [signal.SIGKILL, signal.SIGKILL if remembers else signal.SIGTERM]
+        with serving(answer, seconds=SECONDS, remembers=remembers) as server:
             for number, mark in enumerate(marks):
                 process = start(server, folder, "killed.json", samples)
                 while process.poll() is None and len(server.came) < mark:
                     time.sleep(0.002)
-                process.send_signal(signal.SIGTERM if number % 2 else signal.SIGKILL)
+                process.send_signal(ends[number % 2])
                 process.communicate(timeout=60)
             _finish(start(server, folder, "killed.json", samples))
-        twice = sum(count - 1 for count in server.came.values())
+        twice, paid = (
+            sum(count - 1 for count in counts.values()) for counts in (server.came, server.paid)
+        )
         same = (folder / "direct.json").read_bytes() == (folder / "killed.json").read_bytes()
         return {
             "requests": total,
             "kills": kills,
             "sent_again": twice,
-            "sent_again_at_most": (kills + 1) // 2 * CONCURRENCY,
+            "paid_again": paid,
+            "sent_again_at_most": (kills if remembers else (kills + 1) // 2) * CONCURRENCY,
             "same_file": same,
             "same_requests": len(server.came) == total,
             "seconds_with_kills": round(time.monotonic() - began, 1),
@@ -137,9 +148,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, default in (("classes", 1000), ("samples", 10), ("kills", 20), ("seed", 0)):
         options.add_argument(f"--{name}", type=int, default=default)
-    found = kill_and_compare(**vars(options.parse_args()))
+    options.add_argument("--remembers", action="store_true", help="know the Idempotency-Key")
+    chosen = options.parse_args()
+    found = kill_and_compare(**vars(chosen))
     print(json.dumps(found, indent=1))
     kept = found["same_file"] and found["same_requests"]
+    kept = kept and not (chosen.remembers and found["paid_again"])
     sys.exit(0 if kept and found["sent_again"] <= found["sent_again_at_most"] else 1)
 
 

@@ -21,6 +21,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task
 from rich.text import Text
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.parts import UnderWay
 from pipeline.core.words import counted
 
 LINE_EVERY = 10.0
@@ -55,7 +56,10 @@ class Meter:
     """Expected seconds of the stage, for the time left before the first unit is done."""
     later: float | None = None
     """Expected seconds of the stages after it."""
+    parts: UnderWay = field(default_factory=UnderWay)
+    """Units under way."""
     done: int = 0
+    """Items of finished units."""
     steps: int = 0
     by: Counter[str] = field(default_factory=Counter)
     """Items finished by each worker."""
@@ -77,40 +81,49 @@ class Meter:
         return time.perf_counter() - self.started
 
     @property
+    def made(self) -> int:
+        """Items that are done, those of units under way among them."""
+        return min(self.done + int(self.parts.items), self.total)
+
+    @property
     def rate(self) -> float:
         """Items per second since the stage began."""
-        return self.done / max(self.seconds, 1e-9)
+        return self.made / max(self.seconds, 1e-9)
 
     @property
     def left(self) -> float | None:
         """Expected seconds to the end of the stage; None if nothing is known."""
+        made, last = self.done + self.parts.items, max(self.last, self.parts.last)
         if self.done and self.total:
-            until = max(self.last - self.started, 1e-9)  # the last unit's end
-            return (self.total - self.done) * until / self.done - (self.seconds - until)
+            until = max(last - self.started, 1e-9)  # when items were last done
+            return (self.total - made) * until / made - (self.seconds - until)
+        if rate := self.parts.rate:  # of the first unit, without what it had to wait for
+            return (self.total - made) / rate - (time.perf_counter() - last)
         return None if self.foreseen is None else self.foreseen - self.seconds
 
     def text(self) -> str:
         """`3 of 8 units, 384 of 1,024 crops, 210.0/s (2 workers: 104.0, 106.0), 0:00:04 left`."""
-        known = self.done and self.total
-        left = f", {clock((self.total - self.done) / self.rate)} left" if known else ""
+        known = self.left if self.made and self.total else None
+        left = "" if known is None else f", {clock(max(known, 0.0))} left"
         units = f"{self.steps:,} of {counted(self.units, 'units')}, " if self.units else ""
-        made = f"{self.done:,} of {counted(self.total, self.counts)}"
+        made = f"{self.made:,} of {counted(self.total, self.counts)}"
         return f"{units}{made}, {self.rate:,.1f}/s{self._each()}{left}"
 
     def line(self, width: int = WIDTH) -> str:
         """`3/12 embeddings-raw 384/1,024 crops 0:00:12, 0:00:04 left (run 0:01:10)`.
 
-        The seconds since the start move also within a unit. What does not fit is left out.
+        Items of units under way count. What does not fit is left out.
         """
         left = None if self.left is None else max(self.left, 0.0)
         whole = None if left is None or self.later is None else left + self.later
         parts = [
             f"{self.place} {self.stage}".strip(),
-            f" {self.done:,}/{self.total:,} {self.counts}".rstrip() if self.total > 1 else "",
+            f" {self.made:,}/{self.total:,} {self.counts}".rstrip() if self.total > 1 else "",
+            f" {doing}" if (doing := self.parts.doing) else "",
             f" {clock(self.seconds)}",
             f", {clock(left)} left" if left is not None else "",
             f" (run {clock(whole)})" if whole is not None else "",
-            f", {self.rate:,.1f}/s" if self.done else "",
+            f", {self.rate:,.1f}/s" if self.made else "",
         ]
         text = ""
         for part in parts:
@@ -192,9 +205,15 @@ class Reporter:
             yield
 
     @contextmanager
-    def stage(self, name: str, total: int, counts: str, units: int = 0) -> Iterator[Advance]:
-        """Show the progress of a stage of `total` items, in `units` units if they are counted."""
+    def stage(
+        self, name: str, total: int, counts: str, units: int = 0, parts: UnderWay | None = None
+    ) -> Iterator[Advance]:
+        """Show the progress of a stage of `total` items, in `units` units if they are counted.
+
+        parts: Units under way, whose items count as they are done.
+        """
         meter = self._meter(name, total, counts, units)
+        meter.parts = parts or meter.parts
         with self._shown(meter), self._lines(meter):
             yield meter.add
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import AbsError
+from pipeline.core.parts import each
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.datasets.formats import formats
 
@@ -58,7 +59,8 @@ class Images:
         rows = range(rows.start, rows.stop) if isinstance(rows, slice) else rows
         if rows != self._rows:
             self._rows, self._held = rows, {}
-        for row, decoded in prefetch(readers(), self._image, rows, depth=READERS):
+        images = prefetch(readers(), self._image, rows, depth=READERS)
+        for row, decoded in each(images, len(rows)):
             image = decoded.result()
             if sum(held.width * held.height for held in self._held.values()) < HELD_PIXELS:
                 self._held[row] = image

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.parts import UnderWay
 from pipeline.stage import Stage
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
@@ -64,6 +65,8 @@ class Session(ABC):
         self.failed: list[Failed] = []
         self.any_computed = False
         """True once a unit was computed."""
+        self.parts = UnderWay()
+        """Units under way, for progress."""
 
     @property
     def should_abort(self) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import one_line
@@ -52,7 +53,7 @@ class InlineSession(Session):
             ThreadPoolExecutor(1, "read") as reader,
             ThreadPoolExecutor(WRITERS, "write") as writer,
         ):
-            reads = prefetch(reader, self.work.read, self._claimed(todo), PREFETCH)
+            reads = prefetch(reader, self._read, self._claimed(todo), PREFETCH)
             computed = self._computed(reads)
             try:
                 for (unit, _, _), written in prefetch(writer, self._write, computed, WRITERS):
@@ -61,6 +62,7 @@ class InlineSession(Session):
                         seconds = self._wait(written)
                         self.add_seconds(seconds)
                     if len(self.failed) == failures:
+                        self.parts.end(unit.name)
                         yield Done(unit)
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
@@ -76,12 +78,16 @@ class InlineSession(Session):
             result = None
             with self._errors(unit):
                 inputs, spent = self._wait(future)
-                result = self.work.compute(unit, inputs, spent), spent
+                result = self.work.compute(unit, inputs, spent, self.parts.tell), spent
             if result:
                 self.any_computed = True
                 yield unit, *result
             if self.should_abort:
                 return
+
+    def _read(self, unit: Unit) -> tuple[Any, Spent]:
+        self.parts.begin(unit.name, unit.size)
+        return self.work.read(unit, self.parts.tell)
 
     def _write(self, item: Computed) -> Seconds:
         self.work.write(*item)
@@ -94,4 +100,8 @@ class InlineSession(Session):
         return result
 
     def _errors(self, unit: Unit) -> Any:
-        return self.work.errors(unit, lambda e: self.failed.append(Failed(unit, one_line(e))))
+        return self.work.errors(unit, partial(self._fail, unit))
+
+    def _fail(self, unit: Unit, error: Exception) -> None:
+        self.parts.end(unit.name)
+        self.failed.append(Failed(unit, one_line(error)))

@@ -110,11 +110,12 @@ def _compute(
     """
     stage, size = job.stage, sum(unit.size for unit in todo)
     with ExitStack() as opened:
-        loading = f"{stage.name}: loading {stage.model_name}"
-        with reporter.busy(loading) if todo and stage.model_name else nullcontext():
+        loading = f"{stage.name}: loading {stage.model_name or 'its inputs'}"
+        with reporter.busy(loading) if todo else nullcontext():
             session = opened.enter_context(engine.open(job))
         reporter.say(_start(stage, todo, of))
-        with reporter.stage(stage.name, size, stage.counts, len(todo)) as advance:
+        shown = stage.name, size, stage.counts, len(todo), session.parts
+        with reporter.stage(*shown) as advance:
             written: list[Unit] = []
             for together in by_round(todo):
                 written += _compute_all(session, job.artifact, together, advance, reporter)

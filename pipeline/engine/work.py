@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError
+from pipeline.core.parts import COMPUTE, READ, heard
 from pipeline.stage import Stage, Worker, refuse_changed
 from pipeline.store.artifact import Artifact, store_error
 from pipeline.store.claims import Claims
@@ -26,14 +27,16 @@ if TYPE_CHECKING:
     from pipeline.store.units import Output
 
 Seconds = dict[str, float]
+Told = Callable[[str, str, float], None]
+"""Function of a unit's name, a step, and the share of it that is done."""
 
 
 @dataclass
 class Spent:
-    """Seconds of a unit by step (read, compute, write), and those of computing by part."""
+    """Seconds of a unit by step (read, compute, write), and those of scoring by method."""
 
     steps: Seconds = field(default_factory=dict)
-    parts: Seconds = field(default_factory=dict)
+    by_method: Seconds = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,17 @@ class UnitWork:
             return False
         return True
 
-    def read(self, unit: Unit) -> tuple[Any, Spent]:
+    def read(self, unit: Unit, told: Told) -> tuple[Any, Spent]:
         """Read the inputs of a unit; return them with the seconds that took."""
         spent = Spent()
-        with _timed("read", spent.steps):
+        with _timed("read", spent.steps), _telling(told, unit, READ):
             return self.worker.read(unit), spent
 
-    def compute(self, unit: Unit, inputs: Any, spent: Spent) -> dict[str, Output]:
+    def compute(self, unit: Unit, inputs: Any, spent: Spent, told: Told) -> dict[str, Output]:
         """Compute the outputs of a unit; add the time to `spent`."""
-        with _timed("compute", spent.steps):
+        with _timed("compute", spent.steps), _telling(told, unit, COMPUTE):
             outputs = self.worker.compute(unit, inputs)
-        spent.parts = self.worker.parts()
+        spent.by_method = self.worker.by_method()
         return outputs
 
     def write(self, unit: Unit, outputs: dict[str, Output], spent: Spent) -> None:
@@ -83,7 +86,7 @@ class UnitWork:
         with _timed("write", spent.steps):
             written = self.artifact.write(unit, outputs)
         rows = len(next(iter(outputs.values())))
-        self.artifact.commit(unit, rows, written, spent.steps, self._maker(), spent.parts)
+        self.artifact.commit(unit, rows, written, spent.steps, self._maker(), spent.by_method)
         self.claims.release(unit.name)
 
     def _maker(self) -> dict[str, Any]:
@@ -103,6 +106,15 @@ class UnitWork:
                 raise store_error(error, self.artifact) from error
             self.artifact.fail(unit, traceback.format_exc())
             failed(error)
+
+
+@contextmanager
+def _telling(told: Told, unit: Unit, step: str) -> Iterator[None]:
+    """Tell how far a step of a unit is, from its beginning to its end."""
+    told(unit.name, step, 0.0)
+    with heard(lambda share: told(unit.name, step, share)):
+        yield
+    told(unit.name, step, 1.0)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pipeline.methods.base import (
     Scorer,
     Views,
     Weigher,
+    by_blocks,
     image_and_crops,
     stacked,
     unstacked,
@@ -51,8 +52,6 @@ class AwtCrops(Method):
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer that transports a few images at a time."""
-        import torch
-
         from pipeline.kernels.transport import similarity_blocks, transported
 
         texts, wanted = self.used(inputs), self.views(inputs.config)
@@ -60,7 +59,7 @@ class AwtCrops(Method):
 
         def score(images: slice, views: Views) -> Tensor:
             blocks = similarity_blocks(stacked(views, wanted), texts)
-            return torch.cat([gain(*block) for block in blocks])
+            return by_blocks(blocks, gain, images)
 
         def gain(v: Tensor, cosines: Tensor) -> Tensor:
             return transported(cosines, *masses(v, cosines), self.eps, steps=self.steps)

@@ -8,10 +8,11 @@ any blocks before it scores the first one.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from pipeline.core.parts import tell
 from pipeline.core.section import Section
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.support import SupportConfig
@@ -225,6 +226,30 @@ def over_all(inputs: MethodInputs, part: Callable[[Views], Tensor], rows: int) -
         some = slice(start, min(start + rows, inputs.images))
         found[some] = part(inputs.block(some))
     return found
+
+
+def by_blocks(
+    blocks: Iterable[tuple[Tensor, Tensor]],
+    score: Callable[[Tensor, Tensor], Tensor],
+    images: slice,
+) -> Tensor:
+    """Score a few images at a time, and tell how far it is.
+
+    Args:
+        blocks: Views and cosines of a few images at a time.
+        score: Function of a block that returns its scores, (images, classes).
+        images: Images of all blocks.
+
+    Returns:
+        Scores (images, classes), in the order of the blocks.
+    """
+    import torch
+
+    parts: list[Tensor] = []
+    for block in blocks:
+        parts.append(score(*block))
+        tell(sum(map(len, parts)), images.stop - images.start)
+    return torch.cat(parts)
 
 
 def unstacked(weights: Tensor, wanted: Mapping[str, int]) -> dict[str, Tensor]:

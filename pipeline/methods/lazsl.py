@@ -20,6 +20,7 @@ from pipeline.methods.base import (
     Scorer,
     Views,
     Weigher,
+    by_blocks,
     image_and_crops,
     stacked,
     unstacked,
@@ -52,8 +53,6 @@ class LazslCrops(Method):
 
     def scorer(self, inputs: MethodInputs) -> Scorer:
         """Build a scorer that transports a few images at a time."""
-        import torch
-
         from pipeline.kernels.transport import similarity_blocks, transported
 
         texts, wanted = inputs.texts["clip-d"], self.views(inputs.config)
@@ -61,7 +60,7 @@ class LazslCrops(Method):
 
         def score(images: slice, views: Views) -> Tensor:
             blocks = similarity_blocks(stacked(views, wanted), texts)
-            return torch.cat([gain(*block) for block in blocks])
+            return by_blocks(blocks, gain, images)
 
         def gain(f: Tensor, cosines: Tensor) -> Tensor:
             return transported(*problem(f, cosines), self.eps, steps=self.steps)

@@ -47,13 +47,16 @@ class Tpt(Method):
         """Build a scorer that learns a prompt for one image after the other."""
         import torch
 
+        from pipeline.core.parts import each
+
         wanted, scale = self.views(inputs.config), inputs.config.scale
         assert inputs.prompts is not None
         prompts = inputs.prompts("clip")
 
         def score(images: slice, views: Views) -> Tensor:
             with torch.inference_mode(False), torch.enable_grad():
-                found = [self.scored(f, prompts, scale) for f in stacked(views, wanted).clone()]
+                stack = stacked(views, wanted).clone()
+                found = [self.scored(f, prompts, scale) for f in each(stack, len(stack))]
             return torch.stack(found)
 
         return score

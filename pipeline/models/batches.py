@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import AbsError
+from pipeline.core.parts import stretch
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
 from pipeline.kernels.transfer import to_device
@@ -65,7 +66,8 @@ class Batches:
         while start < len(values):
             size = self._whole if full else max(1, int(self.size / each))
             batch = values[start : start + size]
-            part = self._try(function, _filled(batch, size) if full else batch)
+            with stretch(start / len(values), (start + len(batch)) / len(values)):
+                part = self._try(function, _filled(batch, size) if full else batch)
             if part is None:
                 self._halve()  # not in the handler, which holds the failed batch's tensors
             else:

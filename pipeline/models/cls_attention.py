@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.parts import tell
 
 NEEDS_CLASS_TOKEN = "choose a ViT with a class token (such as vit_base_patch16_224.dino)"
 """Advice for a model without attention of a class token."""
@@ -32,11 +33,12 @@ class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
 
     Args:
         stop_after: Number of attention calls after which StopForward is raised; None for never.
+        expected: Number of attention calls that are expected, for progress.
     """
 
-    def __init__(self, stop_after: int | None = None) -> None:
+    def __init__(self, stop_after: int | None = None, expected: int = 0) -> None:
         super().__init__()
-        self._stop_after = stop_after
+        self._stop_after, self._expected = stop_after, expected
         self._rows: list[Tensor] = []
 
     def __torch_function__(
@@ -46,6 +48,7 @@ class ClassRows(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             self._rows.append(_first_row(*args, **kwargs))
+            tell(len(self._rows), self._expected)
             if len(self._rows) == self._stop_after:
                 raise StopForward
         return func(*args, **kwargs)

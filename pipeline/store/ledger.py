@@ -44,10 +44,8 @@ class Receipt:
     finished: str
     size: int = 0
     """Images or crops of the unit, for rates; 0 in receipts of older versions."""
-    parts: dict[str, float] = field(default_factory=dict)
-    """Seconds by part of `compute`, of methods for scores; absent from the file where none were
-    measured.
-    """
+    by_method: dict[str, float] = field(default_factory=dict)
+    """Seconds of each method, of scores; absent from the file where they were not measured."""
 
     @property
     def digest(self) -> str:
@@ -247,7 +245,7 @@ def _parse(copy: Path) -> _Content:
 
 
 def _fields(receipt: Receipt) -> dict[str, Any]:
-    return {name: value for name, value in vars(receipt).items() if name != "parts" or value}
+    return {name: value for name, value in vars(receipt).items() if name != "by_method" or value}
 
 
 def _text(receipt: Receipt) -> bytes:

@@ -31,6 +31,6 @@ def scoring_seconds(run: Run) -> dict[str, float]:
     while any unit is unfinished.
     """
     (scores,) = run.named("scores")
-    parts = [receipt.parts for receipt in receipts_of(run, scores)]
-    names = [name for name in parts[0] if all(name in each for each in parts)] if parts else []
-    return {name: sum(each[name] for each in parts) for name in names}
+    units = [receipt.by_method for receipt in receipts_of(run, scores)]
+    names = [name for name in units[0] if all(name in unit for unit in units)] if units else []
+    return {name: sum(unit[name] for unit in units) for name in names}

@@ -246,3 +246,22 @@ def test_a_killed_process_asks_nothing_twice_but_what_was_under_way() -> None:
     assert found["same_file"]
     assert found["same_requests"]
     assert found["sent_again"] <= found["sent_again_at_most"]
+    assert found["paid_again"] == found["sent_again"]
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_a_server_that_knows_the_key_of_a_request_is_paid_once() -> None:
+    found = kill_and_compare(classes=40, samples=1, kills=3, remembers=True)
+    assert found["same_file"]
+    assert found["sent_again"] > 0
+    assert found["paid_again"] == 0
+
+
+def test_a_request_that_is_sent_again_carries_its_key() -> None:
+    first, second = requests(2)
+    with serving(reply, remembers=True) as server:
+        place = endpoint(server)
+        told = [place.ask(request, "r").text for request in (first, first, second)]
+        assert told[0] == told[1] != told[2]
+        assert (sum(server.came.values()), sum(server.paid.values())) == (3, 2)

@@ -17,11 +17,13 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
 from pipeline.core.errors import AbsError, ConfigError, UnitsFailed, Unreachable
+from pipeline.core.parts import COMPUTE, LOAD, READ, UnderWay
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
 from pipeline.engine.base import Job
@@ -108,6 +110,24 @@ def test_workers_of_a_scheduler_make_the_same_bytes(
     pids = {receipt.maker["pid"] for receipts in makers for receipt in receipts}
     assert len(pids) == 2
     assert os.getpid() not in pids
+
+
+@pytest.mark.cluster
+def test_workers_of_a_scheduler_tell_how_far_their_units_are(
+    made: Run, engine: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    real = UnderWay.tell
+
+    def heard(self: UnderWay, unit: str, step: str, share: float) -> None:
+        told.append((unit, step))
+        real(self, unit, step, share)
+
+    monkeypatch.setattr(UnderWay, "tell", heard)
+    stage = made.named("attention")[0]
+    again(made, stage, engine)
+    assert once(lambda: {step for _, step in told} == {LOAD, READ, COMPUTE})
+    assert {unit for unit, _ in told} <= {unit.name for unit in stage.units(made.store)}
 
 
 @pytest.mark.cluster
@@ -417,10 +437,10 @@ def test_a_stage_that_nobody_asks_for_makes_room(
     made: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(made.named("crops-raw")[0], made.store, made.settings)
-    unit = job.stage.units(made.store)[0]
+    unit, told = job.stage.units(made.store)[0], Mock()
     first = cluster_worker._stage_of(spec_of(job, "a", rebuild))
     assert first is cluster_worker._stage_of(spec_of(job, "a", rebuild))
-    assert first.compute(unit).state == State.SKIPPED  # it is finished
+    assert first.compute(unit, told).state == State.SKIPPED  # it is finished
     assert first._work
     sent = replace(spec_of(job, "a", rebuild), rebuild=partial(rebuild))  # equal to no other one
     assert first is cluster_worker._stage_of(sent)
@@ -429,7 +449,7 @@ def test_a_stage_that_nobody_asks_for_makes_room(
     monkeypatch.setattr(cluster_worker, "IDLE", -1.0)
     cluster_worker._stage_of(spec_of(job, "c", rebuild))
     assert set(cluster_worker._stages) == {"c"}
-    assert first.compute(unit).state == State.SKIPPED
+    assert first.compute(unit, told).state == State.SKIPPED
     assert first._work is None
     cluster_worker.release("c")
     assert not cluster_worker._stages

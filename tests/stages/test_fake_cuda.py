@@ -131,13 +131,13 @@ def test_seconds_of_methods_are_read_after_the_one_wait(
     with fake_cuda() as counts:
         worker = stage.worker(run.store)
         counts.restart()
-        parts = []
+        seconds = []
         for unit in (first, second):
             worker.compute(unit, worker.read(unit))
-            parts.append(worker.parts())
+            seconds.append(worker.by_method())
     assert counts.waits == 2
     methods = METHODS.partition("[")[2].rstrip("]").split(",")
-    assert parts == [dict.fromkeys(methods, 0.002), dict.fromkeys(methods, 0.001)]
+    assert seconds == [dict.fromkeys(methods, 0.002), dict.fromkeys(methods, 0.001)]
 
 
 def test_views_that_are_stored_ask_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

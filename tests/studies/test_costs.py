@@ -91,8 +91,8 @@ def test_each_method_has_the_seconds_that_it_took(made: Run, tiny: Path) -> None
     for _, run in sweep.runs:
         (stage,) = run.named("scores")
         receipts = run.store.artifact(stage).ledger.receipts().values()  # sealed
-        assert all(set(receipt.parts) == {"cupl", "abs"} for receipt in receipts)
-        found.append({n: sum(r.parts[n] for r in receipts) for n in ("cupl", "abs")})
+        assert all(set(receipt.by_method) == {"cupl", "abs"} for receipt in receipts)
+        found.append({n: sum(r.by_method[n] for r in receipts) for n in ("cupl", "abs")})
         assert scoring_seconds(run) == pytest.approx(found[-1])
         assert seconds_of(run, "abs")["scoring_s"] == pytest.approx(found[-1]["abs"])
     table = sweep.table().set_index("method")["scoring_s"]
@@ -104,7 +104,7 @@ def test_receipts_without_seconds_of_methods_stay_as_they_were(made: Run) -> Non
     (stage,) = made.named("scores")
     ledger = made.store.artifact(stage).ledger
     texts = ledger.sealed()
-    assert all("parts" not in json.loads(text) for text in texts.values())
+    assert all("by_method" not in json.loads(text) for text in texts.values())
     assert scoring_seconds(made) == {}
     assert "scoring_s" not in seconds_of(made, "abs")
 

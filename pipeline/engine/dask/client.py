@@ -9,7 +9,7 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from distributed.core import rpc
 from pipeline.core.errors import Unreachable, one_line
 from pipeline.core.progress import Reporter
 from pipeline.core.words import counted
+from pipeline.engine.dask.parts import TOPIC
 from pipeline.engine.dask.worker import StageSpec, UnitResult, compute_units, release
 from pipeline.store.units import Unit
 
@@ -44,6 +45,11 @@ class Connection:
     def __init__(self, client: Client, option: str, name: str) -> None:
         self.client = client
         self._option, self._name = option, name
+
+    def hear_parts(self, hear: Callable[[Any], None]) -> None:
+        """Call `hear`, and nothing else, with each event that tells how far a unit is."""
+        with self.errors():
+            self.client.subscribe_topic(TOPIC, hear)
 
     @contextmanager
     def errors(self) -> Iterator[None]:

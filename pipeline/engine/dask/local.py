@@ -38,10 +38,10 @@ CONFIG = {
     "distributed.deploy.lost-worker-timeout": "1 day",
     # Replaces Dask's defaults, which trim memory on every free and limit OpenMP and BLAS to one
     # thread. Workers use as many threads as a single process, for the same bytes; idle ones sleep.
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TTY_COMPATIBLE": "0",
-    },
+    # It is set in this process, and stays.
+    "distributed.nanny.pre-spawn-environ": {"OMP_WAIT_POLICY": "PASSIVE"},
+    # Set in workers alone: their standard error is this terminal, which shows this process's line.
+    "distributed.nanny.environ": {"TTY_COMPATIBLE": "0"},
 }
 """Configuration of Dask while local workers are running."""
 

@@ -21,8 +21,10 @@ from distributed import get_worker
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError, one_line
+from pipeline.core.parts import LOAD
 from pipeline.engine.base import Rebuild
-from pipeline.engine.work import Seconds, UnitWork
+from pipeline.engine.dask.parts import teller
+from pipeline.engine.work import Seconds, Told, UnitWork
 from pipeline.stage import Stage
 from pipeline.store.store import Store
 from pipeline.store.units import Unit
@@ -150,12 +152,15 @@ class LoadedStage:
         self._closed, self._work = True, None
         self._resources.close()
 
-    def compute(self, unit: Unit) -> UnitResult:
-        """Compute a unit, unless another process has claimed or finished it."""
+    def compute(self, unit: Unit, told: Told) -> UnitResult:
+        """Compute a unit, unless another process has claimed or finished it.
+
+        `told` hears how far it is.
+        """
         self._active.add(unit.name)
         try:
             with self._slots:
-                return self._claim_and_compute(unit)
+                return self._claim_and_compute(unit, told)
         except AbsError as error:
             if _is_local(error.__cause__):
                 return UnitResult.failure(str(error))
@@ -166,12 +171,14 @@ class LoadedStage:
             self._active.discard(unit.name)
             self._last = time.monotonic()
 
-    def _claim_and_compute(self, unit: Unit) -> UnitResult:
+    def _claim_and_compute(self, unit: Unit, told: Told) -> UnitResult:
         seconds: Seconds = {}
+        if self._work is None:
+            told(unit.name, LOAD, 0.0)
         work, start = self._load(seconds), time.perf_counter()
         if work is None or not work.claim(unit):
             return UnitResult(State.SKIPPED, seconds=seconds)
-        result = self._run_steps(work, unit)
+        result = self._run_steps(work, unit, told)
         result.seconds |= seconds
         result.elapsed = time.perf_counter() - start
         return result
@@ -188,13 +195,13 @@ class LoadedStage:
                 self.close()
             return self._work
 
-    def _run_steps(self, work: UnitWork, unit: Unit) -> UnitResult:
+    def _run_steps(self, work: UnitWork, unit: Unit, told: Told) -> UnitResult:
         results: list[UnitResult] = []
         with work.errors(unit, lambda error: results.append(UnitResult.failure(error))):
             with self._reading:
-                inputs, spent = work.read(unit)
+                inputs, spent = work.read(unit, told)
             with _torch_threads(self.spec.threads):
-                outputs = work.compute(unit, inputs, spent)
+                outputs = work.compute(unit, inputs, spent, told)
             work.write(unit, outputs, spent)
             results.append(UnitResult(State.DONE, seconds=spent.steps))
         return results[0]
@@ -242,7 +249,7 @@ def _compute_unit(spec: StageSpec, unit: Unit) -> UnitResult:
     worker = get_worker()
     if _closing.is_set():
         return UnitResult(State.SKIPPED, worker=worker.address)
-    result = _stage_of(spec).compute(unit)
+    result = _stage_of(spec).compute(unit, teller(worker, spec.run, spec.stage))
     result.worker = worker.address
     if result.out_of_memory and not _closing.is_set():
         _closing.set()

@@ -97,11 +97,12 @@ def class_attention(model: Any, batch: Tensor, name: str, whole: bool = True) ->
     Returns:
         (n, blocks, grid, grid).
     """
-    rows = ClassRows(None if whole else len(model.blocks))
+    blocks = len(model.blocks)
+    rows = ClassRows(None if whole else blocks, blocks)
     with suppress(StopForward), rows:
         model.forward_features(batch)
     grid, prefix = int(model.patch_embed.grid_size[0]), getattr(model, "num_prefix_tokens", 1)
-    return rows.maps(f"attention.model: {name}", len(model.blocks), prefix, grid)
+    return rows.maps(f"attention.model: {name}", blocks, prefix, grid)
 
 
 def prepare_for_attention(model: Any, name: str) -> None:

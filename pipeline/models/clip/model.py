@@ -96,6 +96,11 @@ class ClipModel:
         """Number of images in a batch."""
         return self._in_batches.size
 
+    @property
+    def layers(self) -> int:
+        """Number of blocks of the image encoder."""
+        return len(self._tower.blocks)
+
     def black(self) -> Tensor:
         """Return a batch of black images, to be timed: uint8 (batch size, 3, side, side)."""
         return torch.zeros(self.batch_size, 3, self._side, self._side, dtype=torch.uint8)
