@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.core import files
 from pipeline.core.errors import AbsError
+from pipeline.models.first_bytes import no_weights
 
 INDEX = ".index.json"
 """End of an index's name, behind the name that the weights would have in one file."""
@@ -114,8 +115,6 @@ def _names(path: Path) -> list[str]:
 
 
 def _unreadable(path: Path) -> AbsError:
-    from pipeline.models.weights import no_weights  # imports torch
-
     with path.open("rb") as opened:
         words = no_weights(opened.read(512)) or "it has no header of safetensors, or is cut short"
     return AbsError(f"weights {path} cannot be loaded: {words}")

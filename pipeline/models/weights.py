@@ -27,6 +27,7 @@ from torch import Tensor
 from pipeline.core.errors import AbsError
 from pipeline.models import inert_pickle, shards
 from pipeline.models.device import quiet
+from pipeline.models.first_bytes import no_weights
 
 CLIP = ("logit_scale",)
 """Name that every CLIP has."""
@@ -51,12 +52,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 WEIGHTS = ("weight", "bias", "token", "tokens", "embed", "embedding", "proj")
 """Ends of names of weights, unlike those of indices, masks and counters."""
-
-PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
-"""First bytes of compressed files: gzip, bzip2, xz, Zstandard, 7-Zip."""
-
-TAR = slice(257, 262)
-"""Where a tar archive has its mark `ustar`."""
 
 PART = re.compile(r".*-([0-9]+)-of-([0-9]+)")
 """Name of a file, without suffix, that holds a part of a model's tensors."""
@@ -240,22 +235,6 @@ def _content(file: Path, part: bool) -> Any:
         return torch.load(
             opened, map_location="cpu", weights_only=False, pickle_module=inert_pickle
         )
-
-
-def no_weights(start: bytes) -> str:
-    """Say what a file is that begins with text, is packed or empty; nothing for any other."""
-    if start.startswith(PACKED) or start[TAR] == b"ustar":
-        return "it is packed (tar, gzip, ...); unpack it first"
-    text = start.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").strip()
-    if not text:
-        return "" if start else "it is empty"
-    if text.startswith("version https://git-lfs"):
-        return "it is a Git LFS pointer, not weights; fetch the file itself with git lfs pull"
-    if re.match(r"<(!doctype|!--|html|head|\?xml)", text, re.IGNORECASE):
-        return "it is an HTML or XML page, not weights; download the file itself"
-    if all(letter.isprintable() or letter.isspace() for letter in text):
-        return f"it is text, not weights; it begins with {text[:40]!r}"
-    return ""
 
 
 def _is_safetensors(file: Path, start: bytes) -> bool:
