@@ -125,13 +125,13 @@ class Run:
 
     def _foretell(self, stages: list[Stage], reporter: Reporter, engine: Engine | None) -> None:
         """Say what is left to do and how long it takes here; other machines are not measured."""
+        sharing = engine.sharing if engine else 1
         with reporter.busy("measuring the models on this machine"):
-            here = isinstance(engine, Inline | None)
-            foreseen = foresee(self.store, stages, probing=here)
-        seconds = {each.stage: each.seconds if here else None for each in foreseen}
+            foreseen = foresee(self.store, stages, probing=sharing == 1, sharing=sharing)
+        seconds = {each.stage: each.seconds for each in foreseen}
         reporter.expect([stage.name for stage in stages], seconds)
         if any(each.units for each in foreseen):
-            reporter.say(in_words(foreseen, here))
+            reporter.say(in_words(foreseen, sharing))
 
     def _refuse_to_remove_what_is_in_use(self, stage: Stage) -> None:
         artifact = self.store.artifact(stage)

@@ -44,7 +44,7 @@ ROWS = 221_482
 
 def local_workers(workers: int, rebuild: Rebuild = rebuild) -> Cluster:
     """Return the engine of `--workers`."""
-    return Cluster(partial(workers_here, workers, Reporter()), rebuild)
+    return Cluster(partial(workers_here, workers, Reporter()), rebuild, workers=workers)
 
 
 # --- Killed workers -------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def engine_of(workers: int | None, scheduler: str | None, part: str | None, quie
             "--scheduler cannot be combined with --workers or --part; its workers share all units"
         )
     if workers:
-        return Cluster(partial(workers_here, workers, Reporter(quiet)), rebuild, share)
+        return Cluster(partial(workers_here, workers, Reporter(quiet)), rebuild, share, workers)
     if scheduler:
         from pipeline.engine.dask.client import scheduler_at  # imports Dask
 

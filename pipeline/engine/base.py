@@ -114,6 +114,13 @@ class Engine(ABC):
     def __init__(self, part: Part | None = None) -> None:
         self.part = part or Part()
 
+    @property
+    def sharing(self) -> int | None:
+        """Number of processes of this run on this machine; None if others, elsewhere or here, take
+        part too.
+        """
+        return 1 if self.part.of == 1 else None
+
     def __enter__(self) -> Engine:
         return self
 

@@ -34,7 +34,7 @@ class Inline(Engine):
     def open(self, job: Job) -> Iterator[Session]:
         """Load the stage in this process."""
         start = time.perf_counter()
-        with UnitWork.load(job.stage, job.store) as work:
+        with UnitWork.load(job.stage, job.store, self.sharing) as work:
             session = InlineSession(work)
             session.add_seconds({"load": time.perf_counter() - start})
             yield session

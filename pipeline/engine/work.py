@@ -47,17 +47,19 @@ class UnitWork:
     artifact: Artifact
     claims: Claims
     code: str
+    sharing: int | None = None
+    """Number of processes of the run on this machine, if it is known."""
 
     @classmethod
     @contextmanager
-    def load(cls, stage: Stage, store: Store) -> Iterator[UnitWork]:
+    def load(cls, stage: Stage, store: Store, sharing: int | None = None) -> Iterator[UnitWork]:
         """Load a stage and create its arrays; safe in several processes at once."""
         worker, artifact = stage.worker(store), store.artifact(stage)
         refuse_changed(stage)
         for spec in worker.arrays():
             artifact.create(spec)
         with Claims(artifact.path / "claims") as claims:
-            yield cls(worker, artifact, claims, code_of(stage))
+            yield cls(worker, artifact, claims, code_of(stage), sharing)
 
     def claim(self, unit: Unit) -> bool:
         """Claim a unit. Return False if another process has claimed or finished it."""
@@ -90,7 +92,8 @@ class UnitWork:
         self.claims.release(unit.name)
 
     def _maker(self) -> dict[str, Any]:
-        process = {"host": os.uname().nodename, "pid": os.getpid()}
+        process: dict[str, Any] = {"host": os.uname().nodename, "pid": os.getpid()}
+        process |= {"sharing": self.sharing} if self.sharing else {}
         return {**process, "code": self.code, **self.worker.environment()}
 
     @contextmanager

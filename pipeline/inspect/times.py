@@ -1,8 +1,9 @@
 """Foretell how long stages take: from receipts of this machine, else from a measured probe.
 
 A receipt holds the seconds of reading, computing and writing a unit, which overlap: the longest of
-the three counts. A probe loads the model and times a batch of random pixels or of short texts; it
-is cached beside the store. Stages without a model are counted by a rough constant.
+the three counts. Workers that share a machine slow each other down, so receipts count only for as
+many of them as wrote them. A probe loads the model, alone, and times a batch of random pixels or of
+short texts; it is cached beside the store. Stages without a model are counted by a rough constant.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.core import files
 from pipeline.core.errors import AbsError, MissingInput
@@ -69,15 +70,26 @@ class ForeseenStore(Store):
 
 
 def foresee(
-    store: Store, stages: Iterable[Stage], forced: Iterable[Stage] = (), probing: bool = True
+    store: Store,
+    stages: Iterable[Stage],
+    forced: Iterable[Stage] = (),
+    probing: bool = True,
+    sharing: int | None = 1,
 ) -> list[Foreseen]:
     """Return what is left to do of each stage, and the time it takes.
 
-    probing: measure models of which there is no receipt; their libraries are imported.
+    Args:
+        store: Store of the run.
+        stages: Stages to be made.
+        forced: Stages to be made once more.
+        probing: Whether to measure models of which there is no receipt; their libraries are
+            imported. Probes say nothing of several processes.
+        sharing: Number of processes that share this machine and the units; None if it is not
+            known, or other machines take part. Then no time is known.
     """
     counting = ForeseenStore.of(store)
     names = {stage.name for stage in forced}
-    return [_foreseen(counting, stage, stage.name in names, probing) for stage in stages]
+    return [_foreseen(counting, stage, stage.name in names, probing, sharing) for stage in stages]
 
 
 def total(foreseen: Iterable[Foreseen]) -> float | None:
@@ -87,10 +99,10 @@ def total(foreseen: Iterable[Foreseen]) -> float | None:
     return sum(known) if len(known) == len(seconds) else None
 
 
-def in_words(foreseen: list[Foreseen], here: bool = True) -> str:
+def in_words(foreseen: list[Foreseen], sharing: int | None = 1) -> str:
     """Return the work left and its time in one line, with what the time is taken from.
 
-    here: False if other machines work too, whose time is not foretold.
+    sharing: As for `foresee`.
     """
     todo = [each for each in foreseen if each.units]
     kinds = {"crops": 0, "images": 0, "texts": 0}
@@ -103,14 +115,18 @@ def in_words(foreseen: list[Foreseen], here: bool = True) -> str:
         f"{len(todo)} of {counted(len(foreseen), 'stages')} to compute, {counted(units, 'units')}"
     )
     encode = f"; to encode: {', '.join(counts)}" if counts else ""
-    seconds = total(todo) if here else None
+    seconds = total(todo)
     if seconds is None:
         return f"{work}{encode}"
     basis = " and ".join(dict.fromkeys(NAMES[each.basis] for each in todo if each.basis))
-    return f"{work}{encode}; about {clock(seconds)}{f' by {basis}' if basis else ''}"
+    workers = f" with {counted(sharing, 'workers')}" if sharing and sharing > 1 else ""
+    by = f" by {basis}{workers}" if basis else ""
+    return f"{work}{encode}; about {clock(seconds)}{by}"
 
 
-def _foreseen(store: Store, stage: Stage, forced: bool, probing: bool) -> Foreseen:
+def _foreseen(
+    store: Store, stage: Stage, forced: bool, probing: bool, sharing: int | None
+) -> Foreseen:
     todo = _todo(store, stage, forced)
     if todo is None:
         return Foreseen(stage.name, 0, 0, stage.counts, None, "")
@@ -119,7 +135,10 @@ def _foreseen(store: Store, stage: Stage, forced: bool, probing: bool) -> Forese
     if not todo:
         return Foreseen(stage.name, 0, 0, stage.counts, 0.0, "")
     noun = "crops" if items != size else stage.counts
-    seconds, basis = _seconds(store, stage, size, items, probing)
+    seconds, basis = None, ""
+    if sharing is not None:
+        work = Work(len(todo), size, items)
+        seconds, basis = _seconds(store, stage, work, probing, sharing)
     return Foreseen(stage.name, len(todo), items, noun, seconds, basis)
 
 
@@ -132,16 +151,31 @@ def _todo(store: Store, stage: Stage, forced: bool) -> Sequence[Unit] | None:
         return None
 
 
+class Work(NamedTuple):
+    """Units that are left of a stage."""
+
+    units: int
+    size: int
+    """Sum of the sizes of the units."""
+    items: int
+    """Images, crops or texts that are encoded."""
+
+    def of_busiest(self, sharing: int) -> float:
+        """Return the size of the units of the process that gets most of them."""
+        return self.size * -(-self.units // sharing) / self.units
+
+
 def _seconds(
-    store: Store, stage: Stage, size: int, items: int, probing: bool
+    store: Store, stage: Stage, work: Work, probing: bool, sharing: int
 ) -> tuple[float | None, str]:
-    """Return the time of units of some size, and what is known of it."""
-    if found := list(islice(_rates(store, stage), ARTIFACTS * RECEIPTS)):
-        return _load_time(store, stage) + statistics.median(found) * size, "receipts"
+    """Return the time that some processes take for the work, and what is known of it."""
+    if found := list(islice(_rates(store, stage, sharing), ARTIFACTS * RECEIPTS)):
+        seconds = statistics.median(found) * work.of_busiest(sharing)
+        return _load_time(store, stage, sharing) + seconds, "receipts"
     if not stage.has_model:
-        return LIGHT.load + LIGHT.item * items, ""
-    cost = _probed(store, stage, probing)
-    return (cost.load + cost.item * items, "probe") if cost else (None, "")
+        return LIGHT.load + LIGHT.item * work.items, ""
+    cost = _probed(store, stage, probing) if sharing == 1 else None
+    return (cost.load + cost.item * work.items, "probe") if cost else (None, "")
 
 
 def _artifacts(store: Store, stage: Stage) -> list[Artifact]:
@@ -160,21 +194,28 @@ def _models(identity: dict[str, Any]) -> dict[str, Any]:
     return {name: outside[name] for name in ("clip", "model") if name in outside}
 
 
-def _rates(store: Store, stage: Stage) -> Iterator[float]:
-    """Yield seconds for each item of a unit, from receipts that this machine wrote."""
-    host = os.uname().nodename
+def _rates(store: Store, stage: Stage, sharing: int) -> Iterator[float]:
+    """Yield seconds for each item of a unit, from receipts that as many processes of this machine
+    wrote.
+    """
+    maker = {"host": os.uname().nodename, "sharing": sharing}
     for artifact in _artifacts(store, stage):
         names = artifact.ledger.units()[:RECEIPTS]
         for receipt in artifact.ledger.stored(names).values():
-            if receipt.maker.get("host") == host and receipt.size:
+            if maker.items() <= receipt.maker.items() and receipt.size:
                 yield max(receipt.seconds.get(step, 0.0) for step in STEPS) / receipt.size
 
 
-def _load_time(store: Store, stage: Stage) -> float:
-    """Return the seconds that loading took last; 0 if no manifest says."""
+def _load_time(store: Store, stage: Stage, sharing: int) -> float:
+    """Return the seconds that each of as many processes took to load last; 0 if no manifest says.
+
+    A manifest has the sum of all.
+    """
     for artifact in _artifacts(store, stage):
         if (artifact.path / MANIFEST).is_file():
-            return float(artifact.manifest.get("last_pass", {}).get("load", 0.0))
+            makers = artifact.manifest["makers"]
+            if all(maker.get("sharing") == sharing for maker in makers):
+                return float(artifact.manifest.get("last_pass", {}).get("load", 0.0)) / sharing
     return 0.0
 
 

@@ -108,6 +108,7 @@ def test_workers_of_a_scheduler_make_the_same_bytes(
     assert all(outcome.computed == outcome.units for outcome in outcomes)
     makers = [run.store.open(s).ledger.receipts().values() for s in run.named("embeddings")]
     pids = {receipt.maker["pid"] for receipts in makers for receipt in receipts}
+    assert {receipt.maker["sharing"] for receipts in makers for receipt in receipts} == {2}
     assert len(pids) == 2
     assert os.getpid() not in pids
 
@@ -157,6 +158,8 @@ def test_processes_of_this_machine_make_the_same_bytes_though_one_is_killed(made
     killer.join()
     assert digests(made) == before
     assert killed
+    receipts = made.store.open(stages[1]).ledger.receipts().values()
+    assert {receipt.maker["sharing"] for receipt in receipts} == {2}
 
 
 @pytest.mark.cluster

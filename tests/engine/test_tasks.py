@@ -35,6 +35,9 @@ class Scheduler:
     def threads(self) -> int:
         return THREADS
 
+    def hear_parts(self, hear: Any) -> None:
+        return
+
     def __len__(self) -> int:
         return len(self._left)
 

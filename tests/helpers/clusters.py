@@ -28,7 +28,7 @@ from tests.helpers.runs import ROOT
 
 def here(workers: int) -> Cluster:
     """Return the engine of `--workers`."""
-    return Cluster(partial(workers_here, workers, Reporter()), rebuild)
+    return Cluster(partial(workers_here, workers, Reporter()), rebuild, workers=workers)
 
 
 def there(address: str) -> Cluster:

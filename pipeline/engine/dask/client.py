@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from pipeline.core.errors import Unreachable, one_line
 from pipeline.core.progress import Reporter
 from pipeline.core.words import counted
 from pipeline.engine.dask.parts import TOPIC
-from pipeline.engine.dask.worker import StageSpec, UnitResult, compute_units, release
+from pipeline.engine.dask.worker import StageSpec, UnitResult, compute_units, host_of, release
 from pipeline.store.units import Unit
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ class Connection:
     def _workers(self) -> dict[str, Any]:
         scheduler: Any = self.client.scheduler
         return dict(self._result(scheduler.identity())["workers"])
+
+    def workers_by_host(self) -> Counter[str]:
+        """Count the workers of each host, by their address without its port."""
+        with self.errors():
+            return Counter(map(host_of, self.worker_states()))
 
     def gather(self, futures: list[Task]) -> list[list[UnitResult]]:
         """Return the results of finished futures."""

@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.core.code import code_of
@@ -38,11 +39,23 @@ MAX_UNITS = 64
 class Cluster(Engine):
     """Computes units on Dask workers: local ones (`workers_here`) or a cluster (`scheduler_at`)."""
 
-    def __init__(self, connector: Connector, rebuild: Rebuild, part: Part | None = None) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        rebuild: Rebuild,
+        part: Part | None = None,
+        workers: int | None = None,
+    ) -> None:
+        """Take the number of workers that `connector` starts on this machine, if it starts any."""
         super().__init__(part)
-        self._connector, self._rebuild = connector, rebuild
+        self._connector, self._rebuild, self._workers = connector, rebuild, workers
         self._connection: Connection | None = None
         self._resources, self._run = ExitStack(), uuid.uuid4().hex
+
+    @property
+    def sharing(self) -> int | None:
+        """Number of workers, if they are all on this machine and no other process takes part."""
+        return self._workers if self.part.of == 1 else None
 
     def __exit__(self, *error: object) -> None:
         self._resources.close()
@@ -55,9 +68,16 @@ class Cluster(Engine):
             connector = self._connector(job.settings.runtime)
             connection = self._connection = self._resources.enter_context(connector)
         try:
-            yield DaskSession(connection, job, spec_of(job, self._run, self._rebuild))
+            spec = spec_of(job, self._run, self._rebuild)
+            yield DaskSession(connection, job, replace(spec, sharing=self._by_host(connection)))
         finally:
             connection.release(self._run)
+
+    def _by_host(self, connection: Connection) -> dict[str, int]:
+        """Return the number of workers by host, as far as known; of any host by an empty name."""
+        if self._workers is None:
+            return connection.workers_by_host()
+        return {"": self.sharing} if self.sharing else {}
 
 
 class DaskSession(Session):

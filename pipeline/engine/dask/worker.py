@@ -11,7 +11,7 @@ import errno
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
@@ -59,6 +59,12 @@ class StageSpec:
 
     rebuild: Rebuild = field(compare=False)
     """Follows from `run`; a copy that was sent need not equal another one."""
+    sharing: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Number of workers by their host, as far as known; that of any host under an empty name."""
+
+    def sharing_at(self, address: str) -> int | None:
+        """Return the number of workers on the host of a worker's address, if it is known."""
+        return self.sharing.get("") or self.sharing.get(host_of(address))
 
     def build(self) -> tuple[Stage, Store]:
         """Rebuild the stage and its store. Raises AbsError if key or code differ on this worker."""
@@ -76,6 +82,11 @@ class StageSpec:
                 "there and restart it"
             )
         return stage, replace(store, options=self.options)
+
+
+def host_of(address: str) -> str:
+    """Return a worker's address without its port."""
+    return address.rpartition(":")[0]
 
 
 @lru_cache(maxsize=1)
@@ -132,8 +143,8 @@ class LoadedStage:
     One unit at a time is read, and one is computed.
     """
 
-    def __init__(self, spec: StageSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: StageSpec, address: str = "") -> None:
+        self.spec, self.address = spec, address
         self._loading, self._reading = threading.Lock(), threading.Lock()
         self._slots = threading.Semaphore(THREADS)
         self._resources = ExitStack()
@@ -189,7 +200,8 @@ class LoadedStage:
             if self._work is None and not self._closed:
                 start = time.perf_counter()
                 stage, store = self.spec.build()
-                self._work = self._resources.enter_context(UnitWork.load(stage, store))
+                loading = UnitWork.load(stage, store, self.spec.sharing_at(self.address))
+                self._work = self._resources.enter_context(loading)
                 seconds["load"] = time.perf_counter() - start
             if self._closed:  # while it was loading
                 self.close()
@@ -249,7 +261,8 @@ def _compute_unit(spec: StageSpec, unit: Unit) -> UnitResult:
     worker = get_worker()
     if _closing.is_set():
         return UnitResult(State.SKIPPED, worker=worker.address)
-    result = _stage_of(spec).compute(unit, teller(worker, spec.run, spec.stage))
+    told = teller(worker, spec.run, spec.stage)
+    result = _stage_of(spec, worker.address).compute(unit, told)
     result.worker = worker.address
     if result.out_of_memory and not _closing.is_set():
         _closing.set()
@@ -266,13 +279,13 @@ def release(run: str) -> None:
             _stages.pop(run).close()
 
 
-def _stage_of(spec: StageSpec) -> LoadedStage:
+def _stage_of(spec: StageSpec, address: str = "") -> LoadedStage:
     """Return the loaded stage of `spec`; release the run's previous stage and idle stages."""
     with _stages_lock:
         if spec.run not in _stages or _stages[spec.run].spec != spec:
             for run in [run for run, s in _stages.items() if run == spec.run or s.idle]:
                 _stages.pop(run).close()
-            _stages[spec.run] = LoadedStage(spec)
+            _stages[spec.run] = LoadedStage(spec, address)
         return _stages[spec.run]
 
 
