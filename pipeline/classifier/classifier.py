@@ -55,6 +55,8 @@ class Classifier:
         profile: Profile of settings: a name in `cfgs/profiles`, or a YAML file.
         settings: Further settings by dotted name, such as `{"crops.k": 30}`.
         weights_dir: Folder of model weights, in place of ABS_WEIGHTS.
+        exact: Compute few images in batches as full as those of a run, whose rounding depends on
+            their size. A single image then takes the work of a batch of whole images.
 
     Raises:
         ConfigError: For a setting, class or text that cannot be used.
@@ -72,6 +74,7 @@ class Classifier:
         profile: str = "official",
         settings: Mapping[str, Any] | None = None,
         weights_dir: str | None = None,
+        exact: bool = False,
     ) -> None:
         own: dict[str, Any] = {"clip": {"model": clip, "weights": weights}}
         own |= {} if methods is None else {"scores": {"methods": list(methods)}}
@@ -80,7 +83,7 @@ class Classifier:
         with as_file(descriptions) as file:
             given = {"descriptions": {"cupl": {"file": file}}} if file else {}
             values = merge(layered(None, profile, weights=weights_dir), merge(given, own))
-            self._load(validate(values), classes_of(classes))
+            self._load(validate(values), classes_of(classes), exact)
 
     @classmethod
     def of(
@@ -89,6 +92,7 @@ class Classifier:
         profile: str = "official",
         settings: Mapping[str, Any] | None = None,
         weights_dir: str | None = None,
+        exact: bool = False,
     ) -> Classifier:
         """Return the classifier of a dataset: its classes, texts, models and settings.
 
@@ -97,12 +101,13 @@ class Classifier:
             profile: As of the class.
             settings: As of the class.
             weights_dir: As of the class.
+            exact: As of the class.
         """
         self = cls.__new__(cls)
         values = layered(dataset, profile, weights=weights_dir)
         for name, value in (settings or {}).items():
             values = merge(values, _nested(name, value))
-        self._load(validate(values), None)
+        self._load(validate(values), None, exact)
         return self
 
     def __call__(self, images: Any, probabilities: bool = False) -> Any:
@@ -145,8 +150,9 @@ class Classifier:
 
     # --- Loading --------------------------------------------------------------------------------
 
-    def _load(self, settings: Settings, classes: Classes | None) -> None:
+    def _load(self, settings: Settings, classes: Classes | None, exact: bool) -> None:
         """Plan the stages, load the models and encode the texts."""
+        from pipeline.models.batches import FillsBatches
         from pipeline.models.clip.model import ClipModel
 
         settings, notes = resolve_precision(settings)
@@ -167,6 +173,9 @@ class Classifier:
         self._clip = ClipModel(encoder.clip, settings.runtime)
         sources = [stage.model for stage in stages if isinstance(stage, Attention)]
         self._attention = sources[0].load(settings.runtime) if sources else None
+        for model in (self._clip, self._attention):
+            if exact and isinstance(model, FillsBatches):
+                model.fill_batches(settings.layout.images)
         texts = self._scores.texts.items()
         self._texts = {name: self._text_vectors(stage) for name, stage in texts}
         self._at_hand = {name: Column() for name in ("image_id", "sha256")}

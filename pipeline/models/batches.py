@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class Batches:
         values: Tensor,
         full: bool = False,
         each: float = 1.0,
+        least: int = 0,
     ) -> Tensor:
         """Apply a function to all values, batch by batch.
 
@@ -58,6 +59,7 @@ class Batches:
                 then a multiple of 16: with 5 or 7 rows, results were seen to depend by rounding on
                 the row's place in the batch.
             each: Memory that a value takes, in images; there are `size` images in a batch.
+            least: Values up to which a smaller batch is filled, as if `full`; at most `size`.
 
         Raises:
             AbsError: If the device runs out of memory with batch size 1.
@@ -67,7 +69,8 @@ class Batches:
             size = self._whole if full else max(1, int(self.size / each))
             batch = values[start : start + size]
             with stretch(start / len(values), (start + len(batch)) / len(values)):
-                part = self._try(function, _filled(batch, size) if full else batch)
+                rows = size if full else max(len(batch), min(least, size))
+                part = self._try(function, _filled(batch, rows))
             if part is None:
                 self._halve()  # not in the handler, which holds the failed batch's tensors
             else:
@@ -102,6 +105,15 @@ def _filled(batch: Tensor, size: int) -> Tensor:
     if len(batch) == size:
         return batch
     return torch.cat([batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])])
+
+
+@runtime_checkable
+class FillsBatches(Protocol):
+    """A loaded model whose results for an image may differ by rounding with the size of a batch."""
+
+    def fill_batches(self, least: int) -> None:
+        """Fill batches of whole images that are smaller up to `least` from now on."""
+        ...
 
 
 class Normalise:

@@ -54,6 +54,9 @@ def test_all_methods_score_the_demo_as_its_run_did(
     assert found == pytest.approx(expected[:block], abs=1e-6)
     alone = np.stack([classifier(file) for file in files[:3]])
     assert alone == pytest.approx(expected[:3], abs=FLOAT16)
+    exact = Classifier.of("demo", exact=True)
+    alone = np.stack([exact(file) for file in files[:8]])  # of a full batch in the run
+    assert alone == pytest.approx(expected[:8], abs=1e-6)
     scores = load.scores("demo")
     chances = classifier(files[:2], probabilities=True)
     for row, table in enumerate(chances):

@@ -27,6 +27,10 @@ class ClipMaps:
         self.grid = source.grid
         self._preprocess = squashed(source.image_size, "bicubic", self._clip.device)
 
+    def fill_batches(self, least: int) -> None:
+        """Fill batches that are smaller up to `least` from now on."""
+        self._clip.fill_batches(least)
+
     @property
     def environment(self) -> dict[str, Any]:
         """Device and batch size of CLIP."""

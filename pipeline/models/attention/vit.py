@@ -33,7 +33,7 @@ class AttentionVit:
         model, self._choice = _build(resolved)
         self._model = model.to(device, dtype).eval().requires_grad_(False)
         prepare_for_attention(self._model, self._name)
-        self._in_batches = Batches(runtime, device)
+        self._in_batches, self._least = Batches(runtime, device), 0
         self._ran_whole = False
         trained, side = self._model.pretrained_cfg, int(self._model.patch_embed.img_size[0])
         self._side = side
@@ -49,6 +49,10 @@ class AttentionVit:
     def grid(self) -> int:
         """Patches along a side."""
         return int(self._model.patch_embed.grid_size[0])
+
+    def fill_batches(self, least: int) -> None:
+        """Fill batches that are smaller up to `least` from now on."""
+        self._least = least
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -82,7 +86,7 @@ class AttentionVit:
             self._ran_whole = True
             return attention
 
-        return np.asarray(self._in_batches(maps, images).cpu().numpy())
+        return np.asarray(self._in_batches(maps, images, least=self._least).cpu().numpy())
 
 
 def class_attention(model: Any, batch: Tensor, name: str, whole: bool = True) -> Tensor:

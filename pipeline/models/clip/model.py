@@ -80,7 +80,7 @@ class ClipModel:
         self._model = model.to(self.device).eval()
         self._tower, self._grid = tower.to(self.device).eval(), source.grid
         self._tokenizer = Tokenizer.of(source.resolved).loaded
-        self._in_batches = Batches(runtime, self.device)
+        self._in_batches, self._least = Batches(runtime, self.device), 0
         self._side = source.image_size
         resizer = Resizer(source.image_size, source.resize_mode, source.interpolation)
         self.preprocess = Preprocessing(resizer, steps.resize, self.device)
@@ -95,6 +95,10 @@ class ClipModel:
     def batch_size(self) -> int:
         """Number of images in a batch."""
         return self._in_batches.size
+
+    def fill_batches(self, least: int) -> None:
+        """Fill batches of whole images that are smaller up to `least` from now on."""
+        self._least = least
 
     @property
     def layers(self) -> int:
@@ -121,7 +125,7 @@ class ClipModel:
         def vectors(batch: Tensor) -> Tensor:
             return finish(self._tower, Sequences(self._embed(batch)), 0)
 
-        return self._of_views(self._in_batches(vectors, images, full))
+        return self._of_views(self._in_batches(vectors, images, full, least=self._least))
 
     @torch.inference_mode()
     def tokens_before(self, images: Tensor, layer: int) -> Tensor:
@@ -142,7 +146,7 @@ class ClipModel:
                 entering = all_tokens_after(block, entering)
             return entering
 
-        return self._in_batches(tokens, images)
+        return self._in_batches(tokens, images, least=self._least)
 
     @torch.inference_mode()
     def encode_windows(
@@ -212,8 +216,8 @@ class ClipModel:
                 tokens = all_tokens_after(block, tokens)
             return torch.stack(by_block, dim=1)[:, :, self._tower.prefix :]
 
-        maps = self._in_batches(rows, images).unflatten(2, (self._grid, self._grid))
-        return np.asarray(maps.cpu().numpy())
+        maps = self._in_batches(rows, images, least=self._least)
+        return np.asarray(maps.unflatten(2, (self._grid, self._grid)).cpu().numpy())
 
     def _of_views(self, embeddings: Tensor) -> Tensor:
         """Normalise the embeddings of views: (n, dim), or (n, queries, dim) to (n, queries * dim),
