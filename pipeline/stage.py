@@ -87,6 +87,10 @@ class Worker(ABC):
     def compute(self, unit: Unit, inputs: Any) -> dict[str, Output]:
         """Compute a unit's outputs by name: a DataFrame becomes Parquet, an array a Zarr chunk."""
 
+    def by_method(self) -> dict[str, float]:
+        """Return the seconds of each method in the last `compute`; empty if not measured."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Stage(ABC):

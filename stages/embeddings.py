@@ -14,7 +14,7 @@ Each writes one array of unit vectors:
     embeddings-squares    random squares of the image (WCA), view i is crop i
     embeddings-augmented  random boxes of the image, squashed to CLIP's square by Pillow's bilinear
                           filter and flipped where their draw says so, view i is crop i
-    embeddings-feature    windows of the tokens that enter a block of CLIP (Eq. 7), view i is row i
+    embeddings-feature    windows of the tokens that enter a layer of CLIP (Eq. 7), view i is row i
                           of crops-feature, or of crops-windows if all windows are embedded
 
 Settings: section `clip`; `raw` for embeddings-raw, `feature` for embeddings-feature. Vectors of
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from pipeline.core.code import code_of
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import MissingInput
 from pipeline.core.parts import stretch
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
@@ -79,9 +79,15 @@ class Embeddings(ImageEncoding):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     def footprint(self, store: Store) -> Footprint:
-        """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images."""
+        """Return bytes of CLIP's inputs, vectors (float32 and stored float16) and open images.
+
+        What is written is known before the index is finished.
+        """
         vectors = self.image_block * self._views_in_unit(store) * self.clip.numbers
-        index = store.open(self.index).table("images", columns=["width", "height"])
+        try:
+            index = store.open(self.index).table("images", columns=["width", "height"])
+        except MissingInput:
+            return Footprint(None, 2 * vectors)
         images = peak_image_bytes(index, self.image_block)
         return Footprint(
             self._input_bytes(self.image_block, store) + 6 * vectors, 2 * vectors, images
@@ -236,7 +242,7 @@ class AugmentedEmbeddings(ViewEmbeddings):
 
 @dataclass(frozen=True)
 class WindowEmbeddings(ViewEmbeddings):
-    """Embeddings of windows of the tokens that enter a block of CLIP (Eq. 7)."""
+    """Embeddings of windows of the tokens that enter a layer of CLIP (Eq. 7)."""
 
     config: FeatureConfig
 
@@ -245,9 +251,24 @@ class WindowEmbeddings(ViewEmbeddings):
     variant = "feature"
 
     @property
+    def layer(self) -> int:
+        """Index of the layer that windows enter, from 0; behind the blocks, the pooling."""
+        return self.config.layer % self.clip.window_layers
+
+    def identity(self) -> dict[str, Any]:
+        """Return the content of the key, with the index of the layer where the pooling is one too.
+
+        Before it was, negative numbers meant other layers of these models.
+        """
+        identity = super().identity()
+        if self.clip.window_layers > self.clip.layers:
+            identity["config"]["config"]["layer"] = self.layer
+        return identity
+
+    @property
     def probe_name(self) -> str:
-        """The cost of windows depends on the block that they enter."""
-        return f"windows of block {self.config.layer}, {self.config.prompt}"
+        """The cost of windows depends on the layer that they enter."""
+        return f"windows of layer {self.layer}, {self.config.prompt}"
 
     def probe(self) -> Cost:
         """Measure CLIP on windows of all tokens of black images, with those images' own cost."""
@@ -257,13 +278,13 @@ class WindowEmbeddings(ViewEmbeddings):
         """Encode WINDOWS windows of each of a few images; return how many."""
         import torch
 
-        images, layer = model.black()[:IMAGES], self.config.layer % self.clip.layers
-        tokens = model.tokens_before(images, layer)
+        images = model.black()[:IMAGES]
+        tokens = model.tokens_before(images, self.layer)
         rows = torch.tensor([0, 0, 0, self.clip.grid, self.clip.grid]).repeat(
             len(images) * WINDOWS, 1
         )
         rows[:, 0] = torch.arange(len(images)).repeat_interleave(WINDOWS)
-        more = layer, self.config.prompt, self.config.gain
+        more = self.layer, self.config.prompt, self.config.gain
         return len(model.encode_windows(tokens, rows, *more))
 
     def _input_bytes(self, rows: int, store: Store) -> int:
@@ -271,21 +292,17 @@ class WindowEmbeddings(ViewEmbeddings):
         return super()._input_bytes(rows, store) + tokens * rows
 
     def check(self) -> None:
-        """Raise ConfigError if CLIP has no such block, or no place for the prompt."""
-        self.clip.vision.check_prompt(self.clip.config.model, self.config.prompt)
-        layers = self.clip.layers
-        if not -layers <= self.config.layer < layers:
-            raise ConfigError(
-                f"feature.layer: {self.config.layer} is not one of {layers} blocks of CLIP"
-            )
+        """Raise ConfigError if CLIP has no such layer, or no place for the prompt in it."""
+        self.clip.vision.check_layer(self.config.layer)
+        name, prompt = self.clip.config.model, self.config.prompt
+        self.clip.vision.check_prompt(name, prompt, self.config.layer)
 
     def encoder(
         self, clip: ClipModel, array: ArraySpec, images: Images, views: ViewSource | None
     ) -> WindowWorker:
         """Return what encodes windows."""
         assert views is not None
-        layer = self.config.layer % self.clip.layers
-        return WindowWorker(clip, array, images, views, self.config, layer)
+        return WindowWorker(clip, array, images, views, self.config, self.layer)
 
 
 @dataclass
@@ -435,8 +452,8 @@ class AugmentedWorker(_CropWorker):
 class WindowWorker(_ViewWorker):
     """Worker that embeds windows of tokens.
 
-    Holds the section `feature`, the index of the CLIP block that windows enter, and the tokens of
-    the images of the unit before.
+    Holds the section `feature`, the index of the layer of CLIP that windows enter, and the tokens
+    of the images of the unit before.
     """
 
     config: FeatureConfig
@@ -448,7 +465,7 @@ class WindowWorker(_ViewWorker):
         return self._whole_images(rows)
 
     def encode(self, inputs: ViewInputs) -> RequestedViews:
-        """Run CLIP's remaining blocks over each missing window; return all views."""
+        """Run CLIP's remaining layers over each missing window; return all views."""
         import torch
 
         if inputs.pixels is not None:

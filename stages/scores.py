@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, MissingInput
 from pipeline.core.parts import stretch
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.kernels.matching import Descriptions
+    from pipeline.models.stopwatch import Stopwatch
     from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
@@ -79,7 +81,7 @@ class Scores(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "scores"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def check(self) -> None:
         """Raise ConfigError if an expectation is wanted, and windows or a method do not have it, or
@@ -151,12 +153,15 @@ class Scores(Stage):
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""
         rows, present = self.image_block, sum(self.classes.present)
-        vectors = sum(
-            math.prod(store.open(stage).array("embeddings").shape[1:])
-            for stage in self.views.values()
-            if not is_settled(stage)
-        )
         logits = 4 * rows * len(self.methods) * present
+        try:
+            vectors = sum(
+                math.prod(store.open(stage).array("embeddings").shape[1:])
+                for stage in self.views.values()
+                if not is_settled(stage)
+            )
+        except MissingInput:
+            return Footprint(None, logits)
         return Footprint(6 * rows * vectors + 2 * logits, logits)
 
     def worker(self, store: Store) -> Worker:
@@ -192,15 +197,16 @@ class Scores(Stage):
         import torch
 
         from pipeline.models.device import device_of
+        from pipeline.models.stopwatch import Stopwatch
 
         if self.config.classes == "present":
             present = torch.tensor(self.classes.present)
             texts = {name: vectors.of(present) for name, vectors in texts.items()}
         device = device_of(self.runtime)
         inputs = images, self.classes, texts, views, device, boxes
-        return ScoresWorker(
-            self.config, self.methods, self.image_block, *inputs, prompts=self._prompts
-        )
+        watch = Stopwatch(device) if self.runtime.method_seconds else None
+        further = self._prompts, watch
+        return ScoresWorker(self.config, self.methods, self.image_block, *inputs, *further)
 
     def _prompts(self, name: str) -> Prompts:
         """Load the text encoder with the prompt of each competing class in a text set."""
@@ -226,8 +232,8 @@ class ScoresWorker(Worker):
     """Worker that scores blocks of images.
 
     Holds the methods and their scorers, the index, the classes, text vectors by text set, readers
-    of embeddings by view set, the device for products, boxes by view set, and the function that
-    loads a text encoder with prompts.
+    of embeddings by view set, the device for products, boxes by view set, the function that loads a
+    text encoder with prompts, and the stopwatch of methods if they are measured.
     """
 
     config: ScoresConfig
@@ -240,6 +246,7 @@ class ScoresWorker(Worker):
     device: torch.device
     boxes: Mapping[str, Tensor] = field(default_factory=dict)
     prompts: Callable[[str], Prompts] | None = None
+    watch: Stopwatch | None = None
 
     def __post_init__(self) -> None:
         """Create the scorer of each method, and list the classes whose texts are equal."""
@@ -251,7 +258,18 @@ class ScoresWorker(Worker):
             for name, method in self.methods.items()
             if method.texts
         }
-        self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
+        self._scorers: dict[str, Scorer] = {}
+        for name, method in self.methods.items():
+            with self._measured(name):
+                self._scorers[name] = self._scorer(method)
+
+    def _measured(self, name: str) -> AbstractContextManager[None]:
+        """Measure what a method does inside, if methods are measured."""
+        return self.watch.part(name) if self.watch else nullcontext()
+
+    def by_method(self) -> dict[str, float]:
+        """Return the seconds of each method; those of making its scorer are in the first unit."""
+        return self.watch.take() if self.watch else {}
 
     def _scorer(self, method: Method) -> Scorer:
         """Build the scorer of a method, with its texts on the device."""
@@ -323,8 +341,8 @@ class ScoresWorker(Worker):
         views, count = self._views(inputs), len(self._scorers)
         scores: list[Tensor] = []
         with torch.inference_mode():
-            for number, scorer in enumerate(self._scorers.values()):
-                with stretch(number / count, (number + 1) / count):
+            for number, (name, scorer) in enumerate(self._scorers.items()):
+                with stretch(number / count, (number + 1) / count), self._measured(name):
                     scores.append(scorer(rows, views).float().to(self.device))
             by_method = dict(zip(self._scorers, torch.stack(scores).cpu(), strict=True))
         return {name: self._of_present(name, scores) for name, scores in by_method.items()}

@@ -13,7 +13,7 @@ import pytest
 from pipeline.datasets import images
 from pipeline.inspect.status import plan
 from pipeline.run import Run
-from tests.helpers.runs import DEMO, Runner, make_all
+from tests.helpers.runs import DEMO, Runner, bytes_of_arrays, make_all
 
 ALL = "scores.methods=null"
 
@@ -155,11 +155,6 @@ def test_a_plan_says_what_units_hold_once_images_are_known_and_later_what_is_wri
     make_all(grown)
     written = bytes_of_arrays(grown, "embeddings-raw") - before
     assert later["embeddings-raw"]["writes"] == written > 0
-
-
-def bytes_of_arrays(run: Run, name: str) -> int:
-    folder = run.store.artifact(run.named(name)[0]).path
-    return sum(file.stat().st_size for file in folder.rglob("*.zarr/c/**/*") if file.is_file())
 
 
 @pytest.mark.parametrize(("held", "block"), [(10**9, 20), (2500, 20), (2500, 3), (0, 7)])

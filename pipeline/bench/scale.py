@@ -137,7 +137,7 @@ def _forty_demos(folder: Path) -> Path:
     for image in sorted((folder / "images").rglob("*.png")):
         for copy in range(39):
             os.link(image, image.with_stem(f"{image.stem}-{copy}"))
-    return _rewritten(path, scores={"methods": None, "n": 20, "logit_scale": 26.66})
+    return _rewritten(path, scores={"methods": None, "n": 20})
 
 
 def _like_cub(folder: Path) -> Path:

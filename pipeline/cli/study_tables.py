@@ -10,18 +10,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.cli.tables import cell, print_rich, size
+from pipeline.cli.tables import cell, p_value, print_rich, size
 from pipeline.core.layers import plain
 from pipeline.core.words import counted
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
-from pipeline.studies.stored import SETTLED
+from pipeline.studies.stored import SCORING, SETTLED
 
 FIGURES = (
     *("top1", "sigma", "top5", "mean_per_class_recall", "ece"),
     *("difference", "difference_low", "difference_high"),
 )
 """Columns of a sweep's table that are shares of 1."""
+P = "p"
+"""Column of p-values."""
 
 
 class Format(StrEnum):
@@ -66,7 +68,7 @@ def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> N
     varied = [n for n in table if n not in fixed and (n in always or _differs(table[n]))]
     shown = {name: _settings(table, name) if "." in name else table[name] for name in varied}
     rows = [
-        [*(_text(shown[name][i]) for name in varied), *(_percent(row[name]) for name in present)]
+        [*(_cell(n, shown[n][i]) for n in varied), *(_percent(row[name]) for name in present)]
         for i, (_, row) in enumerate(table.iterrows())
     ]
     images = f"{counted(table['images'].iloc[0], 'images')}, " if len(table) else ""
@@ -100,7 +102,7 @@ def print_beside_paper(results: Any, style: str, title: str) -> None:
         return
     results = results.rename(columns={"ours": "measured"})
     shown = [name for name in results if not results[name].isna().all() or name == "measured"]
-    rows = [[_text(row[name]) for name in shown] for _, row in results.iterrows()]
+    rows = [[_cell(name, row[name]) for name in shown] for _, row in results.iterrows()]
     _print_styled(shown, rows, style, title)
 
 
@@ -127,6 +129,13 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
     """Return the rows of a data frame as JSON types; None where a value is missing."""
     rows: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
     return rows
+
+
+def _cell(name: str, value: Any) -> str:
+    """Write a value of a column: p-values and seconds of scoring may be far below 0.01."""
+    if name not in (P, SCORING) or value is None or value != value:
+        return _text(value)
+    return p_value(value) if name == P else f"{value:.3g}"
 
 
 def _text(value: Any) -> str:
@@ -173,7 +182,7 @@ def print_settling(checks: Iterable[SettlingCheck]) -> None:
         crops = f"{each.crops:.1f} ({each.crops_low:.1f} to {each.crops_high:.1f}) of {each.of}"
         print(f"  crops an image: {crops}")
         verdict = "holds" if each.holds else "IS BROKEN"
-        print(f"  promise of {each.p:g} {verdict}: p of as many or more is {each.as_rare:.3g}")
+        print(f"  promise of {each.p:g} {verdict}: p of as many or more is {p_value(each.as_rare)}")
 
 
 def print_comparison(comparison: Mapping[str, Any], a: str, b: str) -> None:
@@ -187,4 +196,4 @@ def print_comparison(comparison: Mapping[str, Any], a: str, b: str) -> None:
     print(
         f"{a} minus {b}: {100 * comparison['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
     )
-    print(f"McNemar, exact: p = {comparison['p']:.3g}")
+    print(f"McNemar, exact: p = {p_value(comparison['p'])}")

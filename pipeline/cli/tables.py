@@ -93,6 +93,11 @@ def print_rich(table: Table) -> None:
     console.print(table)
 
 
+def p_value(p: float) -> str:
+    """Format a p-value with three digits, such as `0.0312` or `4.7e-08`."""
+    return f"{p:.3g}" if p > 0 else "<1e-300"
+
+
 def size(count: int) -> str:
     """Format a number of bytes, such as `5.2 GB`."""
     value = float(count)

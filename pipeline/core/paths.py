@@ -65,7 +65,7 @@ class Paths(Section):
         """Return the file that caches the hashes of a dataset's images.
 
         The names `<dataset>.files` and `<dataset>.listing` stand for the hashes of its other files,
-        and for what its listing came to.
+        and for what its listing came to; `<dataset>.shards` is a folder of what its shards hold.
         """
         return self.store / ".memory" / f"sha256-{dataset}"
 

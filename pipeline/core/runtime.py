@@ -18,6 +18,8 @@ class Runtime(Section):
     """Images in a model at once; None lets the device decide."""
     threads: Annotated[int | None, NOT_IN_KEY, Field(ge=1)] = None
     """Threads of torch; None leaves its default."""
+    method_seconds: Annotated[bool, NOT_IN_KEY] = False
+    """True to record the seconds that each method takes to score."""
 
 
 BLOCK, SMALL_BLOCK = 10, 4

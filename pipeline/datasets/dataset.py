@@ -65,7 +65,8 @@ class Dataset:
     @cached_property
     def _listed(self) -> tuple[Path, Listing, str]:
         """The place that is used, what it holds, and a look at all files before they were read."""
-        reader, reasons, seen = reader_of(self.config), [], self._look()
+        reader = reader_of(self.config, self.paths.memory(f"{self.config.name}.shards"))
+        reasons, seen = [], self._look()
         for place in self._places:
             if place.exists():
                 try:

@@ -66,7 +66,7 @@ def look(places: list[Path], settings: str) -> str:
 
     A place is a file, or a folder with all that is below it; links are followed, each folder once.
     """
-    hashed = hashlib.blake2b(f"{settings}\n{_code()}".encode(), digest_size=16)
+    hashed = hashlib.blake2b(f"{settings}\n{code_that_lists()}".encode(), digest_size=16)
     for place in places:
         for name, version in _versions(str(place), set()):
             hashed.update(os.fsencode(f"{name}\0{version}\n"))
@@ -95,7 +95,7 @@ def _versions(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, obje
 
 
 @cache
-def _code() -> str:
+def code_that_lists() -> str:
     """Return a digest of the code that lists datasets, and of the formats that Pillow reads."""
     hashed = hashlib.blake2b(PIL.__version__.encode(), digest_size=8)
     for path in sorted(Path(__file__).parent.rglob("*.py")):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import one_line
 from pipeline.core.threads import Result, prefetch
 from pipeline.engine.base import Done, Engine, Failed, Job, Session
-from pipeline.engine.work import Seconds, UnitWork
+from pipeline.engine.work import Seconds, Spent, UnitWork
 from pipeline.store.units import Unit
 
 if TYPE_CHECKING:
     from pipeline.store.units import Output
 
-    Computed = tuple[Unit, dict[str, Output], Seconds]
+    Computed = tuple[Unit, dict[str, Output], Spent]
 
 PREFETCH = 1
 """Number of units read ahead of the computation."""
@@ -72,26 +72,26 @@ class InlineSession(Session):
         return filter(self.work.claim, todo)
 
     def _computed(
-        self, units: Iterator[tuple[Unit, Future[tuple[Any, Seconds]]]]
+        self, units: Iterator[tuple[Unit, Future[tuple[Any, Spent]]]]
     ) -> Iterator[Computed]:
         for unit, future in units:
             result = None
             with self._errors(unit):
-                inputs, seconds = self._wait(future)
-                result = self.work.compute(unit, inputs, seconds, self.parts.tell), seconds
+                inputs, spent = self._wait(future)
+                result = self.work.compute(unit, inputs, spent, self.parts.tell), spent
             if result:
                 self.any_computed = True
                 yield unit, *result
             if self.should_abort:
                 return
 
-    def _read(self, unit: Unit) -> tuple[Any, Seconds]:
+    def _read(self, unit: Unit) -> tuple[Any, Spent]:
         self.parts.begin(unit.name, unit.size)
         return self.work.read(unit, self.parts.tell)
 
     def _write(self, item: Computed) -> Seconds:
         self.work.write(*item)
-        return item[-1]
+        return item[-1].steps
 
     def _wait(self, future: Future[Result]) -> Result:
         start = time.perf_counter()

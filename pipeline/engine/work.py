@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.code import code_of
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 Seconds = dict[str, float]
 Told = Callable[[str, str, float], None]
 """Function of a unit's name, a step, and the share of it that is done."""
+
+
+@dataclass
+class Spent:
+    """Seconds of a unit by step (read, compute, write), and those of scoring by method."""
+
+    steps: Seconds = field(default_factory=dict)
+    by_method: Seconds = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,23 +70,25 @@ class UnitWork:
             return False
         return True
 
-    def read(self, unit: Unit, told: Told) -> tuple[Any, Seconds]:
+    def read(self, unit: Unit, told: Told) -> tuple[Any, Spent]:
         """Read the inputs of a unit; return them with the seconds that took."""
-        seconds: Seconds = {}
-        with _timed("read", seconds), _telling(told, unit, READ):
-            return self.worker.read(unit), seconds
+        spent = Spent()
+        with _timed("read", spent.steps), _telling(told, unit, READ):
+            return self.worker.read(unit), spent
 
-    def compute(self, unit: Unit, inputs: Any, seconds: Seconds, told: Told) -> dict[str, Output]:
-        """Compute the outputs of a unit; add the time to `seconds`."""
-        with _timed("compute", seconds), _telling(told, unit, COMPUTE):
-            return self.worker.compute(unit, inputs)
+    def compute(self, unit: Unit, inputs: Any, spent: Spent, told: Told) -> dict[str, Output]:
+        """Compute the outputs of a unit; add the time to `spent`."""
+        with _timed("compute", spent.steps), _telling(told, unit, COMPUTE):
+            outputs = self.worker.compute(unit, inputs)
+        spent.by_method = self.worker.by_method()
+        return outputs
 
-    def write(self, unit: Unit, outputs: dict[str, Output], seconds: Seconds) -> None:
+    def write(self, unit: Unit, outputs: dict[str, Output], spent: Spent) -> None:
         """Write the outputs, commit the receipt, and release the claim."""
-        with _timed("write", seconds):
+        with _timed("write", spent.steps):
             written = self.artifact.write(unit, outputs)
         rows = len(next(iter(outputs.values())))
-        self.artifact.commit(unit, rows, written, seconds, self._maker())
+        self.artifact.commit(unit, rows, written, spent.steps, self._maker(), spent.by_method)
         self.claims.release(unit.name)
 
     def _maker(self) -> dict[str, Any]:

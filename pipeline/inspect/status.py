@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.core.code import code_of
 from pipeline.core.errors import MissingInput
 from pipeline.engine.inline import PREFETCH
-from pipeline.inspect.times import foresee
+from pipeline.inspect.times import ForeseenStore, foresee
 from pipeline.stage import Stage
 from pipeline.store.artifact import Artifact
 from pipeline.store.claims import living
@@ -68,20 +68,16 @@ def plan(store: Store, stages: list[Stage], forced: Iterable[Stage] = ()) -> lis
     what from. writes: bytes of arrays they will take in the store. holds: bytes of memory for
     the units on their way, beside the model. None where it is not known yet.
     """
-    rows = states(store, stages, forced)
+    rows, counting = states(store, stages, forced), ForeseenStore.of(store)
     for row, stage, ahead in zip(rows, stages, foresee(store, stages, forced), strict=True):
-        row |= _work(store, stage, row)
-        row["todo"] = ahead.units if row["todo"] is None and ahead.items else row["todo"]
+        row |= _work(counting, stage, row)
         row |= {"items": ahead.items, "counts": ahead.counts}
         row |= {"seconds": ahead.seconds, "basis": ahead.basis}
     return rows
 
 
-def _work(store: Store, stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
-    todo = None
-    if row["units"] is not None:
-        kept = 0 if row["state"] == "forced" else row["done"]
-        todo = 0 if row["state"] == "done" else row["units"] - kept
+def _work(store: ForeseenStore, stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
+    todo = _todo(store, stage, row)
     if todo == 0:
         return {"todo": 0, "writes": 0, "holds": 0}
     try:
@@ -94,3 +90,16 @@ def _work(store: Store, stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
         "writes": None if todo is None or each.written is None else todo * each.written,
         "holds": None if each.held is None else at_once * each.held + each.open,
     }
+
+
+def _todo(store: ForeseenStore, stage: Stage, row: dict[str, Any]) -> int | None:
+    """Return the number of units left, by the images of the dataset where there is no index yet;
+    None if it is not known.
+    """
+    if row["state"] == "done":
+        return 0
+    try:
+        units = len(stage.units(store)) if row["units"] is None else row["units"]
+    except MissingInput:
+        return None
+    return int(units - (0 if row["state"] == "forced" else row["done"]))

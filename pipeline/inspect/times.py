@@ -54,6 +54,11 @@ class Foreseen:
 class ForeseenStore(Store):
     """A store that counts the images of a dataset before they are indexed."""
 
+    @classmethod
+    def of(cls, store: Store) -> ForeseenStore:
+        """Return the same store, with this way to count."""
+        return cls(store.root, store.dataset, store.options)
+
     def rows(self, stage: Keyed) -> int:
         """Rows of a finished artifact, or images of the dataset if the index is not finished."""
         try:
@@ -82,7 +87,7 @@ def foresee(
         sharing: Number of processes that share this machine and the units; None if it is not
             known, or other machines take part. Then no time is known.
     """
-    counting = ForeseenStore(store.root, store.dataset, store.options)
+    counting = ForeseenStore.of(store)
     names = {stage.name for stage in forced}
     return [_foreseen(counting, stage, stage.name in names, probing, sharing) for stage in stages]
 

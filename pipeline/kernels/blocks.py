@@ -24,12 +24,12 @@ QUICK = 1.702
 
 @dataclass(frozen=True)
 class Marks:
-    """Changes that a visual prompt makes inside a block, for n sequences; None for no change."""
+    """Changes that a visual prompt makes inside a layer, for n sequences; None for no change."""
 
     gain: Tensor | None = None
     """Factor on the normalised tokens that attention reads, (n, tokens)."""
     bias: Tensor | None = None
-    """Term added to the class token's attention logits, (n, tokens)."""
+    """Term added to the logits of the class token's attention, or a pooling's, (n, tokens)."""
 
     @property
     def empty(self) -> bool:

@@ -1,7 +1,9 @@
 """Crops inside CLIP's token grid (section 3.3), and the other visual prompts on tokens (Table 5).
 
 A window of the tokens that enter a block becomes a token sequence of its own, which goes through
-the remaining blocks behind the image's own class token, and the tail.
+the remaining blocks behind the image's own class token, and the tail. Where the tail pools by
+attention, a window can also enter there: attention is then over the window's tokens alone, and over
+those before the patches.
 """
 
 from __future__ import annotations
@@ -69,11 +71,12 @@ def encode_windows(
 
 
 def finish_windows(tower: Tower, tokens: Tensor, windows: Tensor) -> Tensor:
-    """Run the last block and the tail over equally many windows of images.
+    """Run the last layer and the tail over equally many windows of images.
 
     Args:
-        tower: Image encoder that shares windows (`Tower.shares_windows`).
-        tokens: Tokens that enter the last block, (images, 1 + grid * grid, width).
+        tower: Image encoder that shares windows (`Tower.shares_windows`). Its last layer is the
+            pooling by attention, or else the last block.
+        tokens: Tokens that enter the last layer, (images, prefix + grid * grid, width).
         windows: Half-open windows in tokens, integers (images, n, 4).
 
     Returns:
@@ -82,24 +85,34 @@ def finish_windows(tower: Tower, tokens: Tensor, windows: Tensor) -> Tensor:
     Raises:
         ValueError: As in `encode_windows`.
     """
+    if tower.tail.attends:
+        grid = grid_of(tokens, windows, tower.prefix)
+        inside = covered(windows.flatten(0, 1).to(tokens.device), grid)
+        parts = F.pad(inside, (tower.prefix, 0), value=True).unflatten(0, windows.shape[:2])
+        of_windows: Tensor = tower.tail.of_parts(tokens, parts)
+        return of_windows
     final = class_token_after_windows(tower.blocks[-1], tokens, windows)
     embeddings = tower.tail(final.flatten(0, 1)[:, None])
     return torch.unflatten(embeddings, 0, windows.shape[:2])
 
 
 def finish(tower: Tower, sequences: Sequences, layer: int) -> Tensor:
-    """Run the blocks from `layer` on, and the tail.
+    """Run the layers from `layer` on, and the tail.
 
     Args:
         tower: Image encoder.
-        sequences: Tokens that enter block `layer`; their marks apply to this block only.
-        layer: First block to run; negative ones count from the end.
+        sequences: Tokens that enter layer `layer`; their marks apply to this layer only.
+        layer: First layer to run (`Tower.layers`); negative ones count from the end.
 
     Returns:
         Embeddings (n, dim), not normalised.
     """
     tokens, marks = sequences.tokens, sequences.marks
-    *middle, last = list(tower.blocks)[layer:]
+    entered = list(tower.blocks)[layer % tower.layers :]
+    if not entered:
+        at_pooling: Tensor = tower.tail(tokens, marks)
+        return at_pooling
+    *middle, last = entered
     for block in middle:
         tokens, marks = all_tokens_after(block, tokens, marks), UNMARKED
     if tower.tail.reads_class_token_only:
@@ -116,14 +129,14 @@ def prompt_windows(
     """Apply a visual prompt to windows of images' tokens (Table 5, feature space).
 
     Args:
-        tokens: Tokens that enter a block, the patches last: (prefix + grid * grid, width) of one
+        tokens: Tokens that enter a layer, the patches last: (prefix + grid * grid, width) of one
             image, or (n, prefix + grid * grid, width) of each window's image.
         windows: Half-open windows in tokens, integers (n, 4).
         prompt: `crop`, the window resized to the grid (`resize_windows`); `mask`, tokens outside
-            the window are zero as they enter the block; `highlight-fea`, tokens in the window are
-            multiplied by `gain` after the block's first norm, which would undo it before;
-            `highlight-attn`, the class token's attention to the window is multiplied by `gain`
-            before it is normalised.
+            the window are zero as they enter the layer; `highlight-fea`, tokens in the window are
+            multiplied by `gain` after the layer's first norm, which would undo it before;
+            `highlight-attn`, the attention of the class token, or of a pooling's query, to the
+            window is multiplied by `gain` before it is normalised.
         gain: Strength of the two highlights.
         prefix: Number of tokens before the patches: 1 for a class token.
 

@@ -4,12 +4,18 @@ Three ways are in use: the class token alone, the mean of the patches, and an at
 tokens by one constant query. The last folds as the attention of a class token does
 (`pipeline.kernels.folding`), and more simply, since its query is the same for every image: W_k' q
 is one vector a head, made once.
+
+That attention is a layer which windows of an image can enter, since the softmax over some of the
+tokens is defined without any resizing: logits and values are those of the image, made once for all
+of its windows.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.kernels.blocks import UNMARKED, Marks
 
 
 class Tail(nn.Module):
@@ -30,9 +36,38 @@ class Tail(nn.Module):
         """True if other tokens play no part after the last block."""
         return isinstance(self.pool, FirstToken)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Compute embeddings, not normalised: (n, tokens, width) to (n, dim)."""
-        embeddings: Tensor = self.project(self.pool(self.norm(tokens)))
+    @property
+    def attends(self) -> bool:
+        """True if the pooling is an attention, which windows can enter."""
+        return isinstance(self.pool, AttentionPool)
+
+    def forward(self, tokens: Tensor, marks: Marks = UNMARKED) -> Tensor:
+        """Compute embeddings, not normalised: (n, tokens, width) to (n, dim).
+
+        Args:
+            tokens: Tokens that leave the last block, (n, tokens, width).
+            marks: Changes of a visual prompt, for a pooling by attention only.
+        """
+        normed = self.norm(tokens)
+        if marks.gain is not None:
+            normed = normed * marks.gain[..., None].to(normed)
+        pooled = self.pool(normed) if marks.bias is None else self.pool(normed, marks.bias)
+        embeddings: Tensor = self.project(pooled)
+        return embeddings
+
+    def of_parts(self, tokens: Tensor, parts: Tensor) -> Tensor:
+        """Compute embeddings of parts of images, by a pooling by attention over these tokens alone.
+
+        Args:
+            tokens: Tokens that leave the last block, (images, tokens, width).
+            parts: True for the tokens of each part, bool (images, n, tokens).
+
+        Returns:
+            (images, n, dim), not normalised, in the dtype of the tail.
+        """
+        assert isinstance(self.pool, AttentionPool)
+        normed = self.norm(tokens.to(self.pool.folded.dtype))
+        embeddings: Tensor = self.project(self.pool.of_parts(normed, parts))
         return embeddings
 
 
@@ -82,15 +117,43 @@ class AttentionPool(nn.Module):
             folded = torch.einsum("hd,hdk->hk", scaled, keys.double()).to(key.dtype)
         self.register_buffer("folded", folded)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Compute the output of attention: (n, tokens, width) to (n, outputs)."""
+    def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Compute the output of attention: (n, tokens, width) to (n, outputs).
+
+        Args:
+            tokens: Normalised tokens.
+            bias: Term added to the logits of all heads, (n, tokens).
+        """
         logits = tokens @ self.folded.T
-        weights = logits.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        pooled = weights.to(tokens).mT @ tokens
+        logits = logits if bias is None else logits + bias[..., None].to(logits)
+        pooled = _softmax(logits, dim=1).mT @ tokens
         values = self.value.weight.unflatten(0, (self.heads, -1))
         attended = torch.einsum("nhk,hdk->nhd", pooled, values).flatten(1)
         projected: Tensor = self.out(attended + self.value.bias)
         return projected
+
+    def of_parts(self, tokens: Tensor, parts: Tensor) -> Tensor:
+        """Compute the output of attention over parts of images.
+
+        Args:
+            tokens: Normalised tokens of images, (images, tokens, width).
+            parts: True for the tokens of each part, bool (images, n, tokens).
+
+        Returns:
+            (images, n, outputs).
+        """
+        logits = (tokens @ self.folded.T).mT[:, :, None]
+        weights = _softmax(logits.masked_fill(~parts[:, None], -torch.inf), dim=-1)
+        values = self.value(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        attended = (weights @ values).transpose(1, 2).flatten(2)
+        projected: Tensor = self.out(attended)
+        return projected
+
+
+def _softmax(logits: Tensor, dim: int) -> Tensor:
+    """Compute a softmax in float32 or finer; the result has the dtype of the logits."""
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    return logits.softmax(dim=dim, dtype=exact).to(logits)
 
 
 class Product(nn.Module):

@@ -35,16 +35,24 @@ class Tower(nn.Module):
         self.prefix = prefix
 
     @property
+    def layers(self) -> int:
+        """Number of layers that windows can enter: the blocks, then a pooling by attention."""
+        return len(self.blocks) + self.tail.attends
+
+    @property
     def shares_windows(self) -> bool:
-        """True if windows of an image at the last block share their computation
-        (`pipeline.kernels.windows.class_token_after_windows`).
+        """True if windows of an image at the last layer share their computation
+        (`pipeline.kernels.feature_crops.finish_windows`).
         """
+        if self.tail.attends:
+            return True
         plain = isinstance(self.blocks[-1], ResidualAttentionBlock)
         return plain and self.tail.reads_class_token_only and self.prefix == 1
 
     def exact_end(self) -> Tower:
-        """Return a tower of the last block and the tail alone, as copies in float64."""
-        end = Tower(nn.Identity(), [deepcopy(self.blocks[-1])], deepcopy(self.tail), self.prefix)
+        """Return a tower of the last layer and the tail alone, as copies in float64."""
+        last = [] if self.tail.attends else [deepcopy(self.blocks[-1])]
+        end = Tower(nn.Identity(), last, deepcopy(self.tail), self.prefix)
         for module in end.double().modules():
             if isinstance(module, LayerNormFp32):
                 module.__class__ = LayerNorm

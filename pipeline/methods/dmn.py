@@ -52,14 +52,15 @@ class DmnZs(Online):
 
         def score(images: slice, views: Views) -> Tensor:
             f = exact(views["image"].vectors[:, 0])
-            present = memory.present(stream.times[images])
-            weights = (self.beta * (f @ vectors.T - 1)).exp() * present
-            text_weights = (self.beta * (f @ means.T - 1)).exp()
-            cosines = torch.empty_like(text_weights)
+            absent = ~memory.present(stream.times[images])
+            remembered = (self.beta * f @ vectors.T).masked_fill(absent, -torch.inf)
+            of_texts = f @ means.T
+            cosines = torch.empty_like(of_texts)
             for c, some in enumerate(kept):
-                a = weights[:, some] @ vectors[some] + text_weights[:, c, None] * means[c]
+                both = torch.cat([remembered[:, some], self.beta * of_texts[:, c, None]], dim=1)
+                weights = both.softmax(dim=1)  # in shares, which do not underflow as exp does
+                a = weights[:, :-1] @ vectors[some] + weights[:, -1:] * means[c]
                 cosines[:, c] = torch.cosine_similarity(f, a, dim=1)
-            zero_shot = (scale * f @ means.T).softmax(dim=1)
-            return zero_shot + (scale * cosines).softmax(dim=1)
+            return (scale * of_texts).softmax(dim=1) + (scale * cosines).softmax(dim=1)
 
         return score

@@ -16,6 +16,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_
 
 from pipeline.core.errors import ConfigError, MissingInput
 from pipeline.core.paths import Paths, expand
+from pipeline.models import shards
 from pipeline.models.local_dir import FolderLayout
 
 TIMEOUT = 10.0
@@ -86,9 +87,7 @@ class Repository:
             for config in self._copies(layout.config):
                 if layout.complete(config.parent):
                     return config.parent
-        requests = [
-            Request(((layout.config,), layout.weights), layout.others) for layout in layouts
-        ]
+        requests = [Request(((layout.config,), layout.files), layout.others) for layout in layouts]
         return self._download(requests)[0].parent
 
     def copy(self, name: str) -> Path | None:
@@ -127,11 +126,17 @@ class Repository:
             chosen = next(filter(None, (request.among(available) for request in requests)), None)
             if not chosen:
                 raise LookupError("the repository has no such file")
-            return [
-                Path(hf_hub_download(self.name, name, cache_dir=self._caches[0])) for name in chosen
-            ]
+            found = [self._fetched(name) for name in chosen]
+            for index in filter(shards.is_index, found):
+                for name in shards.names_in(index):
+                    self._fetched(name)
+            return found
         except Exception as error:
             raise self._missing(requests[0].required, local_name, error) from None
+
+    def _fetched(self, name: str) -> Path:
+        """Return a file of the repository, downloaded if it is not in the cache."""
+        return Path(hf_hub_download(self.name, name, cache_dir=self._caches[0]))
 
     def _missing(
         self, required: Sequence[tuple[str, ...]], local_name: str, error: Exception

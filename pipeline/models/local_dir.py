@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.core import files
 from pipeline.core.errors import AbsError
+from pipeline.models import shards
 from pipeline.models.resolved import LOCAL, Resolved
 
 MERGES = "merges.txt.gz"
@@ -40,24 +41,38 @@ class FolderLayout:
     """Files of the weights, of which one is enough; the preferred first."""
     others: tuple[str, ...] = ()
     """Optional files, downloaded if the repository has them."""
+    sharded: bool = False
+    """True if weights may be in several files with an index (`pipeline.models.shards`)."""
 
     def weights_in(self, folder: Path) -> Path:
-        """Return the weights file in a folder; AbsError if there is none."""
-        for name in self.weights:
+        """Return the weights file in a folder, or the index of several.
+
+        Raises:
+            AbsError: If there is none, or the files are not those of the index.
+        """
+        for name in self.files:
             if (folder / name).is_file():
+                if shards.is_index(folder / name):
+                    shards.check(folder / name)
                 return folder / name
         expected = ", ".join(self.weights)
-        if parts := [name for name in self.weights if (folder / f"{name}.index.json").exists()]:
-            raise AbsError(
-                f"weights of {self.what} in {folder} are in several files; load the model with its "
-                f"library and save it again as one file {parts[0]}"
-            )
         raise AbsError(f"weights of {self.what} not found in {folder}: expected one of {expected}")
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the weights, in one file or as an index of several; the preferred first."""
+        indices = [f"{name}{shards.INDEX}" for name in self.weights if self.sharded]
+        return (*self.weights, *indices)
+
     def complete(self, folder: Path) -> bool:
-        """Return whether a folder holds configuration and weights."""
-        present = [name for name in self.weights if (folder / name).is_file()]
-        return bool(present) and (folder / self.config).is_file()
+        """Return whether a folder holds configuration and weights, all of several files."""
+        present = [folder / name for name in self.files if (folder / name).is_file()]
+        if not present or not (folder / self.config).is_file():
+            return False
+        try:
+            return bool(shards.files_of(present[0]))
+        except AbsError:
+            return False
 
 
 OPEN_CLIP = FolderLayout(
@@ -72,6 +87,7 @@ TRANSFORMERS = FolderLayout(
     "config.json",
     ("model.safetensors", "pytorch_model.bin"),
     ("preprocessor_config.json", "processor_config.json", *TOKENIZER),
+    sharded=True,
 )
 """Layout of transformers."""
 TOKENIZER_OF_TRANSFORMERS = FolderLayout(
@@ -81,7 +97,12 @@ TOKENIZER_OF_TRANSFORMERS = FolderLayout(
     TOKENIZER,
 )
 """Layout of a tokenizer of transformers; its vocabulary takes the place of weights."""
-VIT = FolderLayout("the attention model", "config.json", ("model.safetensors", "pytorch_model.bin"))
+VIT = FolderLayout(
+    "the attention model",
+    "config.json",
+    ("model.safetensors", "pytorch_model.bin"),
+    sharded=True,
+)
 """Layout of timm."""
 
 

@@ -20,7 +20,7 @@ from pipeline.core.hash_cache import HashCache
 from pipeline.core.hashing import digest
 from pipeline.core.paths import Paths
 from pipeline.core.section import MAX_SEED
-from pipeline.models import local_dir
+from pipeline.models import local_dir, shards
 from pipeline.models.config import RANDOM, ClipConfig, VitConfig
 from pipeline.models.resolved import HUB, LOCAL, Resolved, from_record, is_file_name
 
@@ -98,11 +98,16 @@ class ModelSource(ABC):
     def identity(self) -> dict[str, Any]:
         """Return the architecture and digests of every file that decides the output."""
         model = self.resolved
-        weights = self.digests.sha256(model.file) if model.file else f"{RANDOM}{model.seed}"
+        weights = self.digest_of(model.file) if model.file else f"{RANDOM}{model.seed}"
         extra = [self.digests.sha256(path) for path in model.extra]
         identity = {"architecture": digest(model.architecture), "weights": weights, "extra": extra}
         precision = self.config.precision
         return identity if precision == "float32" else {**identity, "precision": precision}
+
+    def digest_of(self, weights: Path) -> str:
+        """Return the sha256 of a weights file, or a digest of those of all files of an index."""
+        found = [self.digests.sha256(path) for path in shards.files_of(weights)]
+        return digest({"shards": found}) if len(found) > 1 else found[0]
 
     def _resolve_stored(self, model: str) -> Resolved:
         """Resolve a model in a folder, or in the folder of a repository."""

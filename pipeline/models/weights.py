@@ -25,8 +25,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.core.errors import AbsError
-from pipeline.models import inert_pickle
+from pipeline.models import inert_pickle, shards
 from pipeline.models.device import quiet
+from pipeline.models.first_bytes import no_weights
 
 CLIP = ("logit_scale",)
 """Name that every CLIP has."""
@@ -51,12 +52,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 WEIGHTS = ("weight", "bias", "token", "tokens", "embed", "embedding", "proj")
 """Ends of names of weights, unlike those of indices, masks and counters."""
-
-PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
-"""First bytes of compressed files: gzip, bzip2, xz, Zstandard, 7-Zip."""
-
-TAR = slice(257, 262)
-"""Where a tar archive has its mark `ustar`."""
 
 PART = re.compile(r".*-([0-9]+)-of-([0-9]+)")
 """Name of a file, without suffix, that holds a part of a model's tensors."""
@@ -146,13 +141,7 @@ def find(file: Path, landmarks: tuple[str, ...], model: Mapping[str, Tensor]) ->
         AbsError: For any other file, for several models of which none is preferred, and for
             weights that are quantised, NaN or infinite.
     """
-    try:
-        with quiet():
-            content = _content(file)
-    except pickle.UnpicklingError:
-        raise _unloadable(file, _LEGACY) from None
-    except Exception as error:  # of many types, for a damaged file
-        raise _unloadable(file, short_reason(error)) from None
+    content = _of_shards(file) if shards.is_index(file) else _loaded(file)
     mappings = list(_mappings(content))
     if not mappings:
         raise _unloadable(file, "it is not a mapping of names to tensors, such as a state_dict")
@@ -194,15 +183,42 @@ def _unloadable(file: Path, reason: str) -> AbsError:
     return AbsError(f"weights {file} cannot be loaded: {reason}")
 
 
-def _content(file: Path) -> Any:
-    """Load a file by its format."""
-    if part := PART.fullmatch(file.stem):
-        number, count = map(int, part.groups())
+def _of_shards(index: Path) -> dict[str, Any]:
+    """Load all files that an index names; AbsError if they do not hold what it says."""
+    expected, found = shards.read_index(index), dict[Path, list[str]]()
+    tensors: dict[str, Any] = {}
+    for path in expected:
+        content = _loaded(path, part=True)
+        if not isinstance(content, dict):
+            raise _unloadable(path, "it is not a mapping of names to tensors")
+        found[path] = [str(name) for name in content]
+        tensors |= content
+    shards.compare(index, expected, found)
+    return tensors
+
+
+def _loaded(file: Path, part: bool = False) -> Any:
+    """Load a file by its format; AbsError if that fails. Arguments as of `_content`."""
+    try:
+        with quiet():
+            return _content(file, part)
+    except pickle.UnpicklingError:
+        raise _unloadable(file, _LEGACY) from None
+    except Exception as error:  # of many types, for a damaged file
+        raise _unloadable(file, short_reason(error)) from None
+
+
+def _content(file: Path, part: bool) -> Any:
+    """Load a file by its format; `part` if it may be one of several, whose index is known."""
+    if (numbers := PART.fullmatch(file.stem)) and not part:
+        number, count = map(int, numbers.groups())
         if count > 1:
-            raise ValueError(f"it is part {number} of {count}; save all tensors in one file")
+            raise ValueError(
+                f"it is part {number} of {count}; give the folder, or the index{shards.INDEX}"
+            )
     with file.open("rb") as opened:
         start = opened.read(512)
-    if words := _no_weights(start):
+    if words := no_weights(start):
         raise ValueError(words)
     archive = start.startswith((b"PK", b"\x80"))
     if _is_safetensors(file, start) or (file.suffix == ".safetensors" and not archive):
@@ -219,22 +235,6 @@ def _content(file: Path) -> Any:
         return torch.load(
             opened, map_location="cpu", weights_only=False, pickle_module=inert_pickle
         )
-
-
-def _no_weights(start: bytes) -> str:
-    """Say what a file is that begins with text, is packed or empty; nothing for any other."""
-    if start.startswith(PACKED) or start[TAR] == b"ustar":
-        return "it is packed (tar, gzip, ...); unpack it first"
-    text = start.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").strip()
-    if not text:
-        return "" if start else "it is empty"
-    if text.startswith("version https://git-lfs"):
-        return "it is a Git LFS pointer, not weights; fetch the file itself with git lfs pull"
-    if re.match(r"<(!doctype|!--|html|head|\?xml)", text, re.IGNORECASE):
-        return "it is an HTML or XML page, not weights; download the file itself"
-    if all(letter.isprintable() or letter.isspace() for letter in text):
-        return f"it is text, not weights; it begins with {text[:40]!r}"
-    return ""
 
 
 def _is_safetensors(file: Path, start: bytes) -> bool:

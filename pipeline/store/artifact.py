@@ -397,10 +397,12 @@ class Artifact:
         written: Mapping[str, files.Content],
         seconds: dict[str, float],
         maker: dict[str, Any],
+        by_method: dict[str, float] | None = None,
     ) -> None:
         """Write the receipt of a unit whose files were written: from here on it is finished."""
-        rounded = {name: round(value, 4) for name, value in seconds.items()}
-        receipt = Receipt(unit.name, rows, dict(written), rounded, maker, now(), unit.size)
+        steps = {name: round(value, 4) for name, value in seconds.items()}
+        finer = {name: round(value, 6) for name, value in (by_method or {}).items()}
+        receipt = Receipt(unit.name, rows, dict(written), steps, maker, now(), unit.size, finer)
         self.ledger.write(receipt)
         (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +44,8 @@ class Receipt:
     finished: str
     size: int = 0
     """Images or crops of the unit, for rates; 0 in receipts of older versions."""
+    by_method: dict[str, float] = field(default_factory=dict)
+    """Seconds of each method, of scores; absent from the file where they were not measured."""
 
     @property
     def digest(self) -> str:
@@ -80,7 +82,7 @@ class Ledger:
 
     def write(self, receipt: Receipt) -> None:
         """Write a receipt of its own, which makes its unit finished."""
-        files.write_sealed(self.path(receipt.unit), vars(receipt), files.rendered_by_line)
+        files.write_sealed(self.path(receipt.unit), _fields(receipt), files.rendered_by_line)
 
     def loose(self) -> list[str]:
         """Names of the units that have a receipt of their own, whole or not."""
@@ -242,8 +244,12 @@ def _parse(copy: Path) -> _Content:
     return _Content(sealed.is_whole(content), sealed.receipts(content))
 
 
+def _fields(receipt: Receipt) -> dict[str, Any]:
+    return {name: value for name, value in vars(receipt).items() if name != "by_method" or value}
+
+
 def _text(receipt: Receipt) -> bytes:
-    return json.dumps(vars(receipt), sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(_fields(receipt), sort_keys=True, separators=(",", ":")).encode()
 
 
 def _parsed(text: bytes) -> Receipt | None:

@@ -1,7 +1,8 @@
 """Seconds of each stage, from the receipts of its units, beside the seconds that the paper reports.
 
 A receipt holds the seconds of reading, computing and writing a unit. The three overlap, and loading
-a model comes before them, so that wall clock time differs from their sum.
+a model comes before them, so that wall clock time differs from their sum. If
+`runtime.method_seconds` asked for it, a receipt of scores also holds the seconds of each method.
 `cfgs/reported_seconds.csv` has the paper's figures as printed: table, dataset, backbone, method,
 setting, step, seconds.
 """
@@ -13,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import MissingInput
 from pipeline.core.layers import CFGS
-from pipeline.core.words import counted
 from pipeline.methods.base import VIEW_NAMES
 from pipeline.run import Run
 from pipeline.stage import Stage, needed
-from pipeline.store.ledger import Receipt
-from pipeline.store.units import names_of
 from pipeline.studies.paper import ROW, renamed_results
+from pipeline.studies.receipts import receipts_of, scoring_seconds
+from pipeline.studies.stored import SCORING
 from pipeline.studies.sweeps import Sweep
 from stages.scores import Scores
 
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 BY_IMAGE = ("attention", "crops", "embeddings")
 """Stages that process each image, apart from scores."""
-SECONDS = ("attention", "crops", *VIEW_NAMES, "scores", "seconds")
-"""Columns of seconds: stages, embeddings under the name of their view, and the total."""
+SECONDS = ("attention", "crops", *VIEW_NAMES, "scores", "seconds", SCORING)
+"""Columns of seconds: stages, embeddings under the name of their view, the total, and the part of
+scores that the method itself took.
+"""
 STEPS = {"crop+preprocess": "paper_crop_ms", "encoding": "paper_encode_ms", "total": "paper_ms"}
 """Steps in the paper, and the column for the milliseconds that each takes per image."""
 DEVICE = "NVIDIA 4090"
@@ -65,19 +67,21 @@ def seconds_of(run: Run, method: str) -> dict[str, Any]:
     """Sum the seconds of all units that `method` needs under the settings of `run`.
 
     Returns seconds by stage and in total, milliseconds per image, and the devices. Scores are
-    counted for all methods together. Raises MissingInput while any unit is unfinished.
+    counted for all methods together; those of the method alone are added where they were measured.
+    Raises MissingInput while any unit is unfinished.
     """
     by_stage: dict[str, float] = {}
     devices = set()
     for stage in _stages_behind(run, method):
         name = stage.variant if stage.kind == "embeddings" else stage.kind
-        for receipt in _receipts(run, stage):
+        for receipt in receipts_of(run, stage):
             by_stage[name] = by_stage.get(name, 0.0) + sum(receipt.seconds.values())
             devices.add(receipt.maker.get("device", ""))
     seconds, images = sum(by_stage.values()), run.store.rows(run.named("index")[0])
     device = ", ".join(sorted(devices - {""}))
     total = {"seconds": seconds, "ms_per_image": 1000 * seconds / images, "device": device}
-    return {**by_stage, **total}
+    own = scoring_seconds(run)
+    return {**by_stage, **total, **({SCORING: own[method]} if method in own else {})}
 
 
 def _stages_behind(run: Run, method: str) -> list[Stage]:
@@ -88,17 +92,6 @@ def _stages_behind(run: Run, method: str) -> list[Stage]:
     read = [part[name] for part in (scores.views, scores.drawn) for name in views if name in part]
     before = [stage for stage in needed(read, run.stages) if stage.kind in BY_IMAGE]
     return [*before, scores]
-
-
-def _receipts(run: Run, stage: Stage) -> list[Receipt]:
-    """Return the receipts of the units of a stage; an artifact may hold further units."""
-    units = names_of(stage.units(run.store))
-    receipts = run.store.artifact(stage).ledger.receipts(units)
-    if len(receipts) < len(units):
-        raise MissingInput(
-            f"{stage.name}: not finished: {counted(len(units) - len(receipts), 'units')}"
-        )
-    return list(receipts.values())
 
 
 def _measured(sweep: Sweep) -> pd.DataFrame:

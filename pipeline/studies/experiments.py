@@ -9,7 +9,7 @@
         row: "alpha={crops.alpha}"    # name of the row in the paper's table, if it has one
     paper: "4"                        # number of the paper's table
     against: abs                      # the table also compares all methods with this one
-    seconds: true                     # the table also shows the seconds of each stage
+    seconds: true                     # the table also shows seconds, of stages and of each method
     demo: {set: [...]}                # fields that differ for the dataset of that name
 
 Several settings in one key, separated by spaces, take the same value.
@@ -80,7 +80,7 @@ class Experiment(Section):
     against: str = ""
     """Method that the others are compared with, image by image; empty for none."""
     seconds: bool = False
-    """True to show the seconds of each stage."""
+    """True to show the seconds of each stage, and to measure and show those of each method."""
 
     def points(self) -> list[Point]:
         """Return all combinations of all grids, each with every seed."""
@@ -104,7 +104,8 @@ class Point:
     @property
     def overrides(self) -> list[str]:
         """Overrides of the run, written as for `--set`."""
-        overrides = list(self.experiment.set)
+        timed = ["runtime.method_seconds=true"] if self.experiment.seconds else []
+        overrides = [*timed, *self.experiment.set]
         for names, value in self.values.items():
             overrides += [f"{name}={json.dumps(value)}" for name in names.split()]
         if self.experiment.seeds > 1:

@@ -30,7 +30,8 @@ FIGURES = ("top1", "top5", "mean_per_class_recall", "ece")
 """Columns of a sweep's table that are figures of `metrics`, as shares of 1."""
 SETTLED = "crops_used"
 """Column that `metrics` has besides if images settle early: crops of an image, on average."""
-_OTHERS = ("grid", "row", "dataset", "method", "images", "classes", SETTLED, "sigma", "seeds")
+SCORING = "scoring_s"
+"""Column of the seconds that a method took to score, if `runtime.method_seconds` measured them."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class StoredSweep:
 
 def settings_in(table: pd.DataFrame) -> list[str]:
     """Return the columns of a sweep's table that are settings, by dotted name."""
-    return [str(name) for name in table if name not in (*FIGURES, *_OTHERS)]
+    return [str(name) for name in table if "." in str(name)]
 
 
 def stored_sweeps(store: Store) -> list[StoredSweep]:

@@ -19,7 +19,8 @@ from pipeline.store.store import Store
 from pipeline.studies import sharing
 from pipeline.studies.against import beside
 from pipeline.studies.experiments import Experiment, Point
-from pipeline.studies.stored import FIGURES, SETTLED, StoredSweep
+from pipeline.studies.receipts import scoring_seconds
+from pipeline.studies.stored import FIGURES, SCORING, SETTLED, StoredSweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +156,8 @@ class Sweep:
         for point, run, table in self._finished():
             settled = [SETTLED] if SETTLED in table else []
             rows = table[["dataset", "method", *FIGURES, *settled, "images", "classes"]].copy()
+            if self.experiment.seconds:
+                rows[SCORING] = rows["method"].map(scoring_seconds(run))
             for name, value in point.values.items():
                 rows[name] = repr(value) if isinstance(value, list | dict) else value
             rows["row"] = point.grid.named(point.values)
@@ -171,7 +174,7 @@ class Sweep:
         by = ["grid", *dict.fromkeys(fields), "row", "dataset", "method", "images", "classes"]
         groups = results.groupby(by, sort=False, dropna=False)
         table = groups.agg(
-            **{name: (name, "mean") for name in (*FIGURES, SETTLED) if name in results},
+            **{name: (name, "mean") for name in (*FIGURES, SETTLED, SCORING) if name in results},
             sigma=("top1", "std"),
             seeds=("seed", "nunique"),
         )

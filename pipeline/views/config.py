@@ -192,7 +192,9 @@ class FeatureConfig(Section):
     """Visual prompt that shows CLIP a window of its tokens (Tables 5 and 7)."""
 
     layer: int = -1
-    """Block of CLIP that the tokens enter; negative ones count from the end."""
+    """Layer of CLIP that windows enter: a block, or behind them a pooling by attention; negative
+    ones count from the last.
+    """
     prompt: FeaturePrompt = "crop"
     gain: float = Field(default=2.0, gt=0, le=1e4)
     """Factor on the window's tokens for `highlight-fea`, on its attention for `highlight-attn`."""

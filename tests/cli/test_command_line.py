@@ -269,7 +269,7 @@ def test_config_names_the_layer_of_every_value_and_stays_a_configuration(tiny: P
     assert layer["k"] == "profile official"  # of windows
     assert "  k: 7" in printed
     assert "# --set, profile official has 20" in printed
-    assert layer["logit_scale"] == "tiny.yaml"
+    assert layer["root"] == "tiny.yaml"
     assert layer["max_skipped"] == "default.yaml"
     assert layer["folders_are_classes"] == "built in"
     assert yaml.safe_load(printed) == json.loads(

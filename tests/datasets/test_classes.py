@@ -259,7 +259,7 @@ def expected_logits(run: Run, classes: str) -> np.ndarray:
     raw = array(run, "embeddings-raw")[:, :4]
     crops = np.concatenate([feature_vectors(run, 4), raw], axis=1).astype(np.float64)
     first = [group[:5] for group in texts["cupl"]]
-    temperature = 0.03 * 100 / 26.66
+    temperature = 0.03 * 100 / 26.661
     rows = [
         [
             ref.mean_scores(image[i], texts["clip"]),

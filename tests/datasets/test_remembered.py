@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from PIL import Image
 
 from pipeline.bench.large import CLASSES, write_shards
 from pipeline.core import files
+from pipeline.core.errors import AbsError
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.paths import Paths
 from pipeline.datasets import dataset as dataset_module
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.readers import webdataset
 from tests.helpers.runs import said
 
 IMAGES = 24
@@ -63,7 +67,7 @@ def test_files_that_have_not_changed_are_not_listed_again(
     before = told(opened(root, reader))
     assert before[2] == IMAGES
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_module, "reader_of", lambda _: 1 / 0)
+        patch.setattr(dataset_module, "reader_of", lambda *_: 1 / 0)
         assert told(opened(root, reader)) == before
     assert [path for path, _ in opened(root, reader).samples]
 
@@ -235,10 +239,77 @@ def test_other_code_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     root = MAKE["folder"](tmp_path / "images")
     told(opened(root, "folder"))
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.datasets.remembered._code", lambda: "other code")
-        patch.setattr(dataset_module, "reader_of", lambda _: 1 / 0)
+        patch.setattr("pipeline.datasets.remembered.code_that_lists", lambda: "other code")
+        patch.setattr(dataset_module, "reader_of", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             told(opened(root, "folder"))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The shards whose headers are read from now on."""
+    found: list[str] = []
+    real = webdataset._members
+
+    def members(file: BinaryIO) -> Any:
+        found.append(Path(file.name).name)
+        return real(file)
+
+    monkeypatch.setattr(webdataset, "_members", members)
+    return found
+
+
+def make_old(root: Path) -> None:
+    """Let the last TICK pass, within which a file may change again without another timestamp."""
+    until = max(path.stat().st_ctime_ns for path in root.iterdir()) + files.TICK
+    while time.time_ns() <= until:
+        time.sleep(0.05)
+
+
+def listed(found: Dataset) -> Any:
+    """What lies where, whole."""
+    contents = {path: found.contents.read(path) for path, _ in found.samples}
+    return found.samples, found.skipped, contents
+
+
+def test_a_shard_that_has_changed_is_read_again_alone(tmp_path: Path, read: list[str]) -> None:
+    root = write_shards(tmp_path / "images", IMAGES, size=10)
+    make_old(root)
+    told(opened(root, "webdataset"))
+    assert read == [f"test-0000{n}.tar" for n in range(3)]
+    read.clear()
+    listed(opened(root, "webdataset"))
+    assert not read
+    for change in (replace, overwrite):
+        change(root)
+        found = opened(root, "webdataset")
+        assert listed(found) == listed(opened(root, "webdataset", "new"))
+        assert found.identity()["files"] == afresh(root, "webdataset")[0]["files"]
+    assert read[:4] == ["test-00002.tar", *(f"test-0000{n}.tar" for n in range(3))]
+
+
+def test_what_a_shard_held_counts_for_its_columns_alone(tmp_path: Path, read: list[str]) -> None:
+    root = write_shards(tmp_path / "images", IMAGES, size=IMAGES)
+    make_old(root)
+    for columns in ({}, {"label": "cls"}, {"label": "png"}, {"label": "cls"}):
+        with suppress(AbsError):
+            told(opened(root, "webdataset", **columns))
+    assert len(read) == 3
+
+
+def test_a_damaged_memory_of_a_shard_is_none(tmp_path: Path) -> None:
+    root = write_shards(tmp_path / "images", 4, size=4)
+    make_old(root)
+    found = opened(root, "webdataset")
+    before = listed(found)
+    (memory,) = found.paths.memory("birds.shards").iterdir()
+    whole = memory.read_bytes()
+    for place in range(0, len(whole), 37):
+        memory.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert listed(opened(root, "webdataset")) == before
+    memory.unlink()
+    memory.mkdir()  # so that nothing can be kept
+    assert listed(opened(root, "webdataset")) == before
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 Tensors on the CPU are real. What would be an error on a card, or wait for it in silence, is an
 error here: operations across devices, and values that are read from the device one by one.
-Launches, copies and waits are counted.
+Launches, copies and waits are counted. An event tells no time before the host has waited.
 """
 
 from __future__ import annotations
@@ -50,6 +50,25 @@ class Counts:
         """Forget what was counted, such as the loading of a model."""
         self.launches = self.waits = self.sent = self.pageable = 0
         self.names = {}
+
+
+@dataclass
+class FakeEvent:
+    """An event in the stream of a card."""
+
+    counts: Counts
+    waits: int | None = None
+    """Waits of the host before it was recorded."""
+
+    def record(self, stream: object) -> None:
+        """Record it; the stream is the device's current one."""
+        self.waits = self.counts.waits
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        """Return a millisecond; RuntimeError unless the host has waited since both events."""
+        if self.waits is None or end.waits is None or self.counts.waits <= end.waits:
+            raise RuntimeError("the host has not waited for both events")
+        return 1.0
 
 
 class FakeCuda(TorchDispatchMode):
@@ -146,5 +165,7 @@ def fake_cuda() -> Iterator[Counts]:
         patch.setattr(torch.cuda, "get_device_name", lambda *_: "no card")
         patch.setattr(Preprocessing, "_matches_pillow", lambda *_: True)  # there are no bytes
         mode = FakeCuda()
+        patch.setattr(torch.cuda, "Event", lambda **_: FakeEvent(mode.counts))
+        patch.setattr(torch.cuda, "current_stream", lambda device: device)
         with VALUELESS, mode:
             yield mode.counts

@@ -34,3 +34,9 @@ def abs_command(*words: str | Path, **environment: str) -> subprocess.CompletedP
         env={**os.environ, **environment},
         timeout=500,
     )
+
+
+def bytes_of_arrays(run: Run, name: str) -> int:
+    """Return the bytes of the arrays that a stage of a run has written."""
+    folder = run.store.artifact(run.named(name)[0]).path
+    return sum(file.stat().st_size for file in folder.rglob("*.zarr/c/**/*") if file.is_file())

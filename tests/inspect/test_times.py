@@ -14,12 +14,12 @@ from pipeline.core.progress import Reporter, clock
 from pipeline.engine.base import Part
 from pipeline.engine.inline import Inline
 from pipeline.engine.runner import run_stage
-from pipeline.inspect import times
+from pipeline.inspect import status, times
 from pipeline.run import Run
 from pipeline.stage import Cost, Stage
 from pipeline.store.store import Store
 from stages.embeddings import ImageEmbeddings
-from tests.helpers.runs import Runner, said
+from tests.helpers.runs import Runner, bytes_of_arrays, said
 
 
 def test_counts_are_known_before_the_first_stage_and_are_those_of_the_run(
@@ -31,6 +31,18 @@ def test_counts_are_known_before_the_first_stage_and_are_those_of_the_run(
         units = stage.units(made.store)
         counted = sum(stage.items(made.store, unit) for unit in units)
         assert (ahead.stage, ahead.units, ahead.items) == (stage.name, len(units), counted)
+
+
+def test_bytes_are_known_before_the_first_stage_and_are_those_of_the_run(
+    made: Run, tmp_path: Path
+) -> None:
+    empty = Store(tmp_path / "empty", made.store.dataset)
+    planned = {row["stage"]: row["writes"] for row in status.plan(empty, made.stages)}
+    for stage in made.stages:
+        if stage.name.startswith(("embeddings", "scores")):
+            assert planned[stage.name] == bytes_of_arrays(made, stage.name) > 0
+        elif planned[stage.name] is not None:
+            assert stage.name.startswith("descriptions")
 
 
 def test_a_finished_run_has_nothing_to_do_and_one_that_is_forced_has(made: Run) -> None:

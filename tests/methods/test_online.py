@@ -133,9 +133,10 @@ def test_boost_adapter_without_views_has_tda_s_positive_cache() -> None:
 def test_dmn(draw: st.DataObject) -> None:
     case = Case.drawn(draw)
     stream = {"order": draw.draw(st.sampled_from(["index", "shuffled"])), "seed": 3}
-    found = case.scores("dmn-zs", room=4, **stream)
+    beta = draw.draw(st.sampled_from([0.0, 5.5, 100.0]))
+    found = case.scores("dmn-zs", room=4, beta=beta, **stream)
     means = ref.mean_texts([np.concatenate([each, each]) for each in case.texts])
-    expected = ref.dmn(case.images, means, case.order("dmn-zs", **stream), case.scale, 4, 5.5)
+    expected = ref.dmn(case.images, means, case.order("dmn-zs", **stream), case.scale, 4, beta)
     for image, row in enumerate(found):
         assert row == CLOSE(expected[image][0], abs=1e-10)
 

@@ -308,7 +308,7 @@ def test_boxes_of_squares_reach_the_method(made: Run, run_of: Runner) -> None:
         rows = table(run, f"descriptions-{name}", "texts").groupby("label")["text_id"]
         vectors = array(run, f"descriptions-{name}").astype(float)
         counts[name] = [list(vectors[ids.to_numpy()]) for _, ids in rows]
-    labels, scale = ref.mean_texts(counts["clip"]), run.settings.scores.logit_scale
+    labels, scale = ref.mean_texts(counts["clip"]), run.named("scores")[0].config.scale
     scores = array(run, "scores", "logits")[:, 1]
     for row, whole, first in zip(scores, image[:, 0], squares[:, 0], strict=True):
         views = [ref.unit(each.astype(float)) for each in (whole, first)]

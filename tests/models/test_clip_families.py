@@ -165,21 +165,93 @@ def test_a_masked_window_keeps_the_prefix(case: Case) -> None:
     assert (found - case.finished(masked, 1)).norm() <= 2e-6
 
 
+ATTENDING = {"siglip", "siglip2-so400m", "pe-core", "pe-core-gigantic", "coca"}
+"""Families that pool by attention."""
+
+
+def test_windows_enter_a_pooling_by_attention_and_no_other(case: Case) -> None:
+    vision, attends = case.source.vision, case.name in ATTENDING
+    assert vision.window_layers == LAYERS + attends == case.clip._tower.layers
+    for layer in range(-LAYERS - attends, LAYERS + attends):
+        vision.check_layer(layer)
+    for layer in (-LAYERS - attends - 1, LAYERS + attends):
+        said_ = "3 blocks and the pooling" if attends else f"no pooling by {vision.pooling}"
+        with pytest.raises(ConfigError, match=rf"feature\.layer: {layer} is not one of .*{said_}"):
+            vision.check_layer(layer)
+
+
+def test_a_layer_has_one_key_where_the_pooling_is_one(run_of: Runner, tmp_path: Path) -> None:
+    """Elsewhere keys are those of before: tests/golden."""
+    with families.known(FAMILIES["siglip"]):
+        families.write(tmp_path / "model", FAMILIES["siglip"])
+        clip = [f"clip.model=local-dir:{tmp_path / 'model'}", "clip.weights=null"]
+        keys = {}
+        for layer in (-1, LAYERS, -2, LAYERS - 1):
+            run = run_of(*clip, f"feature.layer={layer}")
+            keys[layer] = run.named("embeddings-feature")[0].key
+    assert keys[-1] == keys[LAYERS] != keys[-2] == keys[LAYERS - 1]
+
+
+WINDOWS = [(0, 0, GRID, GRID), (1, 0, 4, 3), (2, 3, 5, 5), (4, 4, 5, 5)]
+
+
+def test_a_window_at_the_pooling_is_read_by_its_query_alone(case: Case) -> None:
+    """Attention over the prefix and the window's tokens, by open_clip's and timm's own modules."""
+    if case.name not in ATTENDING:
+        return
+    tokens, prefix = case.clip.tokens_before(case.images, LAYERS), case.source.vision.prefix
+    rows = torch.tensor([(image, *window) for image in range(3) for window in WINDOWS])
+    found = case.clip.encode_windows(tokens, rows, LAYERS, "crop", 2.0)
+    assert (found[:: len(WINDOWS)] - case.vectors()).norm(dim=-1).max() <= 1e-6
+    for (image, left, top, right, bottom), vector in zip(rows.tolist(), found, strict=True):
+        first, grid = tokens[image, :prefix], tokens[image, prefix:].unflatten(0, (GRID, GRID))
+        kept = torch.cat([first, grid[top:bottom, left:right].flatten(0, 1)])
+        assert (vector - case.finished(kept[None], LAYERS)[0]).norm() <= 1e-6
+    assert (found[1] - found[2]).norm() > 1e-3
+    some = torch.tensor([1, 3, 6, 11])
+    again = case.clip.encode_windows(tokens, rows[some], LAYERS, "crop", 2.0)
+    assert torch.equal(again.half(), found[some].half())
+
+
+def test_prompts_at_the_pooling_are_those_of_its_attention(case: Case) -> None:
+    """`mask` by their own modules; highlights of no strength change nothing, others do."""
+    if case.name not in ATTENDING:
+        return
+    tokens, prefix = case.clip.tokens_before(case.images, LAYERS), case.source.vision.prefix
+    rows = torch.tensor([[1, 2, 1, 5, 3]])
+    kept = torch.zeros(GRID, GRID)
+    kept[1:3, 2:5] = 1
+    masked = tokens[1:2] * torch.cat([torch.ones(prefix), kept.flatten()])[:, None]
+    found = case.clip.encode_windows(tokens, rows, LAYERS, "mask", 2.0)
+    assert (found - case.finished(masked, LAYERS)).norm() <= 1e-6
+    image, crop = case.vectors()[1], case.clip.encode_windows(tokens, rows, LAYERS, "crop", 2.0)[0]
+    for prompt in ("highlight-fea", "highlight-attn"):
+        case.source.vision.check_prompt("it", prompt, -1)
+        by_gain = [
+            case.clip.encode_windows(tokens, rows, LAYERS, prompt, gain)[0]
+            for gain in (1.0, 3.0, 1e4)
+        ]
+        assert (by_gain[0] - image).norm() <= 1e-6
+        assert (by_gain[1] - image).norm() > 1e-3
+        if prompt == "highlight-attn" and not prefix:  # almost all attention is in the window
+            assert (by_gain[2] - crop).norm() < 1e-2
+
+
 HIGHLIGHTED = {
     "highlight-fea": set(FAMILIES) - {n for n in FAMILIES if n.startswith(("eva", "pe-core"))},
     "highlight-attn": {"mobileclip-b", "mobileclip2-l", "roberta"},
 }
 
 
-def test_prompts_without_a_place_in_the_encoder_are_refused(case: Case) -> None:
+def test_prompts_without_a_place_in_the_blocks_are_refused(case: Case) -> None:
     for prompt in ("crop", "mask"):
-        case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+        case.source.vision.check_prompt("it", prompt, 0)  # type: ignore[arg-type]
     for prompt, families_ in HIGHLIGHTED.items():
         if case.name in families_:
-            case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+            case.source.vision.check_prompt("it", prompt, 0)  # type: ignore[arg-type]
             continue
         with pytest.raises(ConfigError, match=rf"feature\.prompt: {prompt} needs .* it lacks"):
-            case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+            case.source.vision.check_prompt("it", prompt, 0)  # type: ignore[arg-type]
 
 
 def test_attention_is_that_of_the_class_token_or_refused(case: Case) -> None:
@@ -277,6 +349,9 @@ def test_a_name_takes_its_tokenizer_from_the_folder_of_weights(named: Path) -> N
     tokenizer = named / "tiny" / "siglip" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
     assert clip_source(named / "b", "tiny-siglip", file, weights_dir=named).identity() != before
+    random = clip_source(named / "c", "tiny-siglip", "random:0", weights_dir=named)
+    assert ClipModel(random, CPU).encode_texts(TEXTS).shape == (3, source.dim)
+    assert random.identity()["extra"]
 
 
 def test_a_tokenizer_that_is_nowhere_is_missed_before_any_work(
@@ -286,8 +361,10 @@ def test_a_tokenizer_that_is_nowhere_is_missed_before_any_work(
     file = str(named / "tiny" / "siglip" / "open_clip_model.safetensors")
     (named / "tiny" / "siglip" / "tokenizer_config.json").unlink()
     (named / "tiny" / "siglip" / "open_clip_config.json").unlink()
-    with pytest.raises(MissingInput, match=r"tiny/siglip: tokenizer_config\.json, tokenizer\.json"):
-        _ = clip_source(named / "c", "tiny-siglip", file, weights_dir=named).resolved
+    for weights in (file, "random:0"):
+        source = clip_source(named / "c", "tiny-siglip", weights, weights_dir=named)
+        with pytest.raises(MissingInput, match=r"tiny/siglip: tokenizer_config\.json, tokenizer\."):
+            _ = source.resolved
 
 
 def test_a_file_without_a_configuration_has_the_preprocessing_of_its_names_tags(
@@ -322,6 +399,7 @@ def test_a_dataset_runs_from_end_to_end(
         words = ["--dataset", str(tiny), *(w for c in ["scores.n=4", *clip] for w in ("--set", c))]
         assert said("verify", "--deep", *words).returncode == 0
         assert make_all(run_of(*clip, f"paths.artifacts={tmp_path / 'other'}")) == made
-        refused = said("run", *words, "--set", "feature.prompt=highlight-attn")
+        more = "feature.prompt=highlight-attn feature.layer=0"
+        refused = said("run", *words, "--set", more)
         assert refused.returncode == 2
         assert "feature.prompt: highlight-attn needs" in refused.stderr

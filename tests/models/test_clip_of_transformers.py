@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
+from pipeline.inspect.status import plan
 from pipeline.kernels.feature_crops import Sequences, finish
 from pipeline.methods.registry import METHODS
 from pipeline.methods.support import SUPPORT
@@ -34,7 +35,7 @@ from pipeline.models.precision import Choice
 from pipeline.run import Run
 from tests.helpers import transformers_models
 from tests.helpers.plain_vit import one_thread
-from tests.helpers.runs import Runner, make_all, said
+from tests.helpers.runs import Runner, bytes_of_arrays, make_all, said
 from tests.helpers.small_models import CPU, clip_source
 from tests.helpers.transformers_models import FAMILIES, SIDE, Family
 
@@ -226,13 +227,13 @@ PROMPTS = {"align": set(), "altclip": {"highlight-fea", "highlight-attn"}}
 
 def test_prompts_and_attention_without_a_place_are_refused(case: Case) -> None:
     for prompt in ("crop", "mask"):
-        case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+        case.source.vision.check_prompt("it", prompt, -1)  # type: ignore[arg-type]
     for prompt in ("highlight-fea", "highlight-attn"):
         if prompt in PROMPTS.get(case.name, {"highlight-fea"}):
-            case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+            case.source.vision.check_prompt("it", prompt, -1)  # type: ignore[arg-type]
             continue
         with pytest.raises(ConfigError, match=rf"feature\.prompt: {prompt} needs .* it lacks"):
-            case.source.vision.check_prompt("it", prompt)  # type: ignore[arg-type]
+            case.source.vision.check_prompt("it", prompt, -1)  # type: ignore[arg-type]
     if case.name in ("align", "groupvit"):
         with pytest.raises(ConfigError, match=r"attention\.model: .* has no class token that its"):
             _ = ClipAttention(case.source).shape
@@ -277,8 +278,13 @@ def test_the_scale_is_that_of_the_checkpoint_unless_it_is_given(
         assert stage.identity()["config"]["config"]["logit_scale"] == pytest.approx(expected, 1e-3)
         assert stage.config.scaled_temperature == pytest.approx(3 / expected, 1e-3)
     assert list((tmp_path / "store" / "tiny" / ".memory").parent.parent.rglob("scale-*.json"))
-    random = run_of("clip.model=ViT-B-32", "clip.weights=random:0", "scores.logit_scale=null")
-    assert random.named("scores")[0].config.logit_scale == 100.0
+
+
+def test_the_demos_scale_is_that_of_its_model_not_of_another(run_of: Runner) -> None:
+    (own,) = run_of().named("scores")
+    assert own.config.logit_scale == 26.661
+    (random,) = run_of("clip.model=ViT-B-32", "clip.weights=random:0").named("scores")
+    assert random.config.logit_scale == 100.0
 
 
 def test_a_model_without_a_scale_needs_one_to_be_given(
@@ -364,13 +370,6 @@ def test_a_folder_without_a_file_is_refused(folder: Path, file: str, words: str)
         resolved(folder)
 
 
-def test_weights_in_several_files_are_refused(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
-    (folder / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(AbsError, match=r"in several files; .* as one file model\.safetensors"):
-        resolved(folder)
-
-
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
     for file in folder.glob("*token*"):
         file.unlink()
@@ -428,6 +427,16 @@ def test_an_image_processor_with_values_that_cannot_be_is_refused(
     change(folder / "preprocessor_config.json", **changes)
     with pytest.raises(AbsError, match=r"three (channels|numbers|positive)|has resample"):
         resolved(folder)
+
+
+def test_a_padding_that_is_null_is_the_tokenizers(tmp_path: Path) -> None:
+    """transformers fails at an AltCLIP without one, where it counts the positions of a text."""
+    transformers_models.write(tmp_path / "model", "altclip")
+    expected = ClipModel(resolved(tmp_path / "model"), CPU).encode_texts(TEXTS)
+    text = FAMILIES["altclip"].config["text_config"]
+    change(tmp_path / "model" / "config.json", text_config={**text, "pad_token_id": None})
+    found = ClipModel(resolved(tmp_path / "model"), CPU).encode_texts(TEXTS)
+    assert torch.equal(found, expected)
 
 
 def test_parts_of_an_older_configuration_overrule(tmp_path: Path) -> None:
@@ -575,7 +584,10 @@ def test_a_dataset_runs_from_end_to_end(
         *FEW,
     ]
     with one_thread():
-        make_all(run_of(*changes))
+        run = run_of(*changes)
+        planned = {row["stage"]: row["writes"] for row in plan(run.store, run.stages)}
+        make_all(run)
+        _check_bytes(run, planned)
         words = ["--dataset", str(tiny), *(word for each in changes for word in ("--set", each))]
         assert said("verify", "--deep", *words).returncode == 0
         refused = said("run", *words, "--set", "feature.prompt=highlight-attn")
@@ -588,13 +600,18 @@ def test_a_dataset_runs_from_end_to_end(
             _check_sets(run_of(*changes), words)
 
 
+def _check_bytes(run: Run, planned: dict[str, int]) -> None:
+    """What was planned on an empty store is what was written, also of several vectors a view."""
+    for stage in run.stages:
+        if stage.name.startswith("embeddings"):
+            assert planned[stage.name] == bytes_of_arrays(run, stage.name) > 0
+
+
 def _check_sets(run: Run, words: list[str]) -> None:
     """Scores are those of the definition, from the stored vectors; what needs one is refused."""
     (raw,) = run.named("embeddings-raw")
     array = run.store.open(raw).array("embeddings")
     assert array.shape == (8, 2, FAMILIES["blip-2"].queries, 24)
-    written = math.prod((raw.image_block, *array.shape[1:])) * 2  # type: ignore[attr-defined]
-    assert raw.footprint(run.store).written == written
     (stage,) = run.named("scores")
     worker = stage.worker(run.store)
     parts = [worker.read(unit) for unit in stage.units(run.store)]

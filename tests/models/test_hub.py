@@ -22,8 +22,9 @@ from huggingface_hub import constants
 
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.models.hub import Repository
-from tests.helpers import small_models
+from tests.helpers import small_models, transformers_models
 from tests.helpers.runs import ROOT
+from tests.helpers.shards import SAFE, divide, files_of
 from tests.helpers.small_models import clip_source, vit_source
 
 TAG = {
@@ -275,6 +276,27 @@ def test_a_repository_is_fetched_once_without_what_is_no_part_of_the_model(
     shutil.rmtree(place / "store")
     assert identity_through(address, place, HF_HUB_OFFLINE="1") == expected
     assert len(asked) == count
+
+
+def test_a_repository_with_weights_in_several_files_is_fetched_whole(
+    tmp_path: Path, folder: Path, hub: tuple[str, list[str]]
+) -> None:
+    shutil.rmtree(folder)
+    transformers_models.write(folder, "altclip")
+    divide(folder, SAFE)
+    expected = str(clip_source(tmp_path, f"local-dir:{folder}").identity())
+    place = tmp_path / "place"
+    place.mkdir()
+    assert identity_through(hub[0], place) == expected
+    fetched = {path.rpartition("/")[2] for path in hub[1] if path.startswith("GET /owner/")}
+    assert {file.name for file in files_of(folder)} < fetched
+    shutil.rmtree(place / "store")
+    assert identity_through(hub[0], place, HF_HUB_OFFLINE="1") == expected
+    (part,) = place.rglob(files_of(folder)[1].name)
+    part.unlink()
+    shutil.rmtree(place / "store")
+    assert "cannot be fetched" in identity_through(hub[0], place, HF_HUB_OFFLINE="1")
+    assert identity_through(hub[0], place) == expected
 
 
 @pytest.mark.slow

@@ -239,7 +239,7 @@ def test_packed_weights_are_named(tmp_path: Path, pack: Any) -> None:
 
 
 def test_a_part_of_a_models_weights_is_named(tmp_path: Path) -> None:
-    for number, count, message in ((2, 3, "it is part 2 of 3; save all tensors"), (1, 1, "")):
+    for number, count, message in ((2, 3, "it is part 2 of 3; give the folder"), (1, 1, "")):
         file = tmp_path / f"model-{number:05}-of-{count:05}.safetensors"
         save_file({"logit_scale": torch.zeros(1)}, file)
         with pytest.raises(AbsError, match=message) if message else nullcontext():

@@ -95,6 +95,7 @@ CASES = [
     ("embeddings-feature", ("clip.precision=bfloat16",), 159),
     ("embeddings-feature", ("windows.encode=all",), 142),
     ("scores", (), 63),
+    ("scores", ("runtime.method_seconds=true",), 63),
     ("scores", ("scores.soft=false",), 25),
     ("scores", ALL, 63),
 ]
@@ -119,6 +120,24 @@ def test_a_unit_asks_little_of_the_card(
         images = unit.rows.stop - unit.rows.start
         assert counts.sent <= pixels(run, unit) + FEW * images
     assert outputs
+
+
+def test_seconds_of_methods_are_read_after_the_one_wait(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_in(folder, monkeypatch, "runtime.device=cuda", "runtime.method_seconds=true")
+    (stage,) = run.named("scores")
+    first, second, *_ = stage.units(run.store)
+    with fake_cuda() as counts:
+        worker = stage.worker(run.store)
+        counts.restart()
+        seconds = []
+        for unit in (first, second):
+            worker.compute(unit, worker.read(unit))
+            seconds.append(worker.by_method())
+    assert counts.waits == 2
+    methods = METHODS.partition("[")[2].rstrip("]").split(",")
+    assert seconds == [dict.fromkeys(methods, 0.002), dict.fromkeys(methods, 0.001)]
 
 
 def test_views_that_are_stored_ask_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

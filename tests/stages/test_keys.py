@@ -179,7 +179,8 @@ RUNTIME_FIELDS = {
     "descriptions.awt.file", "descriptions.tda.file", "methods.gda.support.dataset",
     "descriptions.waffle.words", "descriptions.cupl.file", "windows.encode", "scores.settle",
     "scores.settle_at", "crops.share", "runtime.device",
-    "runtime.batch_size", "runtime.threads", "paths.artifacts", "paths.data", "paths.weights",
+    "runtime.batch_size", "runtime.threads", "runtime.method_seconds",
+    "paths.artifacts", "paths.data", "paths.weights",
 }  # fmt: skip
 """Locations and speed, and what other stages take up. Files among them count by their content."""
 

@@ -6,15 +6,18 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipeline.cli.study_tables import print_sweep_table
 from pipeline.core.progress import Reporter
 from pipeline.run import Run
 from pipeline.studies.against import paired_mean
 from pipeline.studies.experiments import Experiment
+from pipeline.studies.stored import settings_in
 from pipeline.studies.sweeps import Sweep
 from tests.reference.case import array
 
@@ -60,3 +63,22 @@ def test_a_sweep_compares_every_method(made: Run, tiny: Path) -> None:
         )
     images, dim = array(sweep.runs[0][1], "embeddings-image").shape[::2]
     assert table["extra_mb"].to_dict() == CLOSE({"cupl": 2 * dim * images / 1e6, "abs": 0})
+
+
+def test_small_p_values_and_seconds_keep_their_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    fixed = {"grid": 0, "row": "", "dataset": "a", "images": 8, "classes": 2, "top1": 0.5}
+    values = [("b", 3.21e-5, 0.00123), ("c", 0.0, 12.345), ("d", 0.75, math.nan)]
+    names = ["method", "p", "scoring_s"]
+    rows = pd.DataFrame([fixed | dict(zip(names, row, strict=True)) for row in values])
+    print_sweep_table(rows, "a", "profile official", "markdown")
+    printed = [line.split(" | ")[:3] for line in capsys.readouterr().out.splitlines()[4:]]
+    assert printed == [
+        ["| b", "3.21e-05", "0.00123"],
+        ["| c", "<1e-300", "12.3"],
+        ["| d", "0.75", ""],
+    ]
+
+
+def test_what_is_compared_is_no_setting() -> None:
+    columns = ["grid", "crops.k windows.k", "method", "top1", "difference", "p", "scoring_s"]
+    assert settings_in(pd.DataFrame(columns=columns)) == ["crops.k windows.k"]

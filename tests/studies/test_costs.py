@@ -17,6 +17,7 @@ from pipeline.run import Run
 from pipeline.studies.costs import STEPS, seconds_of, with_seconds
 from pipeline.studies.experiments import Experiment, Grid
 from pipeline.studies.paper import beside_paper, reported
+from pipeline.studies.receipts import scoring_seconds
 from pipeline.studies.sweeps import Sweep
 from tests.helpers import shared
 from tests.helpers.runs import Runner, make_all, said, write_dataset
@@ -75,6 +76,37 @@ def test_what_is_still_to_be_made_has_no_seconds(made: Run, run_of: Runner) -> N
     made.store.artifact(attention).forget(["00001"])
     with pytest.raises(MissingInput, match=r"attention: not finished: 1 unit"):
         seconds_of(made, "abs")
+
+
+def timed(tiny: Path) -> Sweep:
+    """Two seeds of two methods, whose seconds are measured."""
+    methods = ["scores.methods=[cupl,abs]", "scores.n=4"]
+    return Sweep.of("timed", str(tiny), Experiment(set=methods, seeds=2, seconds=True))
+
+
+def test_each_method_has_the_seconds_that_it_took(made: Run, tiny: Path) -> None:
+    sweep = timed(tiny)
+    sweep.execute(Reporter(True))
+    found = []
+    for _, run in sweep.runs:
+        (stage,) = run.named("scores")
+        receipts = run.store.artifact(stage).ledger.receipts().values()  # sealed
+        assert all(set(receipt.by_method) == {"cupl", "abs"} for receipt in receipts)
+        found.append({n: sum(r.by_method[n] for r in receipts) for n in ("cupl", "abs")})
+        assert scoring_seconds(run) == pytest.approx(found[-1])
+        assert seconds_of(run, "abs")["scoring_s"] == pytest.approx(found[-1]["abs"])
+    table = sweep.table().set_index("method")["scoring_s"]
+    for name in ("cupl", "abs"):
+        assert table[name] == pytest.approx((found[0][name] + found[1][name]) / 2)
+
+
+def test_receipts_without_seconds_of_methods_stay_as_they_were(made: Run) -> None:
+    (stage,) = made.named("scores")
+    ledger = made.store.artifact(stage).ledger
+    texts = ledger.sealed()
+    assert all("by_method" not in json.loads(text) for text in texts.values())
+    assert scoring_seconds(made) == {}
+    assert "scoring_s" not in seconds_of(made, "abs")
 
 
 def table9(tiny: Path) -> Sweep:

@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.store_tables import print_verify_report
 from pipeline.cli.stores import stores_of
+from pipeline.core import files
 from pipeline.core.errors import ConfigError
 from pipeline.core.progress import Reporter
 from pipeline.inspect import verify as verification
@@ -58,8 +59,8 @@ def command(
     report.unmarked = [] if dry_run else verification.mark(report.damage)
     if deep and dataset is not None and not report.damage:
         settings = load(dataset, profile, overrides or (), weights_dir)
-        for kind in ("", ".files", ".listing"):
-            settings.paths.memory(settings.dataset.name + kind).unlink(missing_ok=True)
+        for kind in ("", ".files", ".listing", ".shards"):
+            files.remove(settings.paths.memory(settings.dataset.name + kind))
         run = Run.of(dataset, profile, overrides, weights_dir)
         recompute(report, run.store, run.stages, reporter)
     marked = bool(report.damage) and not (dry_run or report.again)

@@ -47,12 +47,15 @@ OF_ONE_PLACE = ("folder", "huggingface", "webdataset")
 is read, and none below it belongs to something else."""
 
 
-def reader_of(config: DatasetConfig) -> Callable[[Path], Listing]:
+def reader_of(config: DatasetConfig, memory: Path | None = None) -> Callable[[Path], Listing]:
     """Return the configured reader, bound to the chosen columns.
 
+    memory: folder in which a reader of shards remembers what each holds; None: nowhere.
     ConfigError for an unknown reader, or columns chosen for a reader of folders.
     """
     name, columns = config.reader, Columns(config.split, config.image, config.label)
+    if name == "webdataset":
+        return partial(read_webdataset, columns=columns, memory=memory)
     if name in TABLE_READERS:
         return lambda place: TABLE_READERS[name](place, columns)
     if name not in FOLDER_READERS:

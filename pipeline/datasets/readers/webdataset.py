@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from sys import intern
 from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.core.errors import AbsError, ConfigError
@@ -38,6 +39,7 @@ from pipeline.datasets.listing import (
     refuse_missing_parts,
     require_utf8,
 )
+from pipeline.datasets.readers.shard_memory import Rows, rows_of
 
 NAMES = ("classnames.txt", "classes.txt")
 """Files of class names, one per line, in the shards' folder or above it."""
@@ -102,10 +104,12 @@ class _Stored(NamedTuple):
     """An image in a shard, with its label as it is stored."""
 
     path: str
-    place: tuple[str, int, int]
+    shard: str
+    offset: int
+    size: int
     label: Any
     where: str
-    """Place of the label, for messages."""
+    """Place of the label in the shard, for messages."""
 
 
 class _Skipped(NamedTuple):
@@ -124,6 +128,10 @@ class _Unlabelled(NamedTuple):
     reason: str
 
 
+_KINDS = (_Stored, _Skipped, _Unlabelled)
+_Sample = _Stored | _Skipped | _Unlabelled
+
+
 class _Member(NamedTuple):
     """A file in a shard; key and suffix are parted at the first dot, as in the library."""
 
@@ -135,22 +143,25 @@ class _Member(NamedTuple):
     """(offset, size); None for a link that leads nowhere."""
 
 
-def read_webdataset(root: Path, columns: Columns) -> Listing:
+def read_webdataset(root: Path, columns: Columns, memory: Path | None = None) -> Listing:
     """Read all samples of the shards below `root` that belong to one split.
 
     Labels are names, or numbers whose names are listed in `classnames.txt`. Samples whose label is
     missing or cannot be read are skipped, unless all are. AbsError names a shard that is damaged or
-    compressed, MissingInput one that is missing. ConfigError if a split must be chosen.
+    compressed, MissingInput one that is missing. ConfigError if a split must be chosen. What a
+    shard holds is remembered in the folder `memory`.
     """
     shards, beside = _shards(root, columns.split)
-    every = [sample for shard in shards for sample in _samples(root, shard, columns)]
+    every = [each for shard in shards for each in _remembered(root, shard, columns, memory)]
     stored = [sample for sample in every if isinstance(sample, _Stored)]
     unlabelled = [sample for sample in every if isinstance(sample, _Unlabelled)]
     skipped = [(sample.path, sample.reason) for sample in every if isinstance(sample, _Skipped)]
     if not stored:
         raise _nothing(root, shards, unlabelled, skipped)
     values = [sample.label for sample in stored]
-    labels = parse_labels(values, str(root), lambda i: stored[i].where)
+    labels = parse_labels(
+        values, str(root), lambda i: f"{root / stored[i].shard}: {stored[i].where}"
+    )
     file = _names_file(shards[0].parent, root)
     names = read_names(file) if file else None
     pairs = list(zip(stored, labels, strict=True))
@@ -161,7 +172,8 @@ def read_webdataset(root: Path, columns: Columns) -> Listing:
     samples = sorted((path, indices[label]) for path, label in labelled)
     skipped += [(sample.path, sample.reason.lstrip()) for sample in unlabelled]
     skipped += [(sample.path, "no label") for sample, label in pairs if label is None]
-    contents = ShardContents(root, {sample.path: sample.place for sample in stored})
+    places = {each.path: (intern(each.shard), each.offset, each.size) for each in stored}
+    contents = ShardContents(root, places)
     layout = f"{len(shards)} shards in {shards[0].parent}"
     if file is not None and isinstance(labelled[0][1], int):
         layout += f", classes named by {file}"
@@ -233,9 +245,19 @@ def _words(split: str) -> set[str]:
     return {split, *split.split("/"), *re.split(r"[/._-]", split)}
 
 
-def _samples(
-    root: Path, shard: Path, columns: Columns
-) -> Iterator[_Stored | _Unlabelled | _Skipped]:
+def _remembered(
+    root: Path, shard: Path, columns: Columns, memory: Path | None
+) -> Iterator[_Sample]:
+    """Yield what a shard holds, from memory if the shard has not changed."""
+
+    def read() -> Rows:
+        return [[_KINDS.index(type(each)), *each] for each in _samples(root, shard, columns)]
+
+    for kind, *values in rows_of(shard, columns, memory, read):
+        yield _KINDS[kind](*values)
+
+
+def _samples(root: Path, shard: Path, columns: Columns) -> Iterator[_Sample]:
     """Yield what a shard holds; AbsError if it is damaged or a sample's files lie apart."""
     name, seen = require_utf8(shard.relative_to(root).as_posix()), set[str]()
     with open(shard, "rb") as file:
@@ -252,14 +274,13 @@ def _samples(
                 for other, reason in skipped:
                     yield _Skipped(f"{name}/{require_utf8(other.lstrip('/'))}", reason)
                 if image and image.place:
-                    place, path = (name, *image.place), f"{name}/{require_utf8(image.name)}"
-                    where = f"{shard}: {key.lstrip('/')}"
+                    path, where = f"{name}/{require_utf8(image.name)}", key.lstrip("/")
                     try:
                         found = _label(file, members, columns.label, where)
                     except _NoLabel as reason:
-                        yield _Unlabelled(path, where, str(reason))
+                        yield _Unlabelled(path, f"{shard}: {where}", str(reason))
                     else:
-                        yield _Stored(path, place, *found)
+                        yield _Stored(path, name, *image.place, *found)
         except (tarfile.TarError, ValueError) as error:  # tarfile raises both for damaged headers
             raise AbsError(f"{shard} is damaged or not a plain tar file: {error}") from None
 

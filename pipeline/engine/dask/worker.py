@@ -211,11 +211,11 @@ class LoadedStage:
         results: list[UnitResult] = []
         with work.errors(unit, lambda error: results.append(UnitResult.failure(error))):
             with self._reading:
-                inputs, seconds = work.read(unit, told)
+                inputs, spent = work.read(unit, told)
             with _torch_threads(self.spec.threads):
-                outputs = work.compute(unit, inputs, seconds, told)
-            work.write(unit, outputs, seconds)
-            results.append(UnitResult(State.DONE, seconds=seconds))
+                outputs = work.compute(unit, inputs, spent, told)
+            work.write(unit, outputs, spent)
+            results.append(UnitResult(State.DONE, seconds=spent.steps))
         return results[0]
 
 

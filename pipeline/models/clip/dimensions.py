@@ -27,7 +27,7 @@ class Vision:
     patch_size: int
     """Side of a patch, in pixels."""
     layers: int
-    """Number of blocks that windows can enter."""
+    """Number of blocks."""
     dim: int
     """Length of an embedding."""
     width: int
@@ -53,8 +53,33 @@ class Vision:
         """Tokens of an image."""
         return self.prefix + self.grid**2
 
-    def check_prompt(self, name: str, prompt: FeaturePrompt) -> None:
-        """Raise ConfigError for a visual prompt on tokens that the encoder has no place for."""
+    @property
+    def window_layers(self) -> int:
+        """Number of layers that windows can enter: the blocks, then a pooling by attention."""
+        return self.layers + (self.pooling == "attention")
+
+    def check_layer(self, layer: int) -> None:
+        """Raise ConfigError for a layer that windows cannot enter; negative ones count from the
+        last.
+        """
+        if -self.window_layers <= layer < self.window_layers:
+            return
+        if self.window_layers > self.layers:
+            places = f"{self.window_layers} layers of CLIP: {self.layers} blocks and the pooling"
+        else:
+            places = f"{self.layers} blocks of CLIP, and windows enter no pooling by {self.pooling}"
+        raise ConfigError(f"feature.layer: {layer} is not one of {places}")
+
+    def check_prompt(self, name: str, prompt: FeaturePrompt, layer: int) -> None:
+        """Raise ConfigError for a visual prompt on tokens that a layer has no place for.
+
+        Args:
+            name: Name of the model, for errors.
+            prompt: Visual prompt.
+            layer: Layer that windows enter; negative ones count from the last.
+        """
+        if layer % self.window_layers == self.layers:
+            return
         plain = self.blocks == "plain"
         fits = plain and (prompt != "highlight-attn" or self.pooling == "class token")
         if prompt in ("crop", "mask") or fits:

@@ -74,7 +74,7 @@ def config_beside(weights: Path) -> FolderConfig | None:
     and then comes first, as where the folder itself is given.
     """
     folder = weights.parent
-    if weights.name in TRANSFORMERS.weights and (folder / TRANSFORMERS.config).is_file():
+    if weights.name in TRANSFORMERS.files and (folder / TRANSFORMERS.config).is_file():
         return _transformers(folder)
     return _open_clip(folder) if (folder / OPEN_CLIP.config).is_file() else None
 

@@ -43,7 +43,7 @@ from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import Preprocessing
 
 WINDOWS = {"cpu": 1}
-"""Windows at the last block that take as much memory as an image, by type of device.
+"""Windows at the last layer that take as much memory as an image, by type of device.
 
 On a CPU they are worth an image each, so that they stay in its caches.
 """
@@ -129,11 +129,11 @@ class ClipModel:
 
     @torch.inference_mode()
     def tokens_before(self, images: Tensor, layer: int) -> Tensor:
-        """Compute the tokens that enter a block.
+        """Compute the tokens that enter a layer.
 
         Args:
             images: uint8 (n, 3, side, side).
-            layer: Index of the block, from 0.
+            layer: Index of the layer, from 0: a block, or behind them a pooling by attention.
 
         Returns:
             (n, prefix + grid * grid, width), the patches last, on the device and in the dtype of
@@ -154,14 +154,15 @@ class ClipModel:
     ) -> Tensor:
         """Encode windows of images' tokens (Eq. 7).
 
-        A vector does not depend on the other windows. At the last block, where it is plain and the
-        class token alone leaves it, windows of an image share almost all computation, which is done
-        in float64 and then rounded; elsewhere, batches are full.
+        A vector does not depend on the other windows. At a pooling by attention, and at the last
+        block where it is plain and the class token alone leaves it, windows of an image share
+        almost all computation, which is done in float64 and then rounded; elsewhere, batches are
+        full.
 
         Args:
-            tokens: Tokens that enter block `layer`, (images, prefix + grid * grid, width).
+            tokens: Tokens that enter layer `layer`, (images, prefix + grid * grid, width).
             rows: Image, then window in tokens, integers (n, 5); by image.
-            layer: Index of the block that the windows enter.
+            layer: Index of the layer that the windows enter (`ClipSource.window_layers`).
             prompt: Visual prompt; see `pipeline.kernels.feature_crops.prompt_windows`.
             gain: Strength of the two highlights.
 
@@ -170,7 +171,7 @@ class ClipModel:
         """
         tower, prefix = self._tower, self._tower.prefix
         grid_of(tokens, rows[:, 1:], prefix)
-        last = layer in (-1, len(tower.blocks) - 1)
+        last = layer % tower.layers == tower.layers - 1
         if prompt == "crop" and last and tower.shares_windows:
             return self._finish_windows(tokens, rows)
 
@@ -183,7 +184,7 @@ class ClipModel:
         return self._of_views(self._in_batches(vectors, on_device, full=True))
 
     def _finish_windows(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """Encode windows at the last block, equally many of each image at once."""
+        """Encode windows at the last layer, equally many of each image at once."""
         images, image = rows[:, 0].unique_consecutive(return_inverse=True)
         tokens = tokens if len(images) == len(tokens) else tokens[to_device(images, self.device)]
         windows, place = _equally_many(image, rows[:, 1:])
@@ -229,7 +230,7 @@ class ClipModel:
 
     @cached_property
     def _exact_end(self) -> Tower:
-        """Last block and tail of the image encoder in float64, except on MPS."""
+        """Last layer and tail of the image encoder in float64, except on MPS."""
         return self._tower if self.device.type == "mps" else self._tower.exact_end()
 
     def _embed(self, batch: Tensor) -> Tensor:

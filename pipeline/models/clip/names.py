@@ -38,9 +38,11 @@ CHECKSUM = re.compile(r"/([0-9a-f]{64})/|-([0-9a-f]{8})\.\w+$")
 """sha256, or its first 8 digits, in the addresses that open_clip downloads weights from."""
 
 
-def resolve_random(name: str, seed: int) -> Resolved:
-    """Resolve a built-in architecture with seeded random weights."""
-    return Resolved(name, {"model": _config(name), "preprocess": {}}, None, seed)
+def resolve_random(name: str, seed: int, paths: Paths) -> Resolved:
+    """Resolve a built-in architecture with seeded random weights; its tokenizer is a real one."""
+    model = _config(name)
+    extra = _tokenizer_of(name, model, paths)
+    return Resolved(name, {"model": model, "preprocess": {}}, None, seed, extra)
 
 
 def resolve(name: str, weights: str, paths: Paths, digests: HashCache) -> Resolved:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.models import weights
+from pipeline.models import shards, weights
 
 
 def read_scale(file: Path, name: str) -> float | None:
@@ -34,9 +34,11 @@ def _scalar(file: Path, name: str) -> Tensor | None:
     """Read a tensor of one number; None if there is none of this name."""
     from safetensors import SafetensorError, safe_open
 
-    if file.suffix == ".safetensors":
+    parts = shards.read_index(file) if shards.is_index(file) else {file: {name}}
+    holder = next((path for path, names in parts.items() if name in names), file)
+    if holder.suffix == ".safetensors":
         try:
-            with safe_open(file, framework="pt") as opened:
+            with safe_open(holder, framework="pt") as opened:
                 if name in opened.keys():  # noqa: SIM118
                     return _of_one(opened.get_tensor(name))
         except (SafetensorError, OSError):

@@ -57,6 +57,11 @@ class ClipSource(ModelSource):
         return self.vision.layers
 
     @property
+    def window_layers(self) -> int:
+        """Number of layers of the image encoder that windows can enter."""
+        return self.vision.window_layers
+
+    @property
     def grid(self) -> int:
         """Tokens along a side."""
         return self.vision.grid
@@ -147,7 +152,7 @@ class ClipSource(ModelSource):
         tensor = family.scale if family else "logit_scale"
         if tensor is None or model.file is None:
             return None if model.file else USUAL_SCALE
-        name = f"scale-{self.digests.sha256(model.file)}.json"
+        name = f"scale-{self.digest_of(model.file)}.json"
         path = self.paths.store / ".memory" / name
         try:
             return float(files.read_sealed(path, "memory")["scale"])
@@ -176,5 +181,6 @@ class ClipSource(ModelSource):
         from pipeline.models.clip import names as open_clip_names
 
         if weights.startswith(RANDOM):
-            return open_clip_names.resolve_random(name, seed_of(weights, "clip.weights"))
+            seed = seed_of(weights, "clip.weights")
+            return open_clip_names.resolve_random(name, seed, self.paths)
         return open_clip_names.resolve(name, weights, self.paths, self.digests)
