@@ -44,8 +44,8 @@ class Alone:
             self._classifier._attention.attention(self._read())
         clip.encode_images(clip.preprocess(image))
         clip.encode_images(clip.preprocess(image, self._crops["raw"]), full=True)
-        config = self._stage("feature").config
-        layer = config.layer % clip.layers
+        stage = self._stage("feature")
+        config, layer = stage.config, stage.layer
         tokens = clip.tokens_before(clip.preprocess(image), layer)
         rows = np.pad(np.unique(self._crops["feature"], axis=0), ((0, 0), (1, 0)))
         more = layer, config.prompt, config.gain

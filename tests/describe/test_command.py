@@ -142,6 +142,7 @@ def test_prompts_are_written_and_answers_read_back(tiny: Path) -> None:
         ([], "give --model NAME"),
         (["--model", "m", "--budget", "5"], "give --price IN,OUT too"),
         (["--model", "m", "--price", "5"], "--price '5': write two numbers"),
+        (["--model", "m", "--endpoint", "localhost:8000"], "such as http://127.0.0.1:8000/v1"),
         (["--model", "m", "--recipe", "awt"], "give --about SENTENCE"),
         (["--model", "m", "-s", "recipe.sample=2"], "recipe cupl.sample"),
         (["--model", "m", "--answers", "nowhere.csv"], "answers not found: nowhere.csv"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from pipeline.core.words import counted
 from pipeline.describe.answers import Answers
 from pipeline.describe.client import Asked, Endpoint, Price, ask_all
 from pipeline.describe.description import Description
-from pipeline.describe.recipes import load_recipe
+from pipeline.describe.recipes import Recipe, load_recipe
 from pipeline.options import (
     DatasetOption,
     JsonOption,
@@ -25,7 +26,7 @@ from pipeline.options import (
     print_json,
 )
 from pipeline.plan import read
-from pipeline.settings import load
+from pipeline.settings import Settings, load
 
 RECIPE = "recipe."
 """Section of the recipe in `--set`."""
@@ -88,21 +89,17 @@ def command(
     Fields of the recipe are set like settings: --set recipe.samples=4.
     """
     cost = _price(price, budget)
+    _check_address(endpoint)
+    by_hand = prompts_to or answers
+    if model is None and not by_hand:
+        raise ConfigError("give --model NAME, as the endpoint knows it")
     own = [each for each in overrides or () if each.startswith(RECIPE)]
     others = [each for each in overrides or () if each not in own]
     asked = load_recipe(recipe, [each.removeprefix(RECIPE) for each in own])
     settings = load(dataset, profile, others, weights_dir)
-    _, found = read(settings)
-    stored = Answers(settings.paths.store / settings.dataset.name / "describe" / "answers.jsonl")
-    by_hand = prompts_to or answers
-    if model is None and not by_hand:
-        raise ConfigError("give --model NAME, as the endpoint knows it")
-    title = Path(recipe).stem
-    description = Description(title, asked, model or BY_HAND, about, found.classes.names, stored)
-    path = stored.path.with_name(f"{description.stem}.json") if to is None else expand(to)
+    description = _description(settings, Path(recipe).stem, asked, model or BY_HAND, about)
     reporter = Reporter(quiet or as_json)
-    if stored.damaged:
-        reporter.say(f"{stored.path}: {stored.damaged} lines are damaged and asked again")
+    _say_damaged(description.answers, reporter)
     if dry_run:
         planned = description.plan(cost)
         print_json(planned) if as_json else _print_plan(planned)
@@ -111,17 +108,34 @@ def command(
         if not _by_hand(description, prompts_to, answers):
             return 0
     elif not partial and description.pending():
-        _ask(
-            description,
-            Endpoint(endpoint, timeout, retries, rate),
-            concurrency,
-            budget,
-            cost,
-            reporter,
-        )
-    report = description.write(path)
+        place = Endpoint(endpoint, timeout, retries, rate)
+        _ask(description, place, concurrency, budget, cost, reporter)
+    beside = description.answers.path.with_name(f"{description.stem}.json")
+    report = description.write(beside if to is None else expand(to))
     print_json(report) if as_json else _print_report(report, asked.rule, dataset)
     return 0
+
+
+def _description(
+    settings: Settings, name: str, recipe: Recipe, model: str, about: str
+) -> Description:
+    """Return a description of the classes of a dataset, with the answers in its store."""
+    _, found = read(settings)
+    stored = Answers(settings.paths.store / settings.dataset.name / "describe" / "answers.jsonl")
+    return Description(name, recipe, model, about, found.classes.names, stored)
+
+
+def _check_address(endpoint: str | None) -> None:
+    """Raise ConfigError for an address that no request can be sent to."""
+    if endpoint is not None and not re.match(r"https?://[^/\s]", endpoint):
+        raise ConfigError(
+            f"--endpoint {endpoint!r}: expected an address such as http://127.0.0.1:8000/v1"
+        )
+
+
+def _say_damaged(answers: Answers, reporter: Reporter) -> None:
+    if answers.damaged:
+        reporter.say(f"{answers.path}: {answers.damaged} lines are damaged and asked again")
 
 
 def _price(given: str | None, budget: float | None) -> Price:
