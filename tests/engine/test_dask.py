@@ -10,13 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import psutil
@@ -32,13 +30,22 @@ from pipeline.engine.dask import worker as cluster_worker
 from pipeline.engine.dask.driver import Cluster, spec_of
 from pipeline.engine.dask.local import IMPORTED, workers_here
 from pipeline.engine.dask.worker import State
-from pipeline.engine.runner import Outcome, run_stage
+from pipeline.engine.runner import run_stage
 from pipeline.run import Run, rebuild
-from pipeline.stage import Stage
 from pipeline.store.claims import living
 from tests.helpers import clusters
-from tests.helpers.clusters import here, meddled, once, started, there
-from tests.helpers.runs import Runner, digests, make_all
+from tests.helpers.clusters import (
+    again,
+    aside,
+    here,
+    kill_at_a_unit,
+    meddled,
+    once,
+    started,
+    there,
+    worker_at,
+)
+from tests.helpers.runs import Runner, digests
 
 ATTENTION = "stages.attention:AttentionWorker"
 
@@ -54,47 +61,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def engine(address: str) -> Iterator[Cluster]:
     with there(address) as found:
         yield found
-
-
-def again(run: Run, stage: Stage, engine: Cluster, reporter: Reporter | None = None) -> Outcome:
-    """Make one stage once more."""
-    run.store.artifact(stage).remove()
-    return run_stage(stage, run.store, reporter or Reporter(True), run.settings, engine)
-
-
-def aside(function: Callable[[], Any]) -> threading.Thread:
-    """Do something while a stage runs."""
-    thread = threading.Thread(target=function)
-    thread.start()
-    return thread
-
-
-def worker_at(run: Run, stage: Stage) -> int:
-    """A process that is at a unit of a stage."""
-    return int(once(lambda: pids_at(run, stage))[0])
-
-
-def pids_at(run: Run, stage: Stage) -> list[int]:
-    """The other processes that are at units of a stage."""
-    here = 0, os.getpid()  # 0: a claim that is being written
-    claims = living(run.store.artifact(stage).path / "claims")
-    return [claim.pid for claim in claims if claim.pid not in here]
-
-
-def is_stopped(process: psutil.Process) -> bool:
-    """Whether a process that was sent SIGSTOP has stopped."""
-    return process.status() == psutil.STATUS_STOPPED
-
-
-def kill_at_a_unit(run: Run, stage: Stage) -> None:
-    """Kill a process that is at a unit of a stage; stop it first, so that it stays there."""
-    while True:
-        process = psutil.Process(worker_at(run, stage))
-        process.suspend()
-        once(partial(is_stopped, process))
-        if process.pid in pids_at(run, stage):
-            return process.kill()
-        process.resume()
 
 
 @pytest.mark.cluster
@@ -129,16 +95,6 @@ def test_workers_of_a_scheduler_tell_how_far_their_units_are(
     again(made, stage, engine)
     assert once(lambda: {step for _, step in told} == {LOAD, READ, COMPUTE})
     assert {unit for unit, _ in told} <= {unit.name for unit in stage.units(made.store)}
-
-
-@pytest.mark.cluster
-def test_methods_over_a_stream_score_the_same_in_any_process(
-    run_of: Runner, made: Run, engine: Cluster
-) -> None:
-    run = run_of("scores.methods=[tda, boost-adapter, dmn-zs]", "methods.boost-adapter.n=3")
-    before = make_all(run)["scores"]
-    assert again(run, run.named("scores")[0], engine).computed == 3
-    assert digests(run)["scores"] == before
 
 
 @pytest.mark.cluster

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,13 +16,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psutil
 from distributed import Client
 
 from pipeline.core.progress import Reporter
 from pipeline.engine.dask.client import scheduler_at
 from pipeline.engine.dask.driver import Cluster
 from pipeline.engine.dask.local import workers_here
-from pipeline.run import rebuild
+from pipeline.engine.runner import Outcome, run_stage
+from pipeline.run import Run, rebuild
+from pipeline.stage import Stage
+from pipeline.store.claims import living
 from pipeline.store.units import Unit
 from tests.helpers.runs import ROOT
 
@@ -135,3 +140,44 @@ def once(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
             return found
         time.sleep(0.02)
     raise TimeoutError
+
+
+def again(run: Run, stage: Stage, engine: Cluster, reporter: Reporter | None = None) -> Outcome:
+    """Make one stage once more."""
+    run.store.artifact(stage).remove()
+    return run_stage(stage, run.store, reporter or Reporter(True), run.settings, engine)
+
+
+def aside(function: Callable[[], Any]) -> threading.Thread:
+    """Do something while a stage runs."""
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def worker_at(run: Run, stage: Stage) -> int:
+    """A process that is at a unit of a stage."""
+    return int(once(lambda: pids_at(run, stage))[0])
+
+
+def pids_at(run: Run, stage: Stage) -> list[int]:
+    """The other processes that are at units of a stage."""
+    here = 0, os.getpid()  # 0: a claim that is being written
+    claims = living(run.store.artifact(stage).path / "claims")
+    return [claim.pid for claim in claims if claim.pid not in here]
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    """Whether a process that was sent SIGSTOP has stopped."""
+    return process.status() == psutil.STATUS_STOPPED
+
+
+def kill_at_a_unit(run: Run, stage: Stage) -> None:
+    """Kill a process that is at a unit of a stage; stop it first, so that it stays there."""
+    while True:
+        process = psutil.Process(worker_at(run, stage))
+        process.suspend()
+        once(partial(is_stopped, process))
+        if process.pid in pids_at(run, stage):
+            return process.kill()
+        process.resume()

@@ -1,4 +1,4 @@
-"""Methods over a stream in a process that is killed, and in the one that goes on."""
+"""Methods over a stream in several processes, of which one is killed, and in any blocks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.core.progress import Reporter
+from pipeline.engine.runner import run_stage
 from pipeline.run import Run
 from pipeline.store.claims import living
-from tests.helpers.runs import ROOT, Runner, make_all
+from tests.helpers.clusters import again, aside, kill_at_a_unit, meddled, started, there
+from tests.helpers.runs import ROOT, Runner, digests, make_all
 from tests.reference.case import array
 
 METHODS = "scores.methods=[tda, dmn-zs]"
+ALL = "scores.methods=[tda, boost-adapter, dmn-zs]", "methods.boost-adapter.n=3"
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
@@ -74,3 +79,36 @@ def test_scores_are_the_same_bytes_after_a_kill(
         claims = resumed.store.artifact(resumed.named("scores")[0]).path / "claims"
         assert not living(claims)
         assert np.array_equal(logits(resumed), expected)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_scores_are_the_same_bytes_by_any_number_of_workers_though_one_is_killed(
+    made: Run, run_of: Runner, tmp_path: Path, workers: int
+) -> None:
+    run = run_of(*ALL)
+    before, scores = make_all(run)["scores"], run.named("scores")[0]
+    (tmp_path / "cluster").mkdir()
+    with (
+        started(tmp_path / "cluster", workers) as (address, _),
+        there(address) as engine,
+        meddled(address, "stages.scores:ScoresWorker", seconds=0.5),
+    ):
+        killer = aside(lambda: kill_at_a_unit(run, scores))
+        outcome = again(run, scores, engine)
+        killer.join()
+    assert outcome.computed == outcome.units
+    assert digests(run)["scores"] == before
+
+
+@pytest.mark.parametrize("block", [1, 8])
+def test_scores_are_the_same_bytes_in_units_of_any_size(
+    made: Run, run_of: Runner, block: int
+) -> None:
+    """Of the same embeddings, whose own last bits may depend on the batch."""
+    run = run_of(*ALL)
+    expected = logits(run)
+    scores = replace(run.named("scores")[0], image_block=block)  # type: ignore[call-arg]
+    assert run_stage(scores, run.store, Reporter(True), run.settings).computed == 8 // block
+    found = np.asarray(run.store.open(scores).array("logits")[:])
+    assert np.array_equal(found, expected)
