@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.addresses import is_address
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.hashing import canonical_json, digest_of, pieces_of_list
@@ -65,7 +66,7 @@ class Dataset:
     @cached_property
     def _listed(self) -> tuple[Path, Listing, str]:
         """The place that is used, what it holds, and a look at all files before they were read."""
-        reader = reader_of(self.config, self.paths.memory(f"{self.config.name}.shards"))
+        reader = reader_of(self.config, self._memory_of_shards)
         reasons, seen = [], self._look()
         for place in self._places:
             if place.exists():
@@ -161,6 +162,13 @@ class Dataset:
     @property
     def _memory(self) -> Path:
         return self.paths.memory(f"{self.config.name}.listing")
+
+    @property
+    def _memory_of_shards(self) -> Path | None:
+        """Folder of what each shard holds; None where results are only read, from an address."""
+        if is_address(self.paths.artifacts):
+            return None
+        return self.paths.memory(f"{self.config.name}.shards")
 
     def _look(self) -> str:
         """Return a digest of the versions of all files that the listing follows from.

@@ -182,7 +182,7 @@ def test_abs_weighs_by_a_softmax_over_all_texts_of_all_classes() -> None:
     expected = {}
     for branch, view in ((name, i) for name in views for i in range(N)):
         cosine = text @ views[branch][view]
-        exponentials = np.exp(cosine / (0.03 / 0.2666))
+        exponentials = np.exp(cosine / (0.03 / 0.26661))
         for (label, position), c, e in zip(places, cosine, exponentials, strict=True):
             if label in (1, 3):
                 expected[branch, view, label, position] = c * e / exponentials.sum()
