@@ -36,7 +36,7 @@ class Cost(NamedTuple):
     scored: float
     """Seconds of the processor for all images, from those that were scored."""
     memory: int
-    """Largest memory of the process so far, in MB."""
+    """Largest memory of the process so far, in MB: 10^6 bytes."""
 
 
 class Vectors:
@@ -82,7 +82,7 @@ def measure(name: str, vectors: Vectors, texts: Descriptions, images: int) -> Co
     prepared, scored = time.process_time() - vectors.seconds - started, 0.0
     for start in range(0, images, BLOCK):
         scored += _timed(scorer, slice(start, min(start + BLOCK, images)), vectors, counts)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10**6
     return Cost(name, prepared, scored * total / images, memory)
 
 
@@ -97,16 +97,20 @@ def _inputs(
     method: Method, config: ScoresConfig, vectors: Vectors, texts: Descriptions
 ) -> MethodInputs:
     images = len(vectors.whole)
-    corners = torch.randint(0, 200, (images, 300, 2), generator=vectors.generator)
-    boxes = torch.cat([corners, corners + 250], dim=2)
     return MethodInputs(
         dict.fromkeys(method.texts, texts),
         config,
         images=images,
         block=lambda some: vectors.views(some, method.views(config)),
         sha256=[f"{i:064x}" for i in range(images)],
-        boxes=dict.fromkeys(method.boxes, boxes),
+        boxes={name: _boxes(vectors, images) for name in method.boxes},
     )
+
+
+def _boxes(vectors: Vectors, images: int) -> Tensor:
+    """Draw boxes of 300 views: int64 (images, 300, 4)."""
+    corners = torch.randint(0, 200, (images, 300, 2), generator=vectors.generator)
+    return torch.cat([corners, corners + 250], dim=2)
 
 
 @torch.inference_mode()
