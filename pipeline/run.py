@@ -100,15 +100,15 @@ class Run:
             self._refuse_other_code([stage for stage in stages if stage not in force])
         for stage in force:
             self._refuse_to_remove_what_is_in_use(stage)
-        for stage in force:
-            self.store.artifact(stage).remove()
         reporter = Reporter(quiet)
         assumed = [note for stage in stages for note in stage.notes]
         departures = self.selection.unasked if self.selection else []
         for note in dict.fromkeys([*departures, *self.notes, *assumed]):
             reporter.say(note)
         if not quiet and self._can_start(stages):
-            self._foretell(stages, reporter, engine)
+            self._foretell(stages, force, reporter, engine)
+        for stage in force:
+            self.store.artifact(stage).remove()
         with on_record(self.store, self.stages, self.settings):
             common = self.store, reporter, self.settings, engine, self.selection
             return [run_stage(stage, *common) for stage in stages]
@@ -123,11 +123,16 @@ class Run:
             return False
         return True
 
-    def _foretell(self, stages: list[Stage], reporter: Reporter, engine: Engine | None) -> None:
-        """Say what is left to do and how long it takes here; other machines are not measured."""
+    def _foretell(
+        self, stages: list[Stage], force: list[Stage], reporter: Reporter, engine: Engine | None
+    ) -> None:
+        """Say what is left to do and how long it takes here; other machines are not measured.
+
+        Receipts of `force` count, so they must still be there.
+        """
         sharing = engine.sharing if engine else 1
         with reporter.busy("measuring the models on this machine"):
-            foreseen = foresee(self.store, stages, probing=sharing == 1, sharing=sharing)
+            foreseen = foresee(self.store, stages, force, sharing == 1, sharing)
         seconds = {each.stage: each.seconds for each in foreseen}
         reporter.expect([stage.name for stage in stages], seconds)
         if any(each.units for each in foreseen):

@@ -151,3 +151,11 @@ def test_plan_and_the_start_of_a_run_say_crops_units_and_time(tiny: str) -> None
     assert "Time on this machine: about 0:0" in printed
     table = printed.partition("To compute:")[0]
     assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
+
+
+def test_receipts_of_what_is_made_once_more_foretell_its_time(
+    made: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stage = made.named("crops-raw")[0]
+    made.execute([stage], [stage], quiet=False)
+    assert "by receipts" in capfd.readouterr().err

@@ -9,6 +9,7 @@ import typer
 from pipeline.cli.store_tables import NOTHING_TO_DO, print_plan
 from pipeline.cli.tables import print_results, print_skipped, print_unscored_methods, results
 from pipeline.core.errors import ConfigError
+from pipeline.core.progress import Reporter
 from pipeline.inspect.status import plan as plan_of
 from pipeline.options import (
     DatasetOption,
@@ -49,7 +50,8 @@ def command(
     Stages run in the order in which they read each other, up to `--to`. Finished units are kept;
     after an interruption, run the same command again to compute the others.
     """
-    run = Run.of(dataset, profile, overrides, weights_dir)
+    with Reporter(quiet or as_json).busy("looking at settings, files and models"):
+        run = Run.of(dataset, profile, overrides, weights_dir)
     stages = needed(run.named(to), run.stages)
     forced = [stage for name in force or [] for stage in run.named(name)]
     if unneeded := [stage.name for stage in forced if stage not in stages]:
