@@ -173,6 +173,16 @@ FAMILIES = {
         text={"context_length": 32, "pool_type": "last", "no_causal_mask": True},
         preprocess={"interpolation": "bilinear", "resize_mode": "squash"},
     ),
+    "metaclip2": Family(
+        text={
+            "hf_tokenizer_name": "tiny/xlm-v",
+            "pool_type": "eos",
+            "eos_id": 1,
+            "vocab_size": 64,
+        },
+        model={"quick_gelu": False},
+    ),
+    "dfn": Family(preprocess={"resize_mode": "squash"}),
     "roberta": Family(
         text={
             "hf_model_name": "tiny/roberta",

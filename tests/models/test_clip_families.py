@@ -32,7 +32,7 @@ from pipeline.models.config import ClipConfig
 from tests.helpers import families
 from tests.helpers.families import FAMILIES, LAYERS, SIDE, Family
 from tests.helpers.plain_vit import one_thread
-from tests.helpers.runs import Runner, make_all, said
+from tests.helpers.runs import Runner
 from tests.helpers.small_models import CPU, clip_source
 
 TEXTS = ["A bird!", "a photo of a cat, 3 times and more", "b" * 90]
@@ -115,7 +115,7 @@ WHOLE_TEXTS = {"siglip", "siglip2-so400m", "clipa", "roberta", "coca"}
 def test_causal_texts_are_read_to_their_end(case: Case) -> None:
     """Texts of every length, in any order, have open_clip's vectors; little more is read."""
     context = case.family.config["text_cfg"].get("context_length", 77)
-    texts = ["a" + " a" * count for count in np.random.default_rng(5).permutation(context + 2)]
+    texts = ["a" * (1 + count) for count in np.random.default_rng(5).permutation(context + 2)]
     tokens = case.clip._tokenizer(texts)
     with read_tokens(case.clip._model) as read:
         found = case.clip.encode_texts(texts)
@@ -239,7 +239,7 @@ def test_prompts_at_the_pooling_are_those_of_its_attention(case: Case) -> None:
 
 HIGHLIGHTED = {
     "highlight-fea": set(FAMILIES) - {n for n in FAMILIES if n.startswith(("eva", "pe-core"))},
-    "highlight-attn": {"mobileclip-b", "mobileclip2-l", "roberta"},
+    "highlight-attn": {"mobileclip-b", "mobileclip2-l", "metaclip2", "dfn", "roberta"},
 }
 
 
@@ -378,28 +378,3 @@ def test_a_file_without_a_configuration_has_the_preprocessing_of_its_names_tags(
         source = clip_source(named / mode, "tiny-siglip", str(file), weights_dir=named)
         assert source.resize_mode == mode
         assert ("squashed" in source.note) == (mode == "squash")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "siglip",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("eva02", "pe-core", "clipa", "coca")),
-    ],
-)
-def test_a_dataset_runs_from_end_to_end(
-    name: str, tiny: Path, run_of: Runner, tmp_path: Path
-) -> None:
-    """All stages; the same digests in another store; and a deep look finds no damage."""
-    family = FAMILIES[name]
-    with families.known(family), one_thread():
-        families.write(tmp_path / "model", family)
-        clip = [f"clip.model=local-dir:{tmp_path / 'model'}", "clip.weights=null"]
-        made = make_all(run_of(*clip))
-        words = ["--dataset", str(tiny), *(w for c in ["scores.n=4", *clip] for w in ("--set", c))]
-        assert said("verify", "--deep", *words).returncode == 0
-        assert make_all(run_of(*clip, f"paths.artifacts={tmp_path / 'other'}")) == made
-        more = "feature.prompt=highlight-attn feature.layer=0"
-        refused = said("run", *words, "--set", more)
-        assert refused.returncode == 2
-        assert "feature.prompt: highlight-attn needs" in refused.stderr

@@ -22,8 +22,6 @@ from torch import Tensor
 from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.inspect.status import plan
 from pipeline.kernels.feature_crops import Sequences, finish
-from pipeline.methods.registry import METHODS
-from pipeline.methods.support import SUPPORT
 from pipeline.models.attention.sources import ClipAttention
 from pipeline.models.clip.model import ClipModel
 from pipeline.models.clip.of_transformers import families
@@ -34,6 +32,7 @@ from pipeline.models.config import ClipConfig
 from pipeline.models.precision import Choice
 from pipeline.run import Run
 from tests.helpers import transformers_models
+from tests.helpers.methods import FEW, OF_SETS, OF_VECTORS, PUBLISHED_VIEWS
 from tests.helpers.plain_vit import one_thread
 from tests.helpers.runs import Runner, bytes_of_arrays, make_all, said
 from tests.helpers.small_models import CPU, clip_source
@@ -542,21 +541,6 @@ def test_the_map_of_align_is_that_of_transformers() -> None:
 
 # --- A dataset from end to end -----------------------------------------------------------------
 
-ALL = [
-    name
-    for name, method in METHODS.items()
-    if method.texts and SUPPORT not in method.texts and not method.learns_prompts
-]
-FEW = [
-    "scores.n=2",
-    "methods.wca.pool=2",
-    "methods.bifta-views.pool=4",
-    "methods.bifta-views.n=2",
-    *(f"methods.{name}.n=2" for name in ("zero", "mta", "awt")),
-]
-PUBLISHED_VIEWS = [f"{k}={v}" for name in ALL for k, v in METHODS[name].published.items()]
-OF_SETS = [name for name in ALL if METHODS[name].of_sets]
-
 
 @pytest.mark.parametrize(
     ("name", "queries"),
@@ -572,7 +556,7 @@ def test_a_dataset_runs_from_end_to_end(
     """Methods of each kind, for one model all; computed again, everything is the same."""
     transformers_models.write(tmp_path / "model", name)
     several = FAMILIES[name].queries > 1 and queries == "max"
-    chosen = ALL if name == "altclip" else [*OF_SETS, *([] if several else ["mta-crops"])]
+    chosen = OF_VECTORS if name == "altclip" else [*OF_SETS, *([] if several else ["mta-crops"])]
     methods = ",".join(chosen)
     changes = [
         f"clip.model=local-dir:{tmp_path / 'model'}",

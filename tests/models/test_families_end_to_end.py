@@ -1,0 +1,80 @@
+"""A dataset through all stages and methods, for a tiny model of each family of open_clip.
+
+The families share dataset and stores, and so all that does not depend on CLIP. Those of
+transformers have a test of their own (`test_clip_of_transformers.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.run import Run
+from pipeline.stage import needed
+from tests.helpers import families
+from tests.helpers.families import FAMILIES
+from tests.helpers.methods import FEW, OF_VECTORS, PUBLISHED_VIEWS, SCORED
+from tests.helpers.plain_vit import one_thread
+from tests.helpers.runs import make_all, said, write_dataset
+
+OWN_TEXTS = {"dfn", "metaclip2", "mean"}
+"""Families with CLIP's own class and text encoder, whose prompts can be learned."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The YAML of a dataset of four images."""
+    folder = tmp_path_factory.mktemp("families")
+    with one_thread():
+        yield write_dataset(folder, images=2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "siglip")) for name in FAMILIES],
+)
+def test_a_dataset_runs_from_end_to_end(
+    name: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digests of two stores agree, a deep look finds no damage, other units are other roundings."""
+    family, folder = FAMILIES[name], tmp_path / "model"
+    chosen = SCORED if name in OWN_TEXTS else OF_VECTORS
+    changes = [
+        f"clip.model=local-dir:{folder}",
+        f"scores.methods=[{','.join(chosen)}]",
+        "layout.images=4",
+        *PUBLISHED_VIEWS,
+        *FEW,
+    ]
+
+    def run_in(store: str, *more: str) -> Run:
+        monkeypatch.setenv("ABS_ARTIFACTS", str(dataset.parent / store))
+        return Run.of(str(dataset), "official", [*changes, *more])
+
+    words = ["--dataset", str(dataset), *(word for each in changes for word in ("--set", each))]
+    with families.known(family):
+        families.write(folder, family)
+        other = make_all(run_in("other"))
+        run = run_in("store")
+        assert make_all(run) == other
+        assert said("verify", "--deep", *words).returncode == 0
+        (scores,) = run.named("scores")
+        assert list(scores.methods) == chosen
+        assert np.isfinite(run.store.open(scores).array("logits")[:]).all()
+        _check_units(run, run_in("store", "layout.images=3"))
+
+
+def _check_units(run: Run, divided: Run) -> None:
+    """In other units of images, vectors are the same but for rounding."""
+    names = ("embeddings-image", "embeddings-feature")
+    stages = [divided.named(name)[0] for name in names]
+    divided.execute(needed(stages, divided.stages), [], quiet=True)
+    for name in names:
+        vectors, others = (
+            each.store.open(each.named(name)[0]).array("embeddings")[:].astype(float)
+            for each in (run, divided)
+        )
+        assert np.abs(vectors - others).max() <= 2.0**-11
