@@ -113,14 +113,17 @@ WHOLE_TEXTS = {"siglip", "siglip2-so400m", "clipa", "roberta", "coca"}
 
 
 def test_causal_texts_are_read_to_their_end(case: Case) -> None:
-    """Texts of every length, in any order, have open_clip's vectors; little more is read."""
-    context = case.family.config["text_cfg"].get("context_length", 77)
-    texts = ["a" * (1 + count) for count in np.random.default_rng(5).permutation(context + 2)]
+    """Texts of every length, in any order, are as exact as open_clip's; little more is read."""
+    text = case.family.config["text_cfg"]
+    context = text.get("context_length", 77)
+    token = "a" if text.get("hf_tokenizer_name") else " a"
+    texts = ["a" + token * count for count in np.random.default_rng(5).permutation(context + 2)]
     tokens = case.clip._tokenizer(texts)
     with read_tokens(case.clip._model) as read:
         found = case.clip.encode_texts(texts)
     exact = unit(deepcopy(case.own).double().encode_text(tokens))
-    assert (found.double() - exact).norm(dim=-1).max() <= 1e-6
+    rounding = (unit(case.own.encode_text(tokens)).double() - exact).norm(dim=-1).max()
+    assert (found.double() - exact).norm(dim=-1).max() <= max(1e-6, 1.5 * rounding)
     longest = len(texts) * context
     assert (sum(read) < 0.75 * longest) == (case.name not in WHOLE_TEXTS), sum(read) / longest
     assert sum(read) <= longest
