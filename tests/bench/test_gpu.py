@@ -64,6 +64,7 @@ def test_a_part_that_fails_is_a_line_and_the_next_one_runs(bench: Bench) -> None
     assert "| two | 0 differing bytes | passed |" in table
 
 
+@pytest.mark.slow
 def test_crops_that_differ_fail(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gpu.resize._by_products
     monkeypatch.setattr(gpu.resize, "_by_products", lambda *given: whole(*given) ^ 1)

@@ -336,6 +336,7 @@ KINDS: dict[Case, int] = {
 """Kinds of datasets, and how many of each are drawn in the suite."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", KINDS)
 def test_counts_add_up(tmp_path: Path, case: Case) -> None:
     seeds = range(KINDS[case])

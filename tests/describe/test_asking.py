@@ -52,6 +52,7 @@ def asker(place: Endpoint) -> Callable[[Request], Answer]:
     return lambda request: place.ask(request, "r")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["busy", "fail", "cut", "stall"])
 def test_a_mishap_is_tried_again(answers: Answers, wrong: str) -> None:
     """Every first attempt goes wrong."""

@@ -62,6 +62,7 @@ HURT: dict[str, tuple[str, Callable[[Path, random.Random], None], int]] = {
 """How a file is damaged, and the units that are lost with it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HURT)
 def test_damage_is_named_and_a_rerun_repairs_just_that_unit(
     run_of: Runner, made: Run, how: str

@@ -278,6 +278,7 @@ def test_a_repository_is_fetched_once_without_what_is_no_part_of_the_model(
     assert len(asked) == count
 
 
+@pytest.mark.slow
 def test_a_repository_with_weights_in_several_files_is_fetched_whole(
     tmp_path: Path, folder: Path, hub: tuple[str, list[str]]
 ) -> None:

@@ -26,6 +26,8 @@ from tests.helpers.settled import N, P, run_of_both, settled_and_whole
 from tests.reference.formulas import soft_scores
 from tests.report.test_pages import data_of
 
+pytestmark = pytest.mark.slow
+
 VIEWS = ("raw", "feature")
 
 
@@ -78,7 +80,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield settled_and_whole(tmp_path_factory)
 
 
-@pytest.mark.slow
 def test_fewer_of_all_crops_are_known_in_expectation(both: Path) -> None:
     run = run_of_both(both, "whole")
     scores = run.store.open(run.named("scores")[0])

@@ -74,6 +74,7 @@ def test_every_experiment_can_be_read(name: str, dataset: str) -> None:
     assert experiment.about
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", known("experiments"))
 def test_every_experiment_can_be_run_on_the_demo(name: str) -> None:
     sweep = Sweep.of(name, "demo", load_experiment(name, "demo"))
@@ -178,6 +179,7 @@ def test_a_mistake_is_one_line_that_begins_with_it(words: list[str], told: str) 
     assert answer.stderr.startswith(f"abs: {told}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "words", "index"),
     [
