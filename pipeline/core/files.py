@@ -212,11 +212,18 @@ def checksum_of(content: bytes | memoryview) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file, across processes, until the block ends."""
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold an exclusive lock on a file, across processes, until the block ends.
+
+    Yields True. If another process holds it and `wait` is false, yields False at once.
+    """
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        held = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            held = False
+        yield held
 
 
 def sync_folder(path: Path) -> None:

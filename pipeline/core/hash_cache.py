@@ -1,24 +1,30 @@
-"""sha256 of files, computed once per version of a file."""
+"""sha256 of files, computed once per version of a file; several processes share the work."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.core.files import sha256_of, version_of, write_atomic
+from pipeline.core.files import locked, sha256_of, version_of, write_atomic
+from pipeline.core.hashing import digest
 from pipeline.core.threads import READERS, prefetch, readers
 
 SAVE_EVERY = 5000
-"""Least number of newly hashed files after which the cache is saved; also a quarter of all."""
+"""Least number of newly hashed files after which a group is saved; also a quarter of it."""
 
 
 class Readable(Protocol):
     """Named contents whose bytes can be read and whose changes show without reading them."""
+
+    def group(self, path: str) -> str:
+        """Name of the shard or folder of a content: its contents are remembered in one file."""
+        ...
 
     def where(self, path: str) -> str:
         """The full name of a content."""
@@ -36,78 +42,160 @@ class Readable(Protocol):
 class HashCache:
     """sha256 of files and of parts of them, cached with the version of each.
 
-    A damaged or lost cache is rebuilt by reading the files again. Its first line is the sha256 of
-    the rest.
+    A folder with a file for each group of contents. One group is in memory at a time, and processes
+    that hash the same contents each take groups that no other one is at. A damaged or lost file is
+    rebuilt by reading its contents again.
     """
 
     def __init__(self, memory: Path) -> None:
-        self._memory, self._unsaved = memory, 0
+        self._memory = memory
 
     @cached_property
-    def _known(self) -> dict[str, list[Any]]:
-        """Version and sha256 of each content by its full name."""
-        try:
-            seal, _, content = self._memory.read_bytes().partition(b"\n")
-        except OSError:
-            return {}
-        return dict(json.loads(content)) if seal == _sealed(content) else {}
+    def _single(self) -> _Group:
+        """The group of single files."""
+        return _Group(self._file("files"))
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of one file."""
         look = str(path), version_of(path)
-        if self._recall(*look) is None:
-            self._remember(*look, sha256_of(path))
-            self._save()
-        return str(self._known[look[0]][-1])
+        found = self._single.recall(*look)
+        if found is None:
+            found = sha256_of(path)
+            self._single.remember(*look, found)
+            self._single.save()
+        return found
 
     def sha256_many(
         self, contents: Readable, paths: Iterable[str], advance: Callable[[int], None]
     ) -> list[str]:
         """Return the sha256 of each content in order; read only those that have changed.
 
-        `advance` is called with the number of newly hashed contents. Results are saved now and
+        `advance` is called with the number of contents whose sha256 is known. Groups that another
+        process is at are left to it, and looked at again in the end. Results are saved now and
         then, so that an interrupted call resumes.
         """
         paths = list(paths)
-        unknown = [
-            path
-            for path in paths
-            if self._recall(contents.where(path), contents.version(path)) is None
-        ]
-        advance(len(paths) - len(unknown))
+        groups: dict[str, list[int]] = {}
+        for place, path in enumerate(paths):
+            groups.setdefault(contents.group(path), []).append(place)
+        found = [""] * len(paths)
+        for wait in (False, True):
+            for name, places in list(groups.items()):
+                chosen = [paths[place] for place in places]
+                shas = self._of_group(name, contents, chosen, advance, wait)
+                if shas is not None:
+                    del groups[name]
+                    for place, sha in zip(places, shas, strict=True):
+                        found[place] = sha
+        return found
+
+    def _of_group(
+        self,
+        name: str,
+        contents: Readable,
+        paths: Sequence[str],
+        advance: Callable[[int], None],
+        wait: bool,
+    ) -> list[str] | None:
+        """Return the sha256 of contents of a group; None if another process is at it.
+
+        If `wait` is true, wait for that process instead.
+        """
+        group = _Group(self._file(name))
+        if group.unknown(contents, paths):
+            with self._lock(group.file, wait) as held:
+                if not held:
+                    return None
+                group = _Group(group.file)  # as another process may have left it meanwhile
+                unknown = group.unknown(contents, paths)
+                advance(len(paths) - len(unknown))
+                group.hash(contents, unknown, advance)
+        else:
+            advance(len(paths))
+        return [group.known[contents.where(path)][-1] for path in paths]
+
+    def _file(self, group: str) -> Path:
+        return self._memory / digest(group)
+
+    @contextmanager
+    def _lock(self, file: Path, wait: bool) -> Iterator[bool]:
+        """Keep other processes from a group; yield whether that is so, or cannot be."""
+        lock = file.with_suffix(".lock")
+        with ExitStack() as opened:
+            held = True
+            with suppress(OSError):  # a read-only store: every process hashes for itself
+                _make(self._memory)
+                held = opened.enter_context(locked(lock, wait))
+            yield held
+            if held:
+                with suppress(OSError):
+                    lock.unlink()
+
+
+class _Group:
+    """Version and sha256 of each content of a group, by its full name.
+
+    The first line of the file is the sha256 of the rest.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self._unsaved = file, 0
+
+    @cached_property
+    def known(self) -> dict[str, list[Any]]:
+        """What the file holds; nothing if it is damaged."""
+        try:
+            seal, _, content = self.file.read_bytes().partition(b"\n")
+        except OSError:
+            return {}
+        return dict(json.loads(content)) if seal == _sealed(content) else {}
+
+    def unknown(self, contents: Readable, paths: Sequence[str]) -> list[str]:
+        """Return the contents whose sha256 is not known as they are."""
+        return [p for p in paths if self.recall(contents.where(p), contents.version(p)) is None]
+
+    def hash(
+        self, contents: Readable, unknown: Sequence[str], advance: Callable[[int], None]
+    ) -> None:
+        """Read contents, and save their sha256."""
 
         def read(path: str) -> tuple[list[int], str]:
             version = contents.version(path)  # before the bytes: a change meanwhile shows
             return version, hashlib.sha256(contents.read(path)).hexdigest()
 
         for path, done in prefetch(readers(), read, unknown, depth=4 * READERS):
-            self._remember(contents.where(path), *done.result())
+            self.remember(contents.where(path), *done.result())
+            if self._unsaved >= max(SAVE_EVERY, len(self.known) // 4):
+                self.save()
             advance(1)
-        self._save()
-        found = [str(self._known[contents.where(path)][-1]) for path in paths]
-        del self._known  # of a million images it takes a gigabyte; it is read again if asked for
-        return found
+        self.save()
 
-    def _recall(self, name: str, version: list[int]) -> str | None:
-        known = self._known.get(name)
+    def recall(self, name: str, version: list[int]) -> str | None:
+        """Return the sha256 of a content in one version; None if it is not known."""
+        known = self.known.get(name)
         return str(known[-1]) if known is not None and known[:-1] == version else None
 
-    def _remember(self, name: str, version: list[int], sha256: str) -> None:
-        self._known[name] = [*version, sha256]
+    def remember(self, name: str, version: list[int], sha256: str) -> None:
+        """Add a sha256; `save` keeps it."""
+        self.known[name] = [*version, sha256]
         self._unsaved += 1
-        if self._unsaved >= max(SAVE_EVERY, len(self._known) // 4):
-            self._save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write what is new; a read-only store keeps nothing, and the next look hashes again."""
         if not self._unsaved:
             return
         self._unsaved = 0
-        try:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            content = list(_pieces(self._known))
-            write_atomic(self._memory, _sealed(*content) + b"\n", *content)
-        except OSError:
-            return  # a read-only store can still be read; the next look hashes again
+        with suppress(OSError):
+            _make(self.file.parent)
+            content = list(_pieces(self.known))
+            write_atomic(self.file, _sealed(*content) + b"\n", *content)
+
+
+def _make(memory: Path) -> None:
+    """Make the folder of a cache, in place of the one file of older versions."""
+    if memory.is_file():
+        memory.unlink()
+    memory.mkdir(parents=True, exist_ok=True)
 
 
 def _pieces(known: dict[str, list[Any]]) -> Iterator[bytes]:

@@ -18,6 +18,10 @@ class Contents(Protocol):
         """Return whether the image exists."""
         ...
 
+    def group(self, path: str) -> str:
+        """Return the shard or folder of the image, whose images the hash cache keeps together."""
+        ...
+
     def where(self, path: str) -> str:
         """Return the image's full name, for messages and the hash cache."""
         ...
@@ -43,6 +47,10 @@ class FolderContents:
             return S_ISREG(os.stat(self.where(path)).st_mode)
         except (OSError, ValueError):
             return False
+
+    def group(self, path: str) -> str:
+        """Return the file's folder."""
+        return os.path.dirname(path)
 
     def where(self, path: str) -> str:
         """Return the file's full path."""

@@ -191,7 +191,9 @@ def test_a_worker_that_dies_is_replaced_and_its_units_go_elsewhere(
     assert outcome.state == "computed"
     assert digests(made) == before
     heard: list[str] = []  # the scheduler may tell of it after the last unit
-    assert once(lambda: heard.append(capfd.readouterr().err) or "died; its" in "".join(heard))
+    assert once(
+        lambda: heard.append(capfd.readouterr().err) or "died; rescheduled: " in "".join(heard)
+    )
     assert not list(made.store.artifact(stage).path.glob("failures/*"))
 
 

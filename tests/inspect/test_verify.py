@@ -211,7 +211,9 @@ def test_a_chunk_that_goes_while_it_is_read_is_noticed(made: Run) -> None:
 @pytest.mark.parametrize("place", [0, 10, 70, 200])
 def test_a_damaged_memory_of_digests_is_none(run_of: Runner, made: Run, place: int) -> None:
     before = digests(made)
-    for memory in (made.store.root / ".memory").iterdir():
+    kept = [path for path in (made.store.root / ".memory").rglob("*") if path.is_file()]
+    assert len(kept) >= 4
+    for memory in kept:
         content = bytearray(memory.read_bytes())
         content[place % len(content)] ^= 1
         memory.write_bytes(content)
@@ -344,7 +346,8 @@ def test_a_deep_look_trusts_no_memory_of_files(made: Run, tiny: Path) -> None:
     words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]
     assert said(*words).returncode == 0
     image = sorted((tiny.parent / "images").rglob("*.png"))[0]
-    memory = made.settings.paths.memory("tiny")
+    kept = made.settings.paths.memory("tiny").iterdir()
+    (memory,) = [path for path in kept if str(image).encode() in path.read_bytes()]
     known = json.loads(memory.read_bytes().partition(b"\n")[2])
     image.write_bytes(image.read_bytes() + b"\0")
     for name in [name for name in known if name == str(image)]:

@@ -26,6 +26,9 @@ SAVED = (("dataset_dict.json",), ("state.json", "dataset_info.json"))
 """Files that `save_to_disk` writes: for several splits, or for one table."""
 
 
+ROWS = 5000
+"""Rows whose sha256 are kept together."""
+
 NO_LABEL = -1
 """Label that the library gives rows without one."""
 
@@ -43,6 +46,10 @@ class TableContents:
     def has(self, path: str) -> bool:
         """Return whether the row exists."""
         return 0 <= _row(path) < len(self.column)
+
+    def group(self, path: str) -> str:
+        """Return the split, and the number of a block of rows in it."""
+        return f"{path.rpartition('/')[0]}/{_row(path) // ROWS}"
 
     def where(self, path: str) -> str:
         """Return folder, row and column: `<root>/<split>/<row> (<column>)`."""

@@ -78,6 +78,10 @@ class ShardContents:
         """Return whether the member exists."""
         return path in self.members
 
+    def group(self, path: str) -> str:
+        """Return the shard."""
+        return self.members[path][0]
+
     def where(self, path: str) -> str:
         """Return the shard's full path, followed by the member's name."""
         return str(self.root / path)

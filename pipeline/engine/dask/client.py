@@ -222,7 +222,7 @@ def _report_death(event: dict[str, Any], reporter: Reporter) -> None:
     """Report a worker that left unexpectedly, from an event of the scheduler."""
     if event.get("action") == "remove-worker" and not event.get("expected"):
         tasks = len(event.get("processing-tasks", ()))
-        rescheduled = f"; its {counted(tasks, 'tasks')} are rescheduled" if tasks else ""
+        rescheduled = f"; rescheduled: {counted(tasks, 'tasks')}" if tasks else ""
         reporter.say(f"worker {event['worker']} died{rescheduled}")
 
 
