@@ -251,6 +251,11 @@ class WindowEmbeddings(ViewEmbeddings):
     variant = "feature"
 
     @property
+    def remark(self) -> str:
+        """Remark on figures of these crops; empty where they are the paper's."""
+        return self.clip.vision.remark
+
+    @property
     def layer(self) -> int:
         """Index of the layer that windows enter, from 0; behind the blocks, the pooling."""
         return self.config.layer % self.clip.window_layers

@@ -146,9 +146,20 @@ class Scores(Stage):
         return row_units(store.rows(self.index), self.image_block)
 
     def remarks(self, artifact: Artifact) -> list[str]:
-        """Return the source of each method whose results are imported."""
+        """Return the remark on each method that has one, behind the method's name."""
+        return [f"{name}: {remark}" for name, remark in self.remark_of.items()]
+
+    @property
+    def remark_of(self) -> dict[str, str]:
+        """Remarks on figures of methods: the source of imported results, and feature crops that the
+        paper does not define.
+        """
         methods = self.methods.items()
-        return [f"{name}: {m.source}" for name, m in methods if isinstance(m, Imported)]
+        found = {name: m.source for name, m in methods if isinstance(m, Imported)}
+        if remark := getattr(self.views.get("feature"), "remark", ""):
+            reading = [name for name, m in methods if "feature" in m.views(self.config)]
+            found |= dict.fromkeys(reading, remark)
+        return found
 
     def footprint(self, store: Store) -> Footprint:
         """Return bytes of all views' vectors, as stored and in float32, and of logits."""

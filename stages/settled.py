@@ -83,6 +83,11 @@ class SettledEmbeddings(Stage):
         """Name of the view set."""
         return str(self.whole.variant)
 
+    @property
+    def remark(self) -> str:
+        """Remark on figures of these crops; empty where there is none."""
+        return str(getattr(self.whole, "remark", ""))
+
     def identity(self) -> dict[str, Any]:
         """Return the identity of all embeddings, with what decides how many there are."""
         return {**self.whole.identity(), "settled": super().identity()}

@@ -15,7 +15,7 @@ from pipeline.core.layers import plain
 from pipeline.core.words import counted
 from pipeline.studies.settling import SettlingCheck
 from pipeline.studies.sharing import crop_summary
-from pipeline.studies.stored import SCORING, SETTLED
+from pipeline.studies.stored import REMARK, SCORING, SETTLED
 
 FIGURES = (
     *("top1", "sigma", "top5", "mean_per_class_recall", "ece"),
@@ -55,7 +55,7 @@ def print_sweep(planned: Mapping[str, Any]) -> None:
 
 
 def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> None:
-    """Print the table of a sweep: settings that vary, then figures in percent.
+    """Print the table of a sweep: settings that vary, then figures in percent, then remarks.
 
     Dataset, profile and common settings are in the title; in CSV they are columns.
     """
@@ -63,16 +63,22 @@ def print_sweep_table(table: Any, dataset: str, selection: str, style: str) -> N
         print(table.assign(settings=selection).to_csv(index=False), end="")
         return
     present = [name for name in FIGURES if name in table]
-    fixed = ["dataset", "images", "classes", "row", "grid", *FIGURES]
+    fixed = ["dataset", "images", "classes", "row", "grid", REMARK, *FIGURES]
     always = ("method", SETTLED)
     varied = [n for n in table if n not in fixed and (n in always or _differs(table[n]))]
     shown = {name: _settings(table, name) if "." in name else table[name] for name in varied}
+    remarks = [REMARK] if REMARK in table and table[REMARK].fillna("").any() else []
     rows = [
-        [*(_cell(n, shown[n][i]) for n in varied), *(_percent(row[name]) for name in present)]
+        [
+            *(_cell(n, shown[n][i]) for n in varied),
+            *(_percent(row[name]) for name in present),
+            *(_text(row[name]) for name in remarks),
+        ]
         for i, (_, row) in enumerate(table.iterrows())
     ]
     images = f"{counted(table['images'].iloc[0], 'images')}, " if len(table) else ""
-    _print_styled([*varied, *present], rows, style, f"{dataset}: {images}{selection}")
+    columns = [*varied, *present, *remarks]
+    _print_styled(columns, rows, style, f"{dataset}: {images}{selection}")
 
 
 def _differs(column: Any) -> bool:

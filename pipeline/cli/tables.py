@@ -16,6 +16,7 @@ from pipeline.settings import Settings
 from pipeline.stage import Stage
 from pipeline.store.store import Store
 from stages.index import skipped_files
+from stages.scores import Scores
 
 
 def cell(value: int | None, formatted: Callable[[int], str]) -> str:
@@ -30,16 +31,18 @@ def results(store: Store, stage: Stage) -> list[dict[str, Any]]:
     table = store.open(stage).table("metrics")
     columns = ["method", "top1", "top1_ci_low", "top1_ci_high", "top5", "images", "classes"]
     rows = [dict(zip(columns, row, strict=True)) for row in table[columns].to_numpy().tolist()]
+    (scores,) = (each for each in stage.upstream if isinstance(each, Scores))
     for row in rows:
         off = [f"-{part}" for part in ("raw", "feature", "soft") if not table[f"scores.{part}"][0]]
         expected = table["scores.expectation"][0] and table["scores.feature"][0]
         on = ["+expectation"] if expected else []
         row["switched"] = [*off, *on] if row["method"] == "abs" else []
+        row["remark"] = scores.remark_of.get(row["method"], "")
     return rows
 
 
 def print_results(rows: list[dict[str, Any]], run: Run) -> None:
-    """Print method, top-1 with its interval, top-5 and the number of images.
+    """Print method, top-1 with its interval, top-5 and the number of images, then remarks.
 
     The title names the dataset, the profile, and the settings that depart from it.
     """
@@ -56,6 +59,9 @@ def print_results(rows: list[dict[str, Any]], run: Run) -> None:
         name = " ".join([row["method"], *row["switched"]])
         table.add_row(escape(name), f"{top1:.2f}", interval, f"{top5:.2f}", f"{row['images']:,}")
     print_rich(table)
+    for row in rows:
+        if row["remark"]:
+            print(f"{row['method']}: {row['remark']}")
 
 
 def print_skipped(store: Store, index: Stage) -> None:

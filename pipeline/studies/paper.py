@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.layers import CFGS
+from pipeline.models.clip.dimensions import OWN_DEFINITION
 from pipeline.run import Run
 from pipeline.studies.sweeps import Sweep
 
@@ -148,7 +149,7 @@ def _remark(table: str, dataset: str, row: Any) -> str:
     if dataset in OTHER_TEXTS and row["method"] == "ABS":
         return "needs the descriptions that ABS published"
     if table in UNDEFINED and row["method"] == "ABS":
-        return "what a feature crop is in this backbone is this project's definition"
+        return OWN_DEFINITION
     if table in ("2", "3") and row["method"] != "ABS":
         return "copied from WCA's paper"
     return ""

@@ -32,6 +32,8 @@ SETTLED = "crops_used"
 """Column that `metrics` has besides if images settle early: crops of an image, on average."""
 SCORING = "scoring_s"
 """Column of the seconds that a method took to score, if `runtime.method_seconds` measured them."""
+REMARK = "remark"
+"""Column of what readers of figures must know, if any row has such a remark."""
 
 
 @dataclass(frozen=True)

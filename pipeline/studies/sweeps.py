@@ -20,7 +20,8 @@ from pipeline.studies import sharing
 from pipeline.studies.against import beside
 from pipeline.studies.experiments import Experiment, Point
 from pipeline.studies.receipts import scoring_seconds
-from pipeline.studies.stored import FIGURES, SCORING, SETTLED, StoredSweep
+from pipeline.studies.stored import FIGURES, REMARK, SCORING, SETTLED, StoredSweep
+from stages.scores import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,6 +159,9 @@ class Sweep:
             rows = table[["dataset", "method", *FIGURES, *settled, "images", "classes"]].copy()
             if self.experiment.seconds:
                 rows[SCORING] = rows["method"].map(scoring_seconds(run))
+            (scores,) = (stage for stage in run.stages if isinstance(stage, Scores))
+            if scores.remark_of:
+                rows[REMARK] = rows["method"].map(scores.remark_of).fillna("")
             for name, value in point.values.items():
                 rows[name] = repr(value) if isinstance(value, list | dict) else value
             rows["row"] = point.grid.named(point.values)
@@ -175,6 +179,7 @@ class Sweep:
         groups = results.groupby(by, sort=False, dropna=False)
         table = groups.agg(
             **{name: (name, "mean") for name in (*FIGURES, SETTLED, SCORING) if name in results},
+            **{name: (name, "first") for name in (REMARK,) if name in results},
             sigma=("top1", "std"),
             seeds=("seed", "nunique"),
         )

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.models.clip.dimensions import OWN_DEFINITION
 from pipeline.run import Run
 from pipeline.stage import needed
+from stages.scores import Scores
 from tests.helpers import families
 from tests.helpers.families import FAMILIES
 from tests.helpers.methods import FEW, OF_VECTORS, PUBLISHED_VIEWS, SCORED
@@ -41,11 +43,13 @@ def test_a_dataset_runs_from_end_to_end(
 ) -> None:
     """Digests of two stores agree, a deep look finds no damage, other units are other roundings."""
     family, folder = FAMILIES[name], tmp_path / "model"
-    chosen = SCORED if name in OWN_TEXTS else OF_VECTORS
+    chosen = [*(SCORED if name in OWN_TEXTS else OF_VECTORS), "gda"]
     changes = [
         f"clip.model=local-dir:{folder}",
         f"scores.methods=[{','.join(chosen)}]",
         "layout.images=4",
+        f"methods.gda.support.dataset={dataset}",
+        "methods.gda.support.passes=1",
         *PUBLISHED_VIEWS,
         *FEW,
     ]
@@ -64,7 +68,17 @@ def test_a_dataset_runs_from_end_to_end(
         (scores,) = run.named("scores")
         assert list(scores.methods) == chosen
         assert np.isfinite(run.store.open(scores).array("logits")[:]).all()
+        _check_remarks(scores)
         _check_units(run, run_in("store", "layout.images=3"))
+
+
+def _check_remarks(scores: Scores) -> None:
+    """Feature crops that the paper does not define are marked, for the methods that read them."""
+    plain = scores.views["feature"].clip.vision.pooling == "class token"  # type: ignore[attr-defined]
+    reading = {n for n, m in scores.methods.items() if "feature" in m.views(scores.config)}
+    assert "abs" in reading
+    assert "cupl" not in reading
+    assert scores.remark_of == ({} if plain else dict.fromkeys(reading, OWN_DEFINITION))
 
 
 def _check_units(run: Run, divided: Run) -> None:

@@ -14,9 +14,11 @@ import yaml
 
 from pipeline import load
 from pipeline.cli.study_tables import print_sweep_table
+from pipeline.cli.tables import print_results, results
 from pipeline.core.errors import ConfigError
 from pipeline.core.layers import known
 from pipeline.core.progress import Reporter
+from pipeline.models.clip.dimensions import Vision
 from pipeline.run import Run
 from pipeline.studies.experiments import SEEDED, Experiment, Grid, grid_of, load_experiment
 from pipeline.studies.paper import backbone_of, beside_paper, reported
@@ -410,3 +412,20 @@ def test_small_settings_keep_their_digits(capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr().out
     for p in ("0.001", "0.0001"):
         assert f"| {p} | abs | 10.61 | 50.00 |" in said
+
+
+def test_what_figures_are_not_the_papers_is_said_beside_them(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remark = "not as in the paper"
+    monkeypatch.setattr(Vision, "remark", remark)
+    sweep = sweep_of(tiny, set=[*N4, "scores.methods=[cupl,abs]"])
+    sweep.execute(Reporter(True))
+    table = sweep.table()
+    assert table.set_index("method")["remark"].to_dict() == {"cupl": "", "abs": remark}
+    print_sweep_table(table, "tiny", "official", "plain")
+    run = sweep.runs[0][1]
+    print_results(results(run.store, run.stages[-1]), run)
+    lines = capsys.readouterr().out.splitlines()
+    assert [remark in line for line in lines if line.startswith("abs")] == [True, False, True]
+    assert not [line for line in lines if line.startswith("cupl") and remark in line]

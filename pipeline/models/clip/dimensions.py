@@ -14,6 +14,9 @@ its tokens by one constant query, the mean of the segments that its patches are 
 several queries that read its tokens, of which each becomes a vector.
 """
 
+OWN_DEFINITION = "what a feature crop is in this backbone is this project's definition"
+"""Remark on figures of feature crops where the paper defines none."""
+
 Blocks = Literal["plain", "of EVA", "convolutions"]
 """Blocks of an encoder: those of a ViT, with rotary positions or gates, or of an EfficientNet."""
 
@@ -52,6 +55,13 @@ class Vision:
     def tokens(self) -> int:
         """Tokens of an image."""
         return self.prefix + self.grid**2
+
+    @property
+    def remark(self) -> str:
+        """Remark on figures of feature crops; empty where the class token becomes the vector, as in
+        the paper.
+        """
+        return "" if self.pooling == "class token" else OWN_DEFINITION
 
     @property
     def window_layers(self) -> int:
