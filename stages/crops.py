@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from pipeline.core.errors import ConfigError, together
-from pipeline.core.parts import each
 from pipeline.core.section import NOT_IN_KEY
+from pipeline.core.under_way import each
 from pipeline.options import variants_command
 from pipeline.stage import Stage, Worker
 from pipeline.store.units import Unit, Units, crop_units, row_units

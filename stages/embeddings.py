@@ -33,9 +33,9 @@ import numpy as np
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import MissingInput
-from pipeline.core.parts import stretch
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
+from pipeline.core.under_way import stretch
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import Images, peak_image_bytes
 from pipeline.kernels.image_prompts import prompt_box

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from pipeline.core.errors import AbsError, storable_reason
-from pipeline.core.parts import each
 from pipeline.core.section import Section
 from pipeline.core.threads import READERS, prefetch, readers
+from pipeline.core.under_way import each
 from pipeline.core.words import counted
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode, read_verified

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from pipeline.core.errors import ConfigError, MissingInput
-from pipeline.core.parts import stretch
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
+from pipeline.core.under_way import stretch
 from pipeline.datasets.classes import Classes
 from pipeline.methods.base import (
     MOST_PROMPTS,

@@ -21,7 +21,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task
 from rich.text import Text
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.parts import UnderWay
+from pipeline.core.under_way import UnderWay
 from pipeline.core.words import counted
 
 LINE_EVERY = 10.0
@@ -56,7 +56,7 @@ class Meter:
     """Expected seconds of the stage, for the time left before the first unit is done."""
     later: float | None = None
     """Expected seconds of the stages after it."""
-    parts: UnderWay = field(default_factory=UnderWay)
+    under_way: UnderWay = field(default_factory=UnderWay)
     """Units under way."""
     done: int = 0
     """Items of finished units."""
@@ -83,7 +83,7 @@ class Meter:
     @property
     def made(self) -> int:
         """Items that are done, those of units under way among them."""
-        return min(self.done + int(self.parts.items), self.total)
+        return min(self.done + int(self.under_way.items), self.total)
 
     @property
     def rate(self) -> float:
@@ -93,11 +93,11 @@ class Meter:
     @property
     def left(self) -> float | None:
         """Expected seconds to the end of the stage; None if nothing is known."""
-        made, last = self.done + self.parts.items, max(self.last, self.parts.last)
+        made, last = self.done + self.under_way.items, max(self.last, self.under_way.last)
         if self.done and self.total:
             until = max(last - self.started, 1e-9)  # when items were last done
             return (self.total - made) * until / made - (self.seconds - until)
-        if rate := self.parts.rate:  # of the first unit, without what it had to wait for
+        if rate := self.under_way.rate:  # of the first unit, without what it had to wait for
             return (self.total - made) / rate - (time.perf_counter() - last)
         return None if self.foreseen is None else self.foreseen - self.seconds
 
@@ -119,7 +119,7 @@ class Meter:
         parts = [
             f"{self.place} {self.stage}".strip(),
             f" {self.made:,}/{self.total:,} {self.counts}".rstrip() if self.total > 1 else "",
-            f" {doing}" if (doing := self.parts.doing) else "",
+            f" {doing}" if (doing := self.under_way.doing) else "",
             f" {clock(self.seconds)}",
             f", {clock(left)} left" if left is not None else "",
             f" (run {clock(whole)})" if whole is not None else "",
@@ -206,14 +206,14 @@ class Reporter:
 
     @contextmanager
     def stage(
-        self, name: str, total: int, counts: str, units: int = 0, parts: UnderWay | None = None
+        self, name: str, total: int, counts: str, units: int = 0, under_way: UnderWay | None = None
     ) -> Iterator[Advance]:
         """Show the progress of a stage of `total` items, in `units` units if they are counted.
 
-        parts: Units under way, whose items count as they are done.
+        under_way: Units under way, whose items count as they are done.
         """
         meter = self._meter(name, total, counts, units)
-        meter.parts = parts or meter.parts
+        meter.under_way = under_way or meter.under_way
         with self._shown(meter), self._lines(meter):
             yield meter.add
 

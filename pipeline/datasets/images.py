@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.errors import AbsError
-from pipeline.core.parts import each
 from pipeline.core.threads import READERS, prefetch, readers
+from pipeline.core.under_way import each
 from pipeline.datasets.formats import formats
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.parts import UnderWay
+from pipeline.core.under_way import UnderWay
 from pipeline.stage import Stage
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
@@ -65,7 +65,7 @@ class Session(ABC):
         self.failed: list[Failed] = []
         self.any_computed = False
         """True once a unit was computed."""
-        self.parts = UnderWay()
+        self.under_way = UnderWay()
         """Units under way, for progress."""
 
     @property

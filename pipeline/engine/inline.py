@@ -62,7 +62,7 @@ class InlineSession(Session):
                         seconds = self._wait(written)
                         self.add_seconds(seconds)
                     if len(self.failed) == failures:
-                        self.parts.end(unit.name)
+                        self.under_way.end(unit.name)
                         yield Done(unit)
             finally:
                 reader.shutdown(wait=False, cancel_futures=True)
@@ -78,7 +78,7 @@ class InlineSession(Session):
             result = None
             with self._errors(unit):
                 inputs, spent = self._wait(future)
-                result = self.work.compute(unit, inputs, spent, self.parts.tell), spent
+                result = self.work.compute(unit, inputs, spent, self.under_way.tell), spent
             if result:
                 self.any_computed = True
                 yield unit, *result
@@ -86,8 +86,8 @@ class InlineSession(Session):
                 return
 
     def _read(self, unit: Unit) -> tuple[Any, Spent]:
-        self.parts.begin(unit.name, unit.size)
-        return self.work.read(unit, self.parts.tell)
+        self.under_way.begin(unit.name, unit.size)
+        return self.work.read(unit, self.under_way.tell)
 
     def _write(self, item: Computed) -> Seconds:
         self.work.write(*item)
@@ -103,5 +103,5 @@ class InlineSession(Session):
         return self.work.errors(unit, partial(self._fail, unit))
 
     def _fail(self, unit: Unit, error: Exception) -> None:
-        self.parts.end(unit.name)
+        self.under_way.end(unit.name)
         self.failed.append(Failed(unit, one_line(error)))

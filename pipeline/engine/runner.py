@@ -114,7 +114,7 @@ def _compute(
         with reporter.busy(loading) if todo else nullcontext():
             session = opened.enter_context(engine.open(job))
         reporter.say(_start(stage, todo, of))
-        shown = stage.name, size, stage.counts, len(todo), session.parts
+        shown = stage.name, size, stage.counts, len(todo), session.under_way
         with reporter.stage(*shown) as advance:
             written: list[Unit] = []
             for together in by_round(todo):

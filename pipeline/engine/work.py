@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError
-from pipeline.core.parts import COMPUTE, READ, heard
+from pipeline.core.under_way import COMPUTE, READ, heard
 from pipeline.stage import Stage, Worker, refuse_changed
 from pipeline.store.artifact import Artifact, store_error
 from pipeline.store.claims import Claims

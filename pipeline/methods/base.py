@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from pipeline.core.parts import tell
 from pipeline.core.section import Section
+from pipeline.core.under_way import tell
 from pipeline.methods.config import ScoresConfig
 from pipeline.methods.support import SupportConfig
 

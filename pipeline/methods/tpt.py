@@ -47,7 +47,7 @@ class Tpt(Method):
         """Build a scorer that learns a prompt for one image after the other."""
         import torch
 
-        from pipeline.core.parts import each
+        from pipeline.core.under_way import each
 
         wanted, scale = self.views(inputs.config), inputs.config.scale
         assert inputs.prompts is not None

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import AbsError
-from pipeline.core.parts import stretch
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
+from pipeline.core.under_way import stretch
 from pipeline.kernels.transfer import to_device
 from pipeline.models.device import device_name
 

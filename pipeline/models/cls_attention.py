@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.parts import tell
+from pipeline.core.under_way import tell
 
 NEEDS_CLASS_TOKEN = "choose a ViT with a class token (such as vit_base_patch16_224.dino)"
 """Advice for a model without attention of a class token."""

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.parts import UnderWay
 from pipeline.core.progress import Meter, Reporter, logged
+from pipeline.core.under_way import UnderWay
 
 
 def test_progress_tells_units_and_workers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,27 +45,27 @@ def test_the_live_line_moves_within_a_unit_and_fits_any_width(
 
 
 def test_items_of_units_under_way_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = UnderWay()
-    meter = Meter("embeddings-raw", 400, "crops", 2, foreseen=100.0, parts=parts)
+    under_way = UnderWay()
+    meter = Meter("embeddings-raw", 400, "crops", 2, foreseen=100.0, under_way=under_way)
     now = meter.started
     monkeypatch.setattr("pipeline.core.progress.time.perf_counter", lambda: now)
-    monkeypatch.setattr("pipeline.core.parts.time.perf_counter", lambda: now)
-    parts.begin("0", 200)
-    parts.tell("0", "read", 0.3)
+    monkeypatch.setattr("pipeline.core.under_way.time.perf_counter", lambda: now)
+    under_way.begin("0", 200)
+    under_way.tell("0", "read", 0.3)
     assert meter.line(90) == "embeddings-raw 0/400 crops reading 30% 0:00:00, 0:01:40 left"
     now = meter.started + 30
-    parts.tell("0", "compute", 0.0)
+    under_way.tell("0", "compute", 0.0)
     assert "0/400 crops 0:00:30, 0:01:10 left" in meter.line(90)
     now = meter.started + 32
-    parts.tell("0", "compute", 0.1)
+    under_way.tell("0", "compute", 0.1)
     # 10 a second since the first unit was computed, not what it had to wait for
     assert "20/400 crops 0:00:32, 0:00:38 left" in meter.line(90)
     assert "0 of 2 units, 20 of 400 crops" in meter.text()
-    parts.end("0")
+    under_way.end("0")
     now = meter.started + 40
     meter.add(200)
-    parts.begin("1", 200)
-    parts.tell("1", "compute", 0.5)
+    under_way.begin("1", 200)
+    under_way.tell("1", "compute", 0.5)
     assert "300/400 crops 0:00:40, 0:00:14 left" in meter.line(90)
 
 

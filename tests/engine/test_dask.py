@@ -21,9 +21,9 @@ import psutil
 import pytest
 
 from pipeline.core.errors import AbsError, ConfigError, UnitsFailed, Unreachable
-from pipeline.core.parts import COMPUTE, LOAD, READ, UnderWay
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
+from pipeline.core.under_way import COMPUTE, LOAD, READ, UnderWay
 from pipeline.engine.base import Job
 from pipeline.engine.dask import local as local_cluster
 from pipeline.engine.dask import worker as cluster_worker

@@ -35,7 +35,7 @@ class Scheduler:
     def threads(self) -> int:
         return THREADS
 
-    def hear_parts(self, hear: Any) -> None:
+    def hear_units(self, hear: Any) -> None:
         return
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ from distributed.core import rpc
 from pipeline.core.errors import Unreachable, one_line
 from pipeline.core.progress import Reporter
 from pipeline.core.words import counted
-from pipeline.engine.dask.parts import TOPIC
+from pipeline.engine.dask.under_way import TOPIC
 from pipeline.engine.dask.worker import StageSpec, UnitResult, compute_units, host_of, release
 from pipeline.store.units import Unit
 
@@ -47,7 +47,7 @@ class Connection:
         self.client = client
         self._option, self._name = option, name
 
-    def hear_parts(self, hear: Callable[[Any], None]) -> None:
+    def hear_units(self, hear: Callable[[Any], None]) -> None:
         """Call `hear`, and nothing else, with each event that tells how far a unit is."""
         with self.errors():
             self.client.subscribe_topic(TOPIC, hear)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError
-from pipeline.core.parts import UnderWay
+from pipeline.core.under_way import UnderWay
 from pipeline.engine.base import Done, Engine, Failed, Job, Part, Rebuild, Session
 from pipeline.store.claims import living
 from pipeline.store.units import Unit
@@ -86,7 +86,7 @@ class DaskSession(Session):
     def __init__(self, connection: Connection, job: Job, spec: StageSpec) -> None:
         super().__init__()
         self._connection, self._job, self._spec = connection, job, spec
-        self.parts = UnderWay(job.stage.model_name)
+        self.under_way = UnderWay(job.stage.model_name)
         self._queue: deque[Unit] = deque()
         self._last_attempts: deque[Unit] = deque()
         """Units with one attempt left, submitted only while no other unit is pending."""
@@ -99,14 +99,14 @@ class DaskSession(Session):
     def compute(self, todo: list[Unit]) -> Generator[Done, None, None]:
         """Compute the unclaimed units of `todo`; yield them in the order they finish."""
         from pipeline.engine.dask.client import PendingTasks
-        from pipeline.engine.dask.parts import listener
+        from pipeline.engine.dask.under_way import listener
 
         claimed = {claim.unit for claim in living(self._job.artifact.path / "claims")}
         self._queue.extend(unit for unit in todo if unit.name not in claimed)
         stage = self._job.stage
         prefix = f"{stage.name}-{stage.key}-{uuid.uuid4().hex[:8]}"
         pending = PendingTasks(self._connection, prefix)
-        self._connection.hear_parts(listener(self._spec.run, stage.name, self.parts.tell))
+        self._connection.hear_units(listener(self._spec.run, stage.name, self.under_way.tell))
         try:
             while self._submit(pending):
                 for units, results in pending.next_results():
@@ -129,7 +129,7 @@ class DaskSession(Session):
     def _submit_one(self, pending: PendingTasks, units: list[Unit]) -> None:
         """Submit a task, to a worker that its first unit has not failed on if there is one."""
         for unit in units:
-            self.parts.begin(unit.name, unit.size)
+            self.under_way.begin(unit.name, unit.size)
         pending.submit(self._spec, units, avoid=self._failed_on.get(units[0].name, []))
 
     def _next_units(self) -> list[Unit]:
@@ -164,7 +164,7 @@ class DaskSession(Session):
         from pipeline.engine.dask.worker import State
 
         self.add_seconds(result.seconds)
-        self.parts.end(unit.name)
+        self.under_way.end(unit.name)
         self._elapsed = result.elapsed or self._elapsed
         if result.state == State.STOP:
             raise _error_of(result)

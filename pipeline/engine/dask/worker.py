@@ -21,9 +21,9 @@ from distributed import get_worker
 
 from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError, one_line
-from pipeline.core.parts import LOAD
+from pipeline.core.under_way import LOAD
 from pipeline.engine.base import Rebuild
-from pipeline.engine.dask.parts import teller
+from pipeline.engine.dask.under_way import teller
 from pipeline.engine.work import Seconds, Told, UnitWork
 from pipeline.stage import Stage
 from pipeline.store.store import Store

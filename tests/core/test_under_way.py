@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pipeline.core.parts import COMPUTE, LOAD, READ, UnderWay, each, heard, stretch, tell
+from pipeline.core.under_way import COMPUTE, LOAD, READ, UnderWay, each, heard, stretch, tell
 
 
 def test_what_loops_tell_is_heard_in_order() -> None:
@@ -54,35 +54,35 @@ def test_threads_do_not_hear_each_other() -> None:
 
 
 def test_computed_items_of_units_under_way_count_until_they_end() -> None:
-    parts = UnderWay()
-    parts.begin("a", 40)
-    parts.begin("b", 20)
-    parts.tell("a", READ, 0.5)
-    assert parts.items == 0
-    parts.tell("a", COMPUTE, 0.25)
-    parts.tell("b", COMPUTE, 0.5)
-    assert parts.items == 20
-    parts.tell("b", COMPUTE, 1.5)
-    assert parts.items == 30
-    parts.end("a")
-    parts.tell("a", COMPUTE, 0.75)  # a late message
-    parts.tell("c", COMPUTE, 0.75)
-    assert parts.items == 20
-    parts.begin("b", 20)  # once more, after a failure
-    assert parts.items == 0
+    under_way = UnderWay()
+    under_way.begin("a", 40)
+    under_way.begin("b", 20)
+    under_way.tell("a", READ, 0.5)
+    assert under_way.items == 0
+    under_way.tell("a", COMPUTE, 0.25)
+    under_way.tell("b", COMPUTE, 0.5)
+    assert under_way.items == 20
+    under_way.tell("b", COMPUTE, 1.5)
+    assert under_way.items == 30
+    under_way.end("a")
+    under_way.tell("a", COMPUTE, 0.75)  # a late message
+    under_way.tell("c", COMPUTE, 0.75)
+    assert under_way.items == 20
+    under_way.begin("b", 20)  # once more, after a failure
+    assert under_way.items == 0
 
 
 def test_what_is_done_meanwhile_is_said_while_nothing_is_computed() -> None:
-    parts = UnderWay("ViT-B-32")
-    assert parts.doing == ""
-    parts.begin("a", 40)
-    parts.begin("b", 40)
-    parts.tell("a", LOAD, 0.0)
-    assert parts.doing == "loading ViT-B-32"
-    parts.tell("a", READ, 0.2)
-    parts.tell("b", READ, 0.6)
-    assert parts.doing == "reading 40%"
-    parts.tell("b", COMPUTE, 0.0)
-    assert parts.doing == ""
-    parts.tell("b", COMPUTE, 1.0)  # being written
-    assert parts.doing == "reading 20%"
+    under_way = UnderWay("ViT-B-32")
+    assert under_way.doing == ""
+    under_way.begin("a", 40)
+    under_way.begin("b", 40)
+    under_way.tell("a", LOAD, 0.0)
+    assert under_way.doing == "loading ViT-B-32"
+    under_way.tell("a", READ, 0.2)
+    under_way.tell("b", READ, 0.6)
+    assert under_way.doing == "reading 40%"
+    under_way.tell("b", COMPUTE, 0.0)
+    assert under_way.doing == ""
+    under_way.tell("b", COMPUTE, 1.0)  # being written
+    assert under_way.doing == "reading 20%"

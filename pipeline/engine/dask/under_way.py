@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.engine.work import Told
 
-TOPIC = "abs-parts"
+TOPIC = "abs-under-way"
 """Topic of the events on the scheduler, which forgets old ones."""
 
 EVERY = 0.5

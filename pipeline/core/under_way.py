@@ -1,4 +1,4 @@
-"""Parts of a unit: what works on a unit tells how far it is, and what shows progress hears it.
+"""How far units under way are: what works on one tells, and what shows progress hears it.
 
 Nothing is handed down for it: an engine listens around a step of a unit (`heard`), and the loops
 over images, crops or texts inside tell (`tell`, `each`), in the same thread. Without a listener,
@@ -37,7 +37,7 @@ def heard(listener: Listener) -> Iterator[None]:
 
 
 def tell(done: float, of: float) -> None:
-    """Tell that `done` of `of` parts are done."""
+    """Tell that `done` of `of` items are done."""
     listener = _listener.get()
     if listener and of:
         listener(done / of)
