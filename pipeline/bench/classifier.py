@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 import yaml
 
 from pipeline import Classifier
-from pipeline.bench.timing import in_turns, machine
+from pipeline.bench.timing import compare, machine, processor_seconds_of
 from pipeline.classifier.given import GivenImages, Picture
 from pipeline.core.paths import PROJECT
 
@@ -63,28 +62,14 @@ class Alone:
         return np.asarray(found[0])
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Return the seconds of the processor that a piece of work takes."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
 def measure(images: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the median seconds of both for some images of the demo, and their ratio."""
     classifier = Classifier.of("demo", settings={"scores.methods": ["clip", "abs"], **settings})
     paths = sorted((PROJECT / "pipeline" / "demo" / "images").glob("*/*"))[:: 480 // images]
     rows = []
     for path in paths[:images]:
-        alone = Alone(classifier, path)
-        rows.append(
-            in_turns(
-                path.name,
-                lambda path=path: seconds_of(lambda: classifier(path)),  # type: ignore[misc]
-                lambda alone=alone: seconds_of(alone),  # type: ignore[misc]
-                pairs=5,
-            )
-        )
+        both = partial(classifier, path), Alone(classifier, path)
+        rows.append(compare(path.name, *both, pairs=5, seconds=processor_seconds_of))
     ours, against = (float(np.median([getattr(r, n) for r in rows])) for n in ("ours", "against"))
     ratio = 1 / float(np.median([row.ratio for row in rows]))
     return {"classifier": ours, "models_alone": against, "ratio": ratio, **machine()}

@@ -13,12 +13,14 @@ import argparse
 import resource
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.bench.timing import processor_seconds_of
 from pipeline.kernels.matching import Descriptions
 from pipeline.methods.base import Method, MethodInputs, Scorer, Views, ViewVectors
 from pipeline.methods.config import ScoresConfig
@@ -87,10 +89,7 @@ def measure(name: str, vectors: Vectors, texts: Descriptions, images: int) -> Co
 
 
 def _timed(scorer: Scorer, some: slice, vectors: Vectors, counts: dict[str, int]) -> float:
-    views = vectors.views(some, counts)
-    started = time.process_time()
-    scorer(some, views)
-    return time.process_time() - started
+    return processor_seconds_of(partial(scorer, some, vectors.views(some, counts)))
 
 
 def _inputs(

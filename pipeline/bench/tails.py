@@ -10,7 +10,6 @@ of the ratios. Seconds are those of the processor, which other programs disturb 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.bench.timing import in_turns, machine
+from pipeline.bench.timing import compare, machine, processor_seconds_of
 from pipeline.kernels.blocks import all_tokens_after
 from pipeline.kernels.feature_crops import Sequences, finish, finish_windows, prompt_windows
 from pipeline.kernels.towers import Tower
@@ -107,7 +106,7 @@ def measure(model: str, encoder: Encoder, pairs: int, count: int = N) -> list[Co
     for layer in range(vision.layers - 1, vision.window_layers):
         tokens = _tokens_before(tower, pixels, layer)
         encode = _encoder_of_windows(tower, tokens, drawn, layer)
-        row = in_turns(model, partial(_seconds, whole), partial(_seconds, encode), pairs)
+        row = compare(model, whole, encode, pairs, seconds=processor_seconds_of)
         words = "the last block" if layer < vision.layers else "the pooling"
         found.append(Cost(model, vision.pooling, words, row.ratio))
     return found
@@ -132,12 +131,6 @@ def _encoder_of_windows(
             finish(tower, prompt_windows(tokens[0], batch, "crop", prefix=tower.prefix), layer)
 
     return one_by_one
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 @torch.inference_mode()

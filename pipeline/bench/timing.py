@@ -31,19 +31,6 @@ class Row:
     note: str = ""
 
 
-def compare(what: str, ours: Work, against: Work, pairs: int, note: str = "") -> Row:
-    """Time both alternately; a first pair warms caches and allocators and is not counted."""
-    return in_turns(what, lambda: seconds_of(ours), lambda: seconds_of(against), pairs, note)
-
-
-def in_turns(what: str, ours: Clock, against: Clock, pairs: int, note: str = "") -> Row:
-    """Compare two that return their own seconds, as `compare` does."""
-    times = [(ours(), against()) for _ in range(pairs + 1)][1:]
-    ours_median, against_median = (statistics.median(side) for side in zip(*times, strict=True))
-    ratio = statistics.median(baseline / own for own, baseline in times)
-    return Row(what, ours_median, against_median, ratio, note)
-
-
 @torch.inference_mode()
 def seconds_of(work: Work) -> float:
     """Return the seconds that a piece of work takes, on a GPU until it has finished there."""
@@ -52,6 +39,35 @@ def seconds_of(work: Work) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def processor_seconds_of(work: Work) -> float:
+    """Return the seconds of the processor that a piece of work takes: other programs disturb these
+    less than the clock.
+    """
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def compare(
+    what: str,
+    ours: Work,
+    against: Work,
+    pairs: int,
+    note: str = "",
+    seconds: Callable[[Work], float] = seconds_of,
+) -> Row:
+    """Time both alternately; a first pair warms caches and allocators and is not counted."""
+    return in_turns(what, lambda: seconds(ours), lambda: seconds(against), pairs, note)
+
+
+def in_turns(what: str, ours: Clock, against: Clock, pairs: int, note: str = "") -> Row:
+    """Compare two that return their own seconds, as `compare` does."""
+    times = [(ours(), against()) for _ in range(pairs + 1)][1:]
+    ours_median, against_median = (statistics.median(side) for side in zip(*times, strict=True))
+    ratio = statistics.median(baseline / own for own, baseline in times)
+    return Row(what, ours_median, against_median, ratio, note)
 
 
 def machine() -> dict[str, Any]:
