@@ -126,10 +126,12 @@ class HashCache:
             with suppress(OSError):  # a read-only store: every process hashes for itself
                 _make(self._memory)
                 held = opened.enter_context(locked(lock, wait))
-            yield held
-            if held:
-                with suppress(OSError):
-                    lock.unlink()
+            try:
+                yield held
+            finally:
+                if held:
+                    with suppress(OSError):
+                        lock.unlink()
 
 
 class _Group:
@@ -143,7 +145,7 @@ class _Group:
 
     @cached_property
     def known(self) -> dict[str, list[Any]]:
-        """What the file holds; nothing if it is damaged."""
+        """Versions and sha256 that the file holds; none if it is damaged."""
         try:
             seal, _, content = self.file.read_bytes().partition(b"\n")
         except OSError:

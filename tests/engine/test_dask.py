@@ -165,18 +165,28 @@ def test_workers_find_imported_what_takes_long_to_import() -> None:
 
 @pytest.mark.subprocess
 @pytest.mark.slow
-def test_what_is_imported_before_a_fork_asks_no_gpu() -> None:
+@pytest.mark.parametrize(("more", "asked"), [([], []), (["asking"], ["availability"])])
+def test_what_is_imported_before_a_fork_asks_no_gpu(
+    tmp_path: Path, more: list[str], asked: list[str]
+) -> None:
     """A process that has asked CUDA for its devices cannot fork others that use it."""
+    (tmp_path / "asking.py").write_text("import torch; torch.cuda.is_available()")
     program = f"""if True:
         import importlib, torch
-        def refuse(*words):
-            raise AssertionError("CUDA was asked")
-        torch._C._cuda_getDeviceCount = torch._C._cuda_init = refuse
-        torch.cuda.is_available = torch.cuda.device_count = refuse
-        for name in {IMPORTED}:
+        asked = []
+        def recorded(name):
+            return lambda *words: asked.append(name) or 0
+        torch._C._cuda_getDeviceCount = recorded("devices")
+        torch._C._cuda_init = recorded("initialisation")
+        torch.cuda.is_available = recorded("availability")
+        torch.cuda.device_count = recorded("count")
+        for name in {[*IMPORTED, *more]}:
             importlib.import_module(name)
+        print(asked)
     """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == str(asked)
 
 
 @pytest.mark.cluster

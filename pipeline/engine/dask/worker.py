@@ -112,7 +112,7 @@ class State(StrEnum):
 
 @dataclass
 class UnitResult:
-    """What a task returns for a unit."""
+    """Result of one unit of a task."""
 
     state: State
     error: str = ""
