@@ -80,7 +80,7 @@ class Hashing(io.RawIOBase):
     @property
     def content(self) -> Content:
         """Size and checksum of all that was written."""
-        return Content(self._size, _half(self._hashed.hexdigest()))
+        return Content(self._size, checksum_in(self._hashed))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -209,6 +209,11 @@ def checksum(path: Path) -> str:
 def checksum_of(content: bytes | memoryview) -> str:
     """Digest of bytes, equal to `checksum` of a file that holds them."""
     return _digest(content)
+
+
+def checksum_in(hashed: hashlib._Hash) -> str:
+    """Digest of the bytes that a sha256 was given, as `checksum_of` returns it."""
+    return _half(hashed.hexdigest())
 
 
 @contextmanager
