@@ -12,6 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -53,6 +54,14 @@ class Content(NamedTuple):
     def of(cls, content: memoryview) -> Content:
         """Return those of bytes."""
         return cls(content.nbytes, checksum_of(content))
+
+
+def write_hashed(path: Path, content: memoryview) -> Content:
+    """Write bytes as `write_atomic` does, and hash them in a thread while the disk takes them."""
+    with ThreadPoolExecutor(1, "hash") as thread:
+        hashed = thread.submit(Content.of, content)
+        write_atomic(path, content)
+    return hashed.result()
 
 
 class Hashing(io.RawIOBase):
