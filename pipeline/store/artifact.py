@@ -52,7 +52,7 @@ TRASH = ".trash-"
 """Prefix of folders that are about to be deleted."""
 
 
-PIECE = 256
+PIECE = 64
 """Files of a table that are read at once where rows are taken in pieces."""
 
 
@@ -206,12 +206,14 @@ class Artifact:
         """
         return self._frame(self._parts(name, unit, finished), columns)
 
-    def pieces(self, name: str, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
-        """Yield the rows of a finished artifact's table in order, those of PIECE files at a time.
+    def pieces(
+        self, name: str, columns: list[str] | None = None, *, finished: bool = True
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the rows of a table in order, those of PIECE files at a time.
 
         Errors are those of `table`, which holds all rows in memory at once.
         """
-        parts = self._parts(name, None, True)
+        parts = self._parts(name, None, finished)
         for start in range(0, len(parts), PIECE):
             yield self._frame(parts[start : start + PIECE], columns)
 
