@@ -82,7 +82,7 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     prompts = _prompts(run, dataset)
     texts = {name: _text_set(each, tokenizer) for name, each in prompts.items()}
     problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
-    warnings = warnings_of(dataset.classes, images)
+    warnings = warnings_of(dataset.classes, lambda: [images])
     warnings += [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
     clip = _clip(run.settings, dataset)
     problems += [clip["problem"]] if "problem" in clip else []

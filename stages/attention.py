@@ -70,7 +70,8 @@ class Attention(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Load the model."""
-        images = Images(self.dataset.contents, store.open(self.index).table("images"))
+        index = store.open(self.index).table("images", columns=Images.COLUMNS)
+        images = Images(self.dataset.contents, index)
         maps = self.model.load(self.runtime)
         return AttentionWorker(images, maps, store.rows(self.index), self.image_block)
 

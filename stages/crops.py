@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
     from pipeline.store.store import Store
 
+IMAGES = ["image_id", "width", "height", "sha256"]
+"""Columns of the index that are read."""
 NO_LAYER = "crops.layer: {layer} is not one of the {layers} layers of the maps"
 
 
@@ -70,7 +72,8 @@ class Crops(ViewSet):
 
     def worker(self, store: Store) -> Worker:
         """Open the image sizes and, where crops follow attention, the maps."""
-        return self.drawer(store.open(self.index).table("images"), self._maps(store))
+        images = store.open(self.index).table("images", columns=IMAGES)
+        return self.drawer(images, self._maps(store))
 
     def _maps(self, store: Store) -> Any:
         """Open the attention maps; None if crops do not follow attention."""

@@ -103,7 +103,8 @@ class Embeddings(ImageEncoding):
 
     def worker(self, store: Store) -> Worker:
         """Load CLIP and open the images and any views."""
-        images = Images(self.dataset.contents, store.open(self.index).table("images"))
+        index = store.open(self.index).table("images", columns=Images.COLUMNS)
+        images = Images(self.dataset.contents, index)
         views = self._reusable(store)
         return self.encoder(self._clip(), self._spec(store), images, views)
 

@@ -13,10 +13,12 @@ are no part of the index. Settings: sections `index` and `dataset`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from pipeline.core.errors import AbsError, storable_reason
@@ -93,7 +95,9 @@ class Index(Stage):
 
     def remarks(self, artifact: Artifact) -> list[str]:
         """Return how many files were skipped and why, and which classes have no image."""
-        images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
+        columns = ["label", "sha256", "path"]
+        images = partial(artifact.pieces, "images", columns, finished=False)
+        skipped = artifact.table("skipped", finished=False)
         return [*_skipped(skipped), *warnings(self.dataset.classes, images)]
 
     def figures(self, artifact: Artifact) -> dict[str, int]:
@@ -117,16 +121,48 @@ def _skipped(skipped: pd.DataFrame) -> list[str]:
     return [f"{counted(len(skipped), 'files')} skipped: {', '.join(counts)}"]
 
 
-def warnings(classes: Classes, images: pd.DataFrame) -> list[str]:
-    """Return what may be wrong with the labels of the table `images`, a line each.
+def warnings(classes: Classes, images: Callable[[], Iterable[pd.DataFrame]]) -> list[str]:
+    """Return what may be wrong with the labels of images, a line each.
 
     Classes of the dataset without an image, images of one class alone, and files with the same
     bytes in several classes. Names of classes are no part of the index, so none is given.
+    `images` yields the table in pieces, with label, sha256 and path.
     """
-    return [*_class_warnings(classes, images["label"]), *_contradictions(images)]
+    seen, starts = set[int](), [np.zeros(0, np.uint64)]
+    for piece in images():
+        seen.update(piece["label"].unique().tolist())
+        starts.append(_first_digits(piece["sha256"]))
+    return [*_class_warnings(classes, seen), *_contradictions(images, _repeated(starts))]
 
 
-def _contradictions(images: pd.DataFrame) -> list[str]:
+def _first_digits(digests: pd.Series) -> np.ndarray:
+    """Return the first 16 digits of sha256 in hex, as numbers: uint64 (n,)."""
+    return np.fromiter((int(sha256[:16], 16) for sha256 in digests), np.uint64, len(digests))
+
+
+def _repeated(parts: list[np.ndarray]) -> np.ndarray:
+    """Return the numbers that are there more than once among all parts, sorted."""
+    numbers = np.concatenate(parts)
+    numbers.sort()  # in place: a copy would be the largest thing in memory
+    return np.unique(numbers[1:][numbers[1:] == numbers[:-1]])
+
+
+def _contradictions(
+    images: Callable[[], Iterable[pd.DataFrame]], repeated: np.ndarray
+) -> list[str]:
+    """Return a line if images of equal bytes have several labels.
+
+    repeated: the first digits that several digests have; no others are compared in whole.
+    """
+    import pandas as pd
+
+    if not len(repeated):
+        return []
+    alike = [each[np.isin(_first_digits(each["sha256"]), repeated)] for each in images()]
+    return _several_labels(pd.concat(alike, ignore_index=True))
+
+
+def _several_labels(images: pd.DataFrame) -> list[str]:
     several = images.drop_duplicates(["sha256", "label"])
     several = several[several.duplicated("sha256", keep=False)]
     if several.empty:
@@ -136,8 +172,7 @@ def _contradictions(images: pd.DataFrame) -> list[str]:
     return [f"{count:,} images have the bytes of one in another class, such as {first} and {other}"]
 
 
-def _class_warnings(classes: Classes, labels: pd.Series) -> list[str]:
-    seen = set(labels.unique().tolist())
+def _class_warnings(classes: Classes, seen: set[int]) -> list[str]:
     empty = [
         label for label, present in enumerate(classes.present) if present and label not in seen
     ]

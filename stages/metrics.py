@@ -18,8 +18,9 @@ stage has no settings of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.core.section import flatten
@@ -52,9 +53,9 @@ class Metrics(Stage):
 
     def worker(self, store: Store) -> Worker:
         """Open the scores."""
-        scores = store.open(self.scores).table("scores")
-        classes = store.open(self.scores).table("classes")
-        return MetricsWorker(scores, classes, self.dataset, dict(parameters(self.scores)))
+        scores = store.open(self.scores)
+        pieces, classes = partial(scores.pieces, "scores"), scores.table("classes")
+        return MetricsWorker(pieces, classes, self.dataset, dict(parameters(self.scores)))
 
 
 def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
@@ -74,11 +75,11 @@ def parameters(stage: Stage) -> Iterator[tuple[str, Any]]:
 class MetricsWorker(Worker):
     """Worker that summarises the scores of each method.
 
-    Holds the tables `scores` and `classes` of the stage `scores`, the dataset's name, and settings
-    by dotted name.
+    Holds a function that yields the table `scores` of the stage `scores` in pieces, its table
+    `classes`, the dataset's name, and settings by dotted name.
     """
 
-    scores: pd.DataFrame
+    scores: Callable[[], Iterable[pd.DataFrame]]
     classes: pd.DataFrame
     dataset: str
     parameters: dict[str, Any]
@@ -87,40 +88,74 @@ class MetricsWorker(Worker):
         """Return the three tables."""
         import pandas as pd
 
-        methods = self.scores.groupby("method", sort=False)
-        classes = self.scores.groupby(["method", "label"], sort=False, as_index=False)
-        per_class = classes.agg(images=("correct", "size"), top1=("correct", "mean"))
-        counts = self.scores.value_counts(["method", "label", "pred"], sort=False).reset_index()
+        counts, found = [], dict[str, _Results]()
+        for piece in self.scores():
+            counts.append(_counted(piece.assign(images=1), ["method", "label", "pred"]))
+            for name, own in piece.groupby("method", sort=False):
+                found.setdefault(str(name), _Results()).add(own)
+        every = _counted(pd.concat(counts, ignore_index=True), ["method", "label", "pred"])
+        per_class = _counted(every, ["method", "label"])
+        per_class["top1"] = per_class.pop("correct") / per_class["images"]
         settings = {n: repr(v) if isinstance(v, list) else v for n, v in self.parameters.items()}
-        rows = [{**self._row(str(name), group), **settings} for name, group in methods]
+        rows = [
+            {**self._row(name, results, per_class[per_class["method"] == name]), **settings}
+            for name, results in found.items()
+        ]
         return {
             "metrics": pd.DataFrame(rows),
             "per_class": per_class.merge(self.classes, on="label"),
-            "confusion": counts.rename(columns={"count": "images"}),
+            "confusion": every.drop(columns="correct"),
         }
 
-    def _row(self, method: str, rows: pd.DataFrame) -> dict[str, Any]:
+    def _row(self, method: str, results: _Results, per_class: pd.DataFrame) -> dict[str, Any]:
         """Return the row of `metrics` for a method, without settings."""
-        correct = int(rows["correct"].sum())
-        low, high = wilson(correct, len(rows))
-        bootstrap_low, bootstrap_high = bootstrap(correct, len(rows))
-        crops = rows.get("crops_used")
+        confidence, right = results.column("confidence"), results.column("correct")
+        correct, images = int(right.sum()), len(right)
+        low, high = wilson(correct, images)
+        bootstrap_low, bootstrap_high = bootstrap(correct, images)
+        crops = results.column("crops_used")
         settled = {} if crops is None else {"crops_used": crops.mean()}
         return {
             "dataset": self.dataset,
             "method": method,
-            "images": len(rows),
+            "images": images,
             "classes": int(self.classes["present"].sum()),
-            "top1": rows["correct"].mean(),
+            "top1": correct / images,
             "top1_ci_low": low,
             "top1_ci_high": high,
             "top1_bootstrap_ci_low": bootstrap_low,
             "top1_bootstrap_ci_high": bootstrap_high,
-            "top5": (rows["rank"] <= 5).mean(),
-            "mean_per_class_recall": rows.groupby("label")["correct"].mean().mean(),
-            "ece": calibration_error(rows["confidence"].to_numpy(), rows["correct"].to_numpy()),
+            "top5": results.top5 / images,
+            "mean_per_class_recall": per_class.sort_values("label")["top1"].mean(),
+            "ece": calibration_error(confidence, right),
             **settled,
         }
+
+
+class _Results:
+    """Results of a method, image by image: only what is summarised of the table."""
+
+    def __init__(self) -> None:
+        self.top5 = 0
+        """Images whose class is among the first five."""
+        self._columns: dict[str, list[Any]] = {}
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Add the rows of further images."""
+        self.top5 += int((rows["rank"] <= 5).sum())
+        for name in {"correct", "confidence", "crops_used"} & set(rows):
+            self._columns.setdefault(name, []).append(rows[name].to_numpy())
+
+    def column(self, name: str) -> Any:
+        """Return a column of all images in order; None if there is none."""
+        import numpy as np
+
+        return np.concatenate(self._columns[name]) if name in self._columns else None
+
+
+def _counted(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Sum `images` and `correct` by some columns, in the order of appearance."""
+    return rows.groupby(by, sort=False, as_index=False)[["images", "correct"]].sum()
 
 
 command = stage_command(

@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from pipeline.store.artifact import Artifact
     from pipeline.store.store import Store
 
+IMAGES = ["image_id", "label", "sha256"]
+"""Columns of the index that are read."""
+
 
 @dataclass(frozen=True)
 class Scores(Stage):
@@ -188,7 +191,8 @@ class Scores(Stage):
         }
         read = {name for method in self.methods.values() for name in method.boxes}
         boxes = {name: self._boxes(store, name, counts[name]) for name in read}
-        return self.scorer(store.open(self.index).table("images"), texts, views, boxes)
+        images = store.open(self.index).table("images", columns=IMAGES)
+        return self.scorer(images, texts, views, boxes)
 
     def scorer(
         self,
@@ -200,7 +204,7 @@ class Scores(Stage):
         """Return what scores images.
 
         Args:
-            images: Table of the images, with `image_id` and `label`.
+            images: Table of the images, with the columns IMAGES.
             texts: Text vectors of all classes by text set.
             views: Readers of the views of images by view set.
             boxes: Boxes of the views by view set, for the methods that read them.
@@ -297,8 +301,8 @@ class ScoresWorker(Worker):
             self.config,
             images=len(self.images),
             block=block,
-            sha256=self.images["sha256"].tolist(),
-            image_ids=self.images["image_id"].tolist(),
+            sha256=self.images["sha256"].array,
+            image_ids=self.images["image_id"].array,
             classes=competing.tolist(),
             boxes={name: self.boxes[name] for name in method.boxes},
             prompts=self.prompts,

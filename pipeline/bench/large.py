@@ -139,7 +139,9 @@ def make(folder: Path, images: int) -> Path:
 
 def _worker_of(index: Stage) -> Any:
     def worker(self: Stage, store: Store) -> Worker:
-        return ConstantWorker(self, store.open(index).table("images"))
+        return ConstantWorker(
+            self, store.open(index).table("images", columns=["image_id", "label"])
+        )
 
     return worker
 

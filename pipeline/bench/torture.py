@@ -129,7 +129,7 @@ def seals(case: Case, count: int, rng: random.Random) -> str:
     Half of the artifacts are sealed for the first time, the others once more.
     """
     run = case.run("sealed")
-    shutil.copytree(case.folder / "undisturbed", run.store.root)
+    shutil.copytree(case.folder / "undisturbed", run.store.root, dirs_exist_ok=True)
     killed = wrong = 0
     for _ in range(count):
         stage = rng.choice(run.stages)
@@ -210,7 +210,7 @@ def _computed(output: str) -> int:
 def flips(case: Case, count: int, rng: random.Random) -> str:
     """Damage files one at a time at random offsets; check that each is found and repaired."""
     run = case.run("flipped")
-    shutil.copytree(case.folder / "undisturbed", run.store.root)
+    shutil.copytree(case.folder / "undisturbed", run.store.root, dirs_exist_ok=True)
     files = sorted(
         path
         for path in run.store.folder.rglob("*")

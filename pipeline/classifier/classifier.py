@@ -285,8 +285,9 @@ class Classifier:
 class Column(list[str]):
     """Column of the index of the images at hand; what holds it sees those of the next block."""
 
-    def tolist(self) -> Column:
-        """Return the column itself, where that of a table would be copied."""
+    @property
+    def array(self) -> Column:
+        """The values, as those of a column of a table."""
         return self
 
 

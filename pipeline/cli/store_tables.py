@@ -12,7 +12,7 @@ from pipeline.cli.tables import age, cell, print_rich, size
 from pipeline.core.errors import first_of
 from pipeline.core.progress import clock
 from pipeline.core.words import counted
-from pipeline.store.artifact import LOOKS
+from pipeline.store.summary import LOOKS
 
 HOW_FAR = f"up to {LOOKS} files of each stage were looked at; abs verify looks at all"
 NOTHING_TO_DO = f"Nothing to do: every stage is finished ({HOW_FAR})."

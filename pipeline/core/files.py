@@ -56,8 +56,15 @@ class Content(NamedTuple):
         return cls(content.nbytes, checksum_of(content))
 
 
+MANY = 1 << 20
+"""Bytes from which a thread that hashes them saves more than it costs, 0.1 ms."""
+
+
 def write_hashed(path: Path, content: memoryview) -> Content:
-    """Write bytes as `write_atomic` does, and hash them in a thread while the disk takes them."""
+    """Write bytes as `write_atomic` does, and hash many of them in a thread meanwhile."""
+    if content.nbytes < MANY:
+        write_atomic(path, content)
+        return Content.of(content)
     with ThreadPoolExecutor(1, "hash") as thread:
         hashed = thread.submit(Content.of, content)
         write_atomic(path, content)
@@ -89,7 +96,7 @@ class Hashing(io.RawIOBase):
     @property
     def content(self) -> Content:
         """Size and checksum of all that was written."""
-        return Content(self._size, _half(self._hashed.hexdigest()))
+        return Content(self._size, checksum_in(self._hashed))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -218,6 +225,11 @@ def checksum(path: Path) -> str:
 def checksum_of(content: bytes | memoryview) -> str:
     """Digest of bytes, equal to `checksum` of a file that holds them."""
     return _digest(content)
+
+
+def checksum_in(hashed: hashlib._Hash) -> str:
+    """Digest of the bytes that a sha256 was given, as `checksum_of` returns it."""
+    return _half(hashed.hexdigest())
 
 
 @contextmanager

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from pipeline.core.columns import DigestColumn
 from pipeline.core.files import locked, sha256_of, version_of, write_atomic
 from pipeline.core.hashing import digest
 from pipeline.core.threads import READERS, prefetch, readers
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SAVE_EVERY = 5000
 """Least number of newly hashed files after which a group is saved; also a quarter of it."""
@@ -66,19 +70,15 @@ class HashCache:
         return found
 
     def sha256_many(
-        self, contents: Readable, paths: Iterable[str], advance: Callable[[int], None]
-    ) -> list[str]:
+        self, contents: Readable, paths: Sequence[str], advance: Callable[[int], None]
+    ) -> DigestColumn:
         """Return the sha256 of each content in order; read only those that have changed.
 
         `advance` is called with the number of contents whose sha256 is known. Groups that another
         process is at are left to it, and looked at again in the end. Results are saved now and
         then, so that an interrupted call resumes.
         """
-        paths = list(paths)
-        groups: dict[str, list[int]] = {}
-        for place, path in enumerate(paths):
-            groups.setdefault(contents.group(path), []).append(place)
-        found = [""] * len(paths)
+        groups, found = _groups(contents, paths), DigestColumn(len(paths))
         for wait in (False, True):
             for name, places in list(groups.items()):
                 chosen = [paths[place] for place in places]
@@ -132,6 +132,18 @@ class HashCache:
                 if held:
                     with suppress(OSError):
                         lock.unlink()
+
+
+def _groups(contents: Readable, paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the places of the contents of each group, ascending: int64 (n,)."""
+    import numpy as np
+
+    numbers: dict[str, int] = {}
+    named = map(contents.group, paths)
+    group = np.fromiter((numbers.setdefault(name, len(numbers)) for name in named), np.int32)
+    places = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group, minlength=len(numbers)))[:-1]
+    return dict(zip(numbers, np.split(places, ends), strict=False))
 
 
 class _Group:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.addresses import is_address
+from pipeline.core.columns import DigestColumn
 from pipeline.core.errors import AbsError, MissingInput
 from pipeline.core.hash_cache import HashCache
 from pipeline.core.hashing import canonical_json, digest_of, pieces_of_list
@@ -20,9 +21,7 @@ from pipeline.datasets.contents import Contents, FolderContents
 from pipeline.datasets.listing import LayoutNotFound, Listing
 from pipeline.datasets.readers.registry import OF_ONE_PLACE, reader_of
 from pipeline.datasets.remembered import Summary, keep, look, recall
-
-Samples = list[tuple[str, int]]
-"""(path below the root, label) of each image."""
+from pipeline.datasets.samples import Samples, relabelled
 
 
 @dataclass(frozen=True)
@@ -108,21 +107,19 @@ class Dataset:
         classes, labels = resolve_classes(self.listing, names, vocabulary, unique)
         if not self.config.single_class:
             refuse_single_class(classes, f"{self.root} ({self.listing.layout})")
-        samples, skipped, contents = [], list(self.listing.skipped), self.contents
-        for path, label in self.listing.samples:
+        listed, skipped, gone = self.listing.samples, list(self.listing.skipped), set[int]()
+        for place, (path, _) in enumerate(listed):
             if path.startswith("/") or ".." in path.split("/"):
                 raise AbsError(f"{self.root}: the listed path {path!r} is outside the folder")
-            if contents.has(path):
-                samples.append((path, labels[label]))
-            else:
+            if not self.contents.has(path):
+                gone.add(place)
                 skipped.append((path, "listed, but not there"))
-        if not samples:
-            listed = self.listing.samples
+        if len(gone) == len(listed):
             example = f", such as {listed[0][0]!r}" if listed else ""
             raise MissingInput(
                 f"{self.root}: none of the {len(listed)} listed images is there{example}"
             )
-        return classes, samples, skipped
+        return classes, relabelled(listed, labels, gone), skipped
 
     def _file(self, field: str) -> Path | None:
         path = getattr(self.config, field)
@@ -133,17 +130,17 @@ class Dataset:
         """(file, reason) of files that are not samples."""
         return self._resolved[2]
 
-    def sha256_of_images(self) -> list[str]:
+    def sha256_of_images(self) -> DigestColumn:
         """Return the sha256 of each sample's file, in order.
 
         The first call reads every file that is new or changed since its digest was cached, which
-        can be the whole dataset, and shows progress. Later calls return the same list.
+        can be the whole dataset, and shows progress. Later calls return the same column.
         """
         return self._sha256
 
     @cached_property
-    def _sha256(self) -> list[str]:
-        paths = [path for path, _ in self.samples]
+    def _sha256(self) -> DigestColumn:
+        paths = self.samples.paths
         with Reporter().stage(f"reading {self.config.name}", len(paths), "images") as advance:
             return self.digests.sha256_many(self.contents, paths, advance)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -48,9 +48,12 @@ def read_verified(contents: Contents, path: str, sha256: str) -> bytes:
 class Images:
     """Decoded images of an index. The last block read stays in memory for units that share it."""
 
+    COLUMNS: ClassVar[list[str]] = ["path", "sha256"]
+    """Columns of the index that are read."""
+
     def __init__(self, contents: Contents, index: pd.DataFrame) -> None:
         self._contents = contents
-        self._files = list(zip(index["path"], index["sha256"], strict=True))
+        self._paths, self._sha256 = (index[name].array for name in self.COLUMNS)
         self._rows: Sequence[int] = range(0)
         self._held: dict[int, Image.Image] = {}
 
@@ -68,15 +71,17 @@ class Images:
 
     def _image(self, row: int) -> Image.Image:
         held = self._held.get(row)
-        return decode(read_verified(self._contents, *self._files[row])) if held is None else held
+        if held is not None:
+            return held
+        return decode(read_verified(self._contents, self._paths[row], self._sha256[row]))
 
     def paths(self, rows: slice) -> list[str]:
         """Return the paths of the files of `rows` within the dataset, in order."""
-        return [path for path, _ in self._files[rows]]
+        return list(self._paths[rows])
 
     def sha256(self, rows: slice) -> list[str]:
         """Return the indexed sha256 of the files of `rows`, in order, without reading them."""
-        return [sha256 for _, sha256 in self._files[rows]]
+        return list(self._sha256[rows])
 
 
 def peak_image_bytes(index: pd.DataFrame, block: int) -> int:

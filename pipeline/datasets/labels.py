@@ -94,11 +94,11 @@ def parse_labels(
     `where` names the dataset and `place(i)` the i-th value in the messages of AbsError.
     """
     labels = [parse_label(value, place(i)) for i, value in enumerate(values)]
-    _refuse_forms((value for value in values if isinstance(value, str)), where)
+    refuse_forms((value for value in values if isinstance(value, str)), where)
     return labels
 
 
-def _refuse_forms(texts: Iterable[str], where: str) -> None:
+def refuse_forms(texts: Iterable[str], where: str) -> None:
     """Raise AbsError if two texts are one name in different space or Unicode forms."""
     first: dict[Label, str] = {}
     for text in dict.fromkeys(texts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,8 +56,8 @@ class Listing:
 
     classes: list[Class]
     """Classes in label order."""
-    samples: list[tuple[str, int]]
-    """(path below the root, label) of each image, sorted by path."""
+    samples: Sequence[tuple[str, int]]
+    """(path below the root, label) of each image, sorted by path; `Samples` where they are many."""
     layout: str = ""
     """Layout that was found, in words, for `abs doctor`."""
     present: frozenset[int] | None = None

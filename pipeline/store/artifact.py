@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pipeline.core import files
 from pipeline.core.addresses import elsewhere
@@ -40,6 +39,7 @@ from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.store import arrays
 from pipeline.store.arrays import StoredArray
 from pipeline.store.ledger import Ledger, Receipt, Seal, merkle
+from pipeline.store.summary import Summary
 from pipeline.store.units import ArraySpec, Unit, in_order, names_of
 
 if TYPE_CHECKING:
@@ -50,8 +50,17 @@ if TYPE_CHECKING:
 IDENTITY, MANIFEST = "identity.json", "manifest.json"
 TRASH = ".trash-"
 """Prefix of folders that are about to be deleted."""
-LOOKS = 20
-"""Most files of a finished artifact that are looked at to see whether it is all there."""
+
+
+PIECE = 64
+"""Files of a table that are read at once where rows are taken in pieces."""
+
+
+class _File(NamedTuple):
+    """What a receipt says of a file: receipts themselves take ten times the memory."""
+
+    unit: str
+    checksum: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Artifact:
     _checked: set[str] = field(default_factory=set, compare=False, repr=False)
     """Files that were verified against their receipts."""
     _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Receipts by file, once they have been read."""
+    """Files that receipts name, once these have been read."""
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -111,7 +120,7 @@ class Artifact:
         names = names_of(units)
         if self._is_sealed(names) and self.ledger.are_there(self.manifest["looks"]):
             return None
-        found = {name: receipt.digest for name, receipt in self.ledger.receipts(names).items()}
+        found = {receipt.unit: receipt.digest for receipt in self.ledger.finished(names)}
         state = "partial"
         try:
             stated = self.manifest["units"]
@@ -165,13 +174,13 @@ class Artifact:
     def makers(self) -> list[dict[str, Any]]:
         """Return the makers of all units with a receipt, as the manifest states them if sealed."""
         if not self._is_sealed([]):
-            return [receipt.maker for receipt in self.ledger.stored().values()]
+            return [receipt.maker for receipt in self.ledger.whole()]
         loose = filter(None, map(self.ledger.read, self.ledger.loose()))
         return [*self.manifest["makers"], *(receipt.maker for receipt in loose)]
 
     def finished(self, units: Iterable[Unit]) -> set[str]:
         """Names of those of `units` that have a receipt, and the files it names."""
-        return set(self.ledger.receipts(names_of(units)))
+        return {receipt.unit for receipt in self.ledger.finished(names_of(units))}
 
     def unfinished(self, units: Sequence[Unit]) -> list[Unit]:
         """Return the units that are not finished."""
@@ -195,22 +204,40 @@ class Artifact:
         Only a stage that looks at its own units before they are finalised sets `finished` to False.
         Damaged if its bytes are not those that were written.
         """
-        import pandas as pd
+        return self._frame(self._parts(name, unit, finished), columns)
 
+    def pieces(
+        self, name: str, columns: list[str] | None = None, *, finished: bool = True
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the rows of a table in order, those of PIECE files at a time.
+
+        Errors are those of `table`, which holds all rows in memory at once.
+        """
+        parts = self._parts(name, None, finished)
+        for start in range(0, len(parts), PIECE):
+            yield self._frame(parts[start : start + PIECE], columns)
+
+    def _parts(self, name: str, unit: Unit | None, finished: bool) -> list[str]:
+        """Return the files of a table, or of the part that one unit wrote, in order."""
         whole = f"{name}.parquet"
-        receipts = self._receipts(finished)
+        written = self._written(finished)
         if finished:
-            for unit_name in self.manifest["units"].keys() - {r.unit for r in receipts.values()}:
-                self._damaged(f"the receipt of unit {unit_name}", *self._lost())
-        parts = [file for file in receipts if file.partition("/")[0] == whole]
+            for lost in self.manifest["units"].keys() - {one.unit for one in written.values()}:
+                self._damaged(f"the receipt of unit {lost}", *self._lost())
+        parts = [file for file in written if file.partition("/")[0] == whole]
         if not finished and not parts:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
-        if not parts and whole not in receipts:
+        if not parts and whole not in written:
             raise AbsError(f"{self.path}: {self.stage} has no table {name!r}")
-        chosen = [f"{whole}/{unit.name}.parquet"] if unit else in_order(parts) or [whole]
-        self._check(chosen)
+        return [f"{whole}/{unit.name}.parquet"] if unit else in_order(parts) or [whole]
+
+    def _frame(self, parts: list[str], columns: list[str] | None) -> pd.DataFrame:
+        """Read files of a table; Damaged if their bytes are not those that were written."""
+        import pandas as pd
+
+        self._check(parts)
         system = elsewhere(self.path)
-        places: list[Any] = [self.path / part for part in chosen]
+        places: list[Any] = [self.path / part for part in parts]
         paths: Any = [place.path for place in places] if system else places  # as pandas takes them
         return pd.read_parquet(paths, columns=columns, filesystem=system)
 
@@ -238,40 +265,42 @@ class Artifact:
 
         return StoredArray(wrote, read, dtype)
 
-    def _receipts(self, finished: bool = True) -> dict[str, Receipt]:
-        """The receipt that each file is named in: of the manifest's units, or of all finished ones.
+    def _written(self, finished: bool = True) -> dict[str, _File]:
+        """The files that receipts name: those of the manifest's units, or of all finished ones.
 
         Of the manifest's units, those whose receipt is lost or another one are left out.
         """
-        if "receipts" not in self._known:
-            if finished:
-                stated, read = self.manifest["units"], self.ledger.stored(self.manifest["units"])
-                chosen = [one for one in read.values() if one.digest == stated[one.unit]]
-            else:
-                chosen = list(self.ledger.receipts().values())
-            self._known["receipts"] = {name: one for one in chosen for name in one.files}
-        known: dict[str, Receipt] = self._known["receipts"]
+        if "files" not in self._known:
+            stated = self.manifest["units"] if finished else None
+            chosen = self.ledger.finished() if stated is None else self.ledger.whole(stated)
+            self._known["files"] = {
+                name: _File(receipt.unit, checksum)
+                for receipt in chosen
+                if stated is None or receipt.digest == stated[receipt.unit]
+                for name, (_, checksum) in receipt.files.items()
+            }
+        known: dict[str, _File] = self._known["files"]
         return known
 
     def _read(self, name: str, into: memoryview) -> None:
         """Read a file into a buffer of its size; compare it with its receipt the first time."""
-        receipt = self._receipt(name)
+        written = self._file(name)
         try:
             with (self.path / name).open("rb") as file:
                 whole = file.readinto(into) == len(into) and not file.read(1)
         except OSError:
             whole = False
         if whole and name not in self._checked:
-            whole = files.checksum_of(into) == receipt.files[name][1]
+            whole = files.checksum_of(into) == written.checksum
         if not whole:
-            self._damaged(name, receipt.unit)
+            self._damaged(name, written.unit)
         self._checked.add(name)
 
-    def _receipt(self, name: str) -> Receipt:
-        """The receipt that names a file."""
-        if name not in self._receipts():
+    def _file(self, name: str) -> _File:
+        """What the receipts say of a file."""
+        if name not in self._written():
             self._forget_what_was_read()  # a unit that was lost may have been computed again
-        return self._receipts().get(name) or self._damaged(name, *self._lost())
+        return self._written().get(name) or self._damaged(name, *self._lost())
 
     def _lost(self) -> set[str]:
         """Names of the units that the manifest states and whose receipt is lost or another one.
@@ -279,17 +308,17 @@ class Artifact:
         Those with a receipt of their own are left out: they were computed again.
         """
         stated: dict[str, str] = self.manifest["units"]
-        known = {receipt.unit for receipt in self._receipts().values()}
+        known = {written.unit for written in self._written().values()}
         return stated.keys() - known - set(self.ledger.loose())
 
     def _check(self, names: Iterable[str]) -> None:
         """Compare files with their receipts; each is read once as long as this object lives."""
-        unseen = {name: self._receipt(name) for name in names if name not in self._checked}
+        unseen = {name: self._file(name) for name in names if name not in self._checked}
         paths = [self.path / name for name in unseen]
         sums = prefetch(readers(), files.checksum, paths, depth=READERS)
-        for (name, receipt), (_, found) in zip(unseen.items(), sums, strict=True):
-            if _outcome(found) != receipt.files[name][1]:
-                self._damaged(name, receipt.unit)
+        for (name, written), (_, found) in zip(unseen.items(), sums, strict=True):
+            if _outcome(found) != written.checksum:
+                self._damaged(name, written.unit)
         self._checked.update(unseen)
 
     def _damaged(self, name: str, *units: str) -> NoReturn:
@@ -418,14 +447,16 @@ class Artifact:
         one of those `wanted` is not finished.
         """
         with self.ledger.locked():
-            receipts = self.ledger.receipts()
+            found = Summary(self.ledger.finished())
             for name in names_of(wanted):
-                if name not in receipts:
+                if name not in found.units:
                     raise AbsError(
                         f"{self.stage}: unit {name} was removed while others were computed; "
                         "run the same command again"
                     )
-            self._write_manifest({**self._summary(receipts), **provenance}, receipts)
+            fitted = {name: arrays.fit(self.path / name, own) for name, own in found.chunks.items()}
+            of = {"schema": SCHEMA, "stage": self.stage, "key": self.path.name, "finished": now()}
+            self._write_manifest({**of, **found.fields, "arrays": fitted, **provenance}, found)
 
     def seal(self) -> None:
         """Seal receipts that a killed process, or an older version, left beside the manifest.
@@ -436,51 +467,19 @@ class Artifact:
         if not loose or not self.manifest["units"].keys() >= set(loose):
             return
         with self.ledger.locked():
-            receipts = self.ledger.receipts()
-            units = {name: receipt.digest for name, receipt in receipts.items()}
-            if units == self.manifest["units"]:
-                self._write_manifest(self.manifest, receipts)
+            found = Summary(self.ledger.finished())
+            if found.units == self.manifest["units"]:
+                self._write_manifest(self.manifest, found)
 
-    def _write_manifest(self, manifest: dict[str, Any], receipts: dict[str, Receipt]) -> None:
+    def _write_manifest(self, manifest: dict[str, Any], found: Summary) -> None:
         """Seal receipts, then write the manifest that states the seal, then drop the receipts."""
         if not (group := self.path / arrays.METADATA).exists():  # made by an older version
             files.write_json(group, arrays.GROUP)
-        seal = self.ledger.seal(receipts)
-        sealed = {"ledger": seal, "looks": _spread(receipts)}
+        sealed = {"ledger": self.ledger.seal(found.texts), "looks": found.looks}
         self._forget_what_was_read()
         files.write_sealed(self.path / MANIFEST, {**manifest, **sealed})
         files.sync_folder(self.path)
-        self.ledger.drop(receipts)
-
-    def _summary(self, receipts: dict[str, Receipt]) -> dict[str, Any]:
-        """Return what a manifest says of its units."""
-        units = {name: receipt.digest for name, receipt in receipts.items()}
-        seconds: Counter[str] = Counter()
-        for receipt in receipts.values():
-            seconds.update(receipt.seconds)
-        return {
-            "schema": SCHEMA,
-            "stage": self.stage,
-            "key": self.path.name,
-            "digest": merkle(f"{name}:{value}" for name, value in units.items()),
-            "units": units,
-            "arrays": self._fitted(receipts.values()),
-            "rows": sum(receipt.rows for receipt in receipts.values()),
-            "bytes": sum(size for r in receipts.values() for size, _ in r.files.values()),
-            "seconds": {name: round(value, 4) for name, value in seconds.items()},
-            "makers": _makers(receipts.values()),
-            "finished": now(),
-        }
-
-    def _fitted(self, receipts: Iterable[Receipt]) -> dict[str, Any]:
-        """The metadata of each array, which then reaches as far as what was written."""
-        chunks: dict[str, list[str]] = {}
-        for receipt in receipts:
-            for name in receipt.files:
-                folder, _, chunk = name.partition("/")
-                if folder.endswith(".zarr"):
-                    chunks.setdefault(folder, []).append(chunk)
-        return {name: arrays.fit(self.path / name, found) for name, found in chunks.items()}
+        self.ledger.drop(found.units)
 
     def remove(self) -> None:
         """Take the artifact out of the store in one step, then delete it."""
@@ -495,23 +494,6 @@ class Artifact:
 def _parsed(manifest: bytes) -> dict[str, Any]:
     """Parse a manifest once: a command asks for those of large artifacts many times."""
     return files.parse_sealed(manifest)
-
-
-def _spread(receipts: Mapping[str, Receipt]) -> dict[str, int]:
-    """Return the sizes of at most LOOKS files, at even distances in the order of units."""
-    sizes = [(name, size) for one in receipts.values() for name, (size, _) in one.files.items()]
-    count = min(LOOKS, len(sizes))
-    return dict(sizes[i * (len(sizes) - 1) // max(count - 1, 1)] for i in range(count))
-
-
-def _makers(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
-    """List each distinct maker once, with its units; host and pid are left out."""
-    kinds: dict[str, dict[str, Any]] = {}
-    for receipt in receipts:
-        kind = {name: value for name, value in receipt.maker.items() if name != "pid"}
-        entry = kinds.setdefault(repr(sorted(kind.items())), {**kind, "units": 0})
-        entry["units"] += 1
-    return list(kinds.values())
 
 
 def _outcome(found: Future[str]) -> str:

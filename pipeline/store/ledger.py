@@ -52,6 +52,11 @@ class Receipt:
         """Content digest of the unit."""
         return merkle(f"{name}:{checksum}" for name, (_, checksum) in self.files.items())
 
+    @property
+    def text(self) -> bytes:
+        """JSON in one line, as sealed receipts are stored."""
+        return json.dumps(_fields(self), sort_keys=True, separators=(",", ":")).encode()
+
 
 class Seal(NamedTuple):
     """Size and checksum of the sealed receipts, as a manifest states them."""
@@ -108,21 +113,27 @@ class Ledger:
         except (Damaged, TypeError):
             return None
 
-    def stored(self, units: Iterable[str] | None = None) -> dict[str, Receipt]:
-        """Return the whole receipts, of the units given or of all; files are not looked at."""
+    def whole(self, units: Iterable[str] | None = None) -> Iterator[Receipt]:
+        """Yield the whole receipts, of the units given or of all; files are not looked at."""
         loose = set(self.loose())
         texts = self.sealed()  # after the folder: what was sealed meanwhile is in one or the other
-        names = sorted({*loose, *texts}) if units is None else units
-        found = {
-            name: _parsed(texts[name]) if name in texts and name not in loose else self.read(name)
-            for name in names
-            if name in loose or name in texts
-        }
-        return {name: receipt for name, receipt in found.items() if receipt}
+        for name in sorted({*loose, *texts}) if units is None else units:
+            text = None if name in loose else texts.get(name)
+            receipt = _parsed(text) if text else self.read(name) if name in loose else None
+            if receipt and receipt.unit == name:
+                yield receipt
+
+    def finished(self, units: Iterable[str] | None = None) -> Iterator[Receipt]:
+        """Yield the receipts of finished units, among those given or among all."""
+        return filter(self._complete, self.whole(units))
+
+    def stored(self, units: Iterable[str] | None = None) -> dict[str, Receipt]:
+        """Return the whole receipts by unit, as `whole` yields them."""
+        return {receipt.unit: receipt for receipt in self.whole(units)}
 
     def receipts(self, units: Iterable[str] | None = None) -> dict[str, Receipt]:
-        """Return the receipts of finished units, among those given or among all."""
-        return {name: each for name, each in self.stored(units).items() if self._complete(each)}
+        """Return the receipts of finished units by unit, as `finished` yields them."""
+        return {receipt.unit: receipt for receipt in self.finished(units)}
 
     def is_finished(self, unit: str) -> bool:
         """Return whether one unit has a whole receipt, and the files that it names."""
@@ -170,10 +181,17 @@ class Ledger:
         """Return whether both copies are there in the size of a seal."""
         return self.are_there({f"ledger/{name}": seal.size for name in COPIES})
 
-    def seal(self, receipts: Mapping[str, Receipt]) -> Seal:
-        """Write receipts to both copies; those of their own stay until `drop`. Hold the lock."""
-        texts = {name: _text(receipt) for name, receipt in receipts.items()}
-        return self._write_copies(texts)
+    def seal(self, texts: Mapping[str, bytes]) -> Seal:
+        """Write receipts, given as JSON by unit, to both copies; those of their own stay until
+        `drop`. Hold the lock.
+        """
+        for copy in self.copies:
+            with files.replacing(copy) as file:
+                hashing = files.Hashing(file)
+                for line in sealed.lines(texts):
+                    hashing.write(line)
+        files.sync_folder(self.folder)
+        return Seal(*hashing.content)
 
     def drop(self, units: Iterable[str]) -> None:
         """Remove receipts of their own, once they are sealed and the manifest states the seal."""
@@ -185,7 +203,7 @@ class Ledger:
         with self.locked():
             texts = self.sealed()
             if texts:
-                files.write_atomic(self.folder / copy, sealed.render(texts))
+                files.write_atomic(self.folder / copy, *sealed.lines(texts))
         return bool(texts)
 
     def forget(self, units: Iterable[str]) -> None:
@@ -197,14 +215,7 @@ class Ledger:
             self.drop(gone)
             if any(copy.exists() for copy in self.copies):  # damaged ones too: a size may be right
                 texts = self.sealed()
-                self._write_copies({name: t for name, t in texts.items() if name not in gone})
-
-    def _write_copies(self, texts: Mapping[str, bytes]) -> Seal:
-        content = sealed.render(texts)
-        for copy in self.copies:
-            files.write_atomic(copy, content)
-        files.sync_folder(self.folder)
-        return Seal(len(content), files.checksum_of(content))
+                self.seal({name: t for name, t in texts.items() if name not in gone})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -233,7 +244,7 @@ def _content_of(copy: Path) -> _Content:
         return _Content(False, {})
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _parse_version(copy: Path, version: tuple[int, ...]) -> _Content:
     """Parse a local file once per version: it is replaced, never written to."""
     return _parse(copy)
@@ -246,10 +257,6 @@ def _parse(copy: Path) -> _Content:
 
 def _fields(receipt: Receipt) -> dict[str, Any]:
     return {name: value for name, value in vars(receipt).items() if name != "by_method" or value}
-
-
-def _text(receipt: Receipt) -> bytes:
-    return json.dumps(_fields(receipt), sort_keys=True, separators=(",", ":")).encode()
 
 
 def _parsed(text: bytes) -> Receipt | None:

@@ -10,18 +10,23 @@ receipts of a damaged file can still be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 
-from pipeline.core.files import checksum_of
+from pipeline.core.files import checksum_in, checksum_of
 
 LAST = len(checksum_of(b"")) + 1
 """Bytes of the last line."""
 
 
-def render(receipts: Mapping[str, bytes]) -> bytes:
-    """Return the file that holds receipts, given as JSON without line breaks, by unit."""
-    body = b"".join(_line(unit, receipts[unit]) for unit in sorted(receipts))
-    return body + checksum_of(body).encode() + b"\n"
+def lines(receipts: Mapping[str, bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file of receipts, given by unit as JSON without line breaks."""
+    body = hashlib.sha256()
+    for unit in sorted(receipts):
+        line = _line(unit, receipts[unit])
+        body.update(line)
+        yield line
+    yield checksum_in(body).encode() + b"\n"
 
 
 def is_whole(content: bytes) -> bool:

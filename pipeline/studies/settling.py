@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import ConfigError
-from pipeline.datasets.dataset import Dataset, Samples
+from pipeline.datasets.dataset import Dataset
+from pipeline.datasets.samples import Samples
 from pipeline.kernels.statistics import Z, wilson
 from pipeline.plan import build, read
 from pipeline.settings import Settings
@@ -33,7 +34,7 @@ class SampledDataset(Dataset):
     def samples(self) -> Samples:
         """Path and label of each image."""
         everything = [(path, f"{label:09d}") for path, label in super().samples]
-        return [(path, int(label)) for path, label in evenly(everything, self.size)]
+        return Samples((path, int(label)) for path, label in evenly(everything, self.size))
 
     def _look(self) -> str:
         """Return nothing: what the whole dataset came to is not what a sample comes to."""

@@ -152,5 +152,5 @@ class Slow(Watched):
 files.TICK = 0
 contents = Slow(Path(sys.argv[1]))
 found = HashCache(Path(sys.argv[2])).sha256_many(contents, sys.argv[3:], lambda _: None)
-print(json.dumps([found, contents.seen]))
+print(json.dumps([list(found), contents.seen]))
 """

@@ -786,6 +786,20 @@ def test_init_takes_the_advice_of_its_own_error(
     assert len(found.samples) == 5
 
 
+def test_images_are_sorted_by_path_whatever_their_order_in_shards(tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    for shard in ("1", "0"):
+        with tarfile.open(tmp_path / "birds" / f"{shard}.tar", "w") as tar:
+            for n in (3, 0, 4, 1, 2):
+                add(tar, f"{n}.png", PICTURES[n])
+                add(tar, f"{n}.cls", b"ab"[n % 2 :][:1])
+    found = dataset("webdataset", tmp_path / "birds")
+    assert found.samples == [(f"{s}.tar/{n}.png", n % 2) for s in "01" for n in range(5)]
+    for path, _ in [*found.samples][::-1]:
+        assert found.contents.read(path) == PICTURES[int(path[-5])]
+    assert not found.contents.has("1.tar/5.png")
+
+
 def test_digests_of_packed_images_are_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,8 @@ from pipeline.core.errors import Damaged
 from pipeline.core.hashing import digest
 from pipeline.inspect.verify import Damage, damages, mark
 from pipeline.store import sealed
-from pipeline.store.artifact import LOOKS, Artifact
+from pipeline.store.artifact import Artifact
+from pipeline.store.summary import LOOKS
 from pipeline.store.units import ArraySpec, Unit, row_units
 from tests.helpers.older import unseal
 from tests.helpers.runs import Runner
@@ -207,7 +208,7 @@ def rewrite(artifact: Artifact, unit: str, change: Callable[[bytes], bytes], sea
     for copy in artifact.ledger.copies:
         texts = dict(sealed.receipts(copy.read_bytes()))
         if seal:
-            copy.write_bytes(sealed.render(texts | {unit: change(texts[unit])}))
+            copy.write_bytes(b"".join(sealed.lines(texts | {unit: change(texts[unit])})))
         else:
             copy.write_bytes(copy.read_bytes().replace(texts[unit], change(texts[unit])))
 
@@ -257,7 +258,7 @@ TEXTS = st.dictionaries(
 def test_no_changed_byte_of_sealed_receipts_is_believed(
     receipts: dict[str, bytes], data: st.DataObject
 ) -> None:
-    content = sealed.render(receipts)
+    content = b"".join(sealed.lines(receipts))
     assert sealed.is_whole(content)
     assert sealed.receipts(content) == receipts
     place = data.draw(st.integers(0, len(content) - 1))

@@ -21,6 +21,7 @@ from pipeline.datasets.listing import (
 from pipeline.datasets.readers.coop import split_files_at
 from pipeline.datasets.readers.manifest import is_table, labels_images, table_at
 from pipeline.datasets.readers.parts import refuse_parts
+from pipeline.datasets.samples import Samples
 
 
 def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
@@ -40,7 +41,7 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
     if not folders_are_classes:
         refuse_parts(root, folders)
     classes = [_class(folder) for folder in folders]
-    samples: list[tuple[str, int]] = []
+    samples = Samples()
     skipped = files_beside(root, "not in a class folder") + linked
     for label, folder in enumerate(folders):
         images, others = images_below(folder, root)
@@ -48,7 +49,7 @@ def read_folder(root: Path, folders_are_classes: bool = False) -> Listing:
             raise MissingInput(
                 f"no images in the class folder {folder}; remove the folder or add images"
             )
-        samples += [(path, label) for path in images]
+        samples.extend((path, label) for path in images)
         skipped += others
     return Listing(classes, samples, f"{len(folders)} class folders", skipped=skipped)
 

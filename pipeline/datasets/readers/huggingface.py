@@ -21,6 +21,7 @@ from pipeline.datasets.listing import (
     Listing,
     refuse_missing_parts,
 )
+from pipeline.datasets.samples import Samples
 
 SAVED = (("dataset_dict.json",), ("state.json", "dataset_info.json"))
 """Files that `save_to_disk` writes: for several splits, or for one table."""
@@ -98,7 +99,7 @@ def read_huggingface(root: Path, columns: Columns) -> Listing:
     if not labels:
         raise AbsError(f"{root}: no row of {split!r} has a label; choose another dataset.split")
     classes, indices = classes_of_labels(labels, names, str(root))
-    samples, skipped = [], []
+    samples, skipped = Samples(), list[tuple[str, str]]()
     for row, value in enumerate(values):
         path = f"{split}/{row:07d}"
         if value is None:
@@ -106,7 +107,7 @@ def read_huggingface(root: Path, columns: Columns) -> Listing:
         elif row in missing:
             skipped.append((path, missing[row]))
         else:
-            samples.append((path, indices[value]))
+            samples.extend([(path, indices[value])])
     if not samples:
         raise AbsError(
             f"{root}: no row of {split!r} has a label and image bytes: {skipped[0][1]}; "

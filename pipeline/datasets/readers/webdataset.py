@@ -19,13 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from sys import intern
 from typing import Any, BinaryIO, NamedTuple
 
 from pipeline.core.errors import AbsError, ConfigError
-from pipeline.core.files import version_of
 from pipeline.datasets.formats import holds_image, is_decoded, is_foreign
-from pipeline.datasets.labels import classes_of_labels, parse_labels
+from pipeline.datasets.labels import Label, classes_of_labels, parse_label, refuse_forms
 from pipeline.datasets.listing import (
     FOREIGN_FORMAT,
     NOT_AN_IMAGE,
@@ -39,7 +37,9 @@ from pipeline.datasets.listing import (
     refuse_missing_parts,
     require_utf8,
 )
+from pipeline.datasets.readers.shard_contents import Members, ShardContents
 from pipeline.datasets.readers.shard_memory import Rows, rows_of
+from pipeline.datasets.samples import Samples
 
 NAMES = ("classnames.txt", "classes.txt")
 """Files of class names, one per line, in the shards' folder or above it."""
@@ -62,46 +62,6 @@ META = re.compile(r"__\w+__(\.\w+)?")
 
 LABELS = ("cls", "cls.txt", "label", "label.txt")
 """Suffixes of members that hold the label."""
-
-
-@dataclass(frozen=True)
-class ShardContents:
-    """Members of tar files; their paths are `<shard>/<member>`."""
-
-    root: Path
-    members: dict[str, tuple[str, int, int]]
-    """(shard, offset, size) of each member by its path."""
-    _versions: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
-    """Version of each shard, looked at once."""
-
-    def has(self, path: str) -> bool:
-        """Return whether the member exists."""
-        return path in self.members
-
-    def group(self, path: str) -> str:
-        """Return the shard."""
-        return self.members[path][0]
-
-    def where(self, path: str) -> str:
-        """Return the shard's full path, followed by the member's name."""
-        return str(self.root / path)
-
-    def read(self, path: str) -> bytes:
-        """Return the member's bytes; AbsError if the shard is shorter than it was when listed."""
-        shard, offset, size = self.members[path]
-        with open(self.root / shard, "rb") as file:
-            file.seek(offset)
-            content = file.read(size)
-        if len(content) < size:
-            raise AbsError(f"{self.where(path)}: the shard ends before the member does")
-        return content
-
-    def version(self, path: str) -> list[int]:
-        """Return the shard's size, times and inode, then the member's offset and size."""
-        shard, offset, size = self.members[path]
-        if shard not in self._versions:
-            self._versions[shard] = version_of(self.root / shard)
-        return [*self._versions[shard], offset, size]
 
 
 class _Stored(NamedTuple):
@@ -136,6 +96,44 @@ _KINDS = (_Stored, _Skipped, _Unlabelled)
 _Sample = _Stored | _Skipped | _Unlabelled
 
 
+@dataclass
+class _Found:
+    """What the shards of a dataset hold."""
+
+    members: Members = field(default_factory=Members)
+    """Images that have a label."""
+    labels: dict[Label, int] = field(default_factory=dict)
+    """Number of each label among the members."""
+    parsed: dict[str, Label | None] = field(default_factory=dict)
+    """Label of each text that is stored as one."""
+    unnamed: list[str] = field(default_factory=list)
+    """Paths of the images whose label is missing."""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """(path, reason) of the files that are not taken."""
+    unlabelled: list[_Unlabelled] = field(default_factory=list)
+
+    def add(self, sample: _Sample, root: Path) -> None:
+        """Add a sample; AbsError for a label that is neither a name nor a number."""
+        if isinstance(sample, _Skipped):
+            self.skipped.append((sample.path, sample.reason))
+        elif isinstance(sample, _Unlabelled):
+            self.unlabelled.append(sample)
+        elif (label := self._label(sample, root)) is None:
+            self.unnamed.append(sample.path)
+        else:
+            place = sample.shard, sample.offset, sample.size
+            number = self.labels.setdefault(label, len(self.labels))
+            self.members.append(sample.path, place, number)
+
+    def _label(self, sample: _Stored, root: Path) -> Label | None:
+        stored, where = sample.label, f"{root}/{sample.shard}: {sample.where}"
+        if not isinstance(stored, str):
+            return parse_label(stored, where)
+        if stored not in self.parsed:
+            self.parsed[stored] = parse_label(stored, where)
+        return self.parsed[stored]
+
+
 class _Member(NamedTuple):
     """A file in a shard; key and suffix are parted at the first dot, as in the library."""
 
@@ -156,30 +154,25 @@ def read_webdataset(root: Path, columns: Columns, memory: Path | None = None) ->
     shard holds is remembered in the folder `memory`.
     """
     shards, beside = _shards(root, columns.split)
-    every = [each for shard in shards for each in _remembered(root, shard, columns, memory)]
-    stored = [sample for sample in every if isinstance(sample, _Stored)]
-    unlabelled = [sample for sample in every if isinstance(sample, _Unlabelled)]
-    skipped = [(sample.path, sample.reason) for sample in every if isinstance(sample, _Skipped)]
-    if not stored:
-        raise _nothing(root, shards, unlabelled, skipped)
-    values = [sample.label for sample in stored]
-    labels = parse_labels(
-        values, str(root), lambda i: f"{root / stored[i].shard}: {stored[i].where}"
-    )
+    found = _Found()
+    for shard in shards:
+        for sample in _remembered(root, shard, columns, memory):
+            found.add(sample, root)
+    if not found.members.paths and not found.unnamed:
+        raise _nothing(root, shards, found.unlabelled, found.skipped)
+    refuse_forms(found.parsed, str(root))
     file = _names_file(shards[0].parent, root)
     names = read_names(file) if file else None
-    pairs = list(zip(stored, labels, strict=True))
-    labelled = [(sample.path, label) for sample, label in pairs if label is not None]
-    if not labelled:
+    if not found.labels:
         raise AbsError(f"{root}: no sample has a label")
-    classes, indices = classes_of_labels({label for _, label in labelled}, names, str(root))
-    samples = sorted((path, indices[label]) for path, label in labelled)
-    skipped += [(sample.path, sample.reason.lstrip()) for sample in unlabelled]
-    skipped += [(sample.path, "no label") for sample, label in pairs if label is None]
-    places = {each.path: (intern(each.shard), each.offset, each.size) for each in stored}
-    contents = ShardContents(root, places)
+    classes, indices = classes_of_labels(found.labels, names, str(root))
+    members, places = found.members.in_order(), [indices[label] for label in found.labels]
+    samples = Samples.of(members.paths, (places[number] for number in members.labels))
+    skipped = found.skipped + [(each.path, each.reason.lstrip()) for each in found.unlabelled]
+    skipped += [(path, "no label") for path in found.unnamed]
+    contents = ShardContents(root, members)
     layout = f"{len(shards)} shards in {shards[0].parent}"
-    if file is not None and isinstance(labelled[0][1], int):
+    if file is not None and isinstance(next(iter(found.labels)), int):
         layout += f", classes named by {file}"
     return Listing(classes, samples, layout, skipped=skipped + beside, contents=contents)
 
