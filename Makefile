@@ -94,8 +94,8 @@ format: $(VENV)/developer ## fix lint errors and format the code
 bench: $(VENV)/installed ## time every stage against a plain implementation (IMAGES=/photographs)
 	@$(BIN)/abs bench $(if $(IMAGES),--images $(call quoted,$(IMAGES)))
 
-gpu: $(VENV)/installed ## check results and measure speed on a CUDA device (8 minutes)
-	@$(BIN)/python -m pipeline.bench.gpu
+gpu: $(VENV)/installed ## check results and measure speed on a CUDA device (8 minutes; IMAGES=/photographs)
+	@$(BIN)/python -m pipeline.bench.gpu $(if $(IMAGES),$(call quoted,$(IMAGES)))
 
 torture: $(VENV)/developer ## stress tests: kills, damaged files, random commands (half an hour)
 	@$(BIN)/python -m pipeline.bench.torture

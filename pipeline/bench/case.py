@@ -18,6 +18,7 @@ from pipeline.core.errors import AbsError
 from pipeline.datasets.images import Images
 from pipeline.models.clip.model import build
 from pipeline.run import Run
+from pipeline.store.store import Store
 from pipeline.views.config import BOX, WINDOW
 
 CLIP, VIT = "ViT-B-16-quickgelu", "vit_base_patch16_224.dino"
@@ -120,13 +121,17 @@ class Case:
         }
 
     def work(self, name: str) -> Any:
-        """Run a stage's worker on all images, without images or tokens cached by earlier calls."""
-        worker, run = self.workers[name], self.finished
-        index = run.store.open(run.named("index")[0]).table("images")
-        fresh: dict[str, Any] = {"images": Images(worker.images._contents, index)}
-        if hasattr(worker, "_tokens"):
-            fresh["_tokens"] = {}
-        worker = replace(worker, **fresh)
-        worker.disable_reuse()  # otherwise views are copied from the store instead of embedded
-        (unit,) = run.named(name)[0].units(run.store)
-        return worker.compute(unit, worker.read(unit))
+        """Run a stage's worker on all images, as `work_of`."""
+        return work_of(self.workers[name], self.finished.named(name)[0], self.finished.store)
+
+
+def work_of(worker: Any, stage: Any, store: Store) -> Any:
+    """Run a worker on its stage's only unit, without images or tokens cached by earlier calls."""
+    table = store.open(stage.index).table("images")
+    fresh: dict[str, Any] = {"images": Images(worker.images._contents, table)}
+    if hasattr(worker, "_tokens"):
+        fresh["_tokens"] = {}
+    worker = replace(worker, **fresh)
+    worker.disable_reuse()  # otherwise views are copied from the store instead of embedded
+    (unit,) = stage.units(store)
+    return worker.compute(unit, worker.read(unit))

@@ -1,7 +1,8 @@
 """Check and measure this project on a CUDA device: `make gpu`.
 
-First whether results are right there, then how fast it is. Parts do not depend on each other: one
-that fails is a line of the table, and the next one runs. Weights are random.
+First whether results are right there, then how fast it is. Every part has a process of its own, as
+an error on a card may spoil all that its process does after it: a part that fails, dies or does not
+end is a line of the table, and the next one runs. Weights are random.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.bench import case
 from pipeline.bench.case import Case
 from pipeline.bench.small import IMAGES, digests
 from pipeline.bench.timing import machine
@@ -36,8 +40,8 @@ from pipeline.run import Run
 
 MODELS = ("ViT-B-32-quickgelu", "ViT-B-16-quickgelu", "ViT-L-14-quickgelu")
 """Models that are timed; results are checked with the first."""
-SECONDS = 420
-"""Parts that have not begun after so many seconds are left out."""
+SECONDS = 460
+"""Seconds after which a part is ended, and those that have not begun are left out."""
 ENCODERS = ("attention", "embeddings-image", "embeddings-raw", "embeddings-feature")
 """Stages of a run that take time for every image."""
 
@@ -65,6 +69,10 @@ class Bench:
     """Crops that are encoded to time an encoder."""
     side: int = 8192
     """Side of the matrices whose product is timed."""
+    few: int = 8
+    """Images of the plain path."""
+    seconds: float = SECONDS
+    """Seconds for all parts."""
     begun: float = field(default_factory=time.monotonic)
 
     def run(self, store: str, *overrides: str, model: str | None = None) -> Run:
@@ -205,15 +213,26 @@ def encoder(bench: Bench, model: str) -> Iterator[Line]:
     plain = build(source)[0].to(bench.device, torch.bfloat16).eval()
     batch = crops[: clip.batch_size].to(torch.bfloat16)
     seconds = _seconds(lambda: F.normalize(plain.encode_image(batch), dim=-1), bench.device, 3)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        plain.encode_image(batch[:1])
-    share = ours * counter.get_total_flops() / matrix_rate(bench)
+    share = ours * operations_of(plain, batch[:1]) / matrix_rate(bench)
     result = f"{ours:.0f} crops/s, {share:.0%} of the matrix rate"
     yield Line(f"{model}, crops", f"{result}; open_clip's own {len(batch) / seconds:.0f} crops/s")
 
 
+def operations_of(model: torch.nn.Module, image: Tensor) -> int:
+    """Count the operations of open_clip's forward pass of an image.
+
+    With gradients, as without them torch runs attention in one operation that is not counted.
+    """
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        model.encode_image(image)  # type: ignore[operator]
+    return int(counter.get_total_flops())
+
+
 def end_to_end(bench: Bench, model: str) -> Iterator[Line]:
-    """Time the stages that take time for every image, from files to vectors, one after another."""
+    """Time the stages that take time for every image, from files to vectors, one after another.
+
+    Files are decoded each time, and nothing is read ahead, unlike in a run.
+    """
     precision = ("clip.precision=bfloat16", "attention.precision=bfloat16")
     run = bench.run(f"end-{bench.models.index(model)}", *precision, model=model)
     before = [stage for stage in run.stages if stage.kind in ("index", "attention", "crops")]
@@ -221,16 +240,18 @@ def end_to_end(bench: Bench, model: str) -> Iterator[Line]:
     total = 0.0
     for name in ENCODERS:
         (stage,) = run.named(name)
-        worker, (unit, *_) = stage.worker(run.store), stage.units(run.store)
-
-        def work(worker: object = worker, unit: object = unit) -> None:
-            if hasattr(worker, "_tokens"):
-                worker._tokens.clear()
-            worker.compute(unit, worker.read(unit))  # type: ignore[attr-defined]
-
+        work = partial(case.work_of, stage.worker(run.store), stage, run.store)
         total += _seconds(work, bench.device, 1)
     rate = len(bench.case.files) / total
     yield Line(f"{model}, end to end", f"{rate:.1f} images/s, N = {run.settings.scores.n}")
+
+
+def plain_path(bench: Bench) -> Iterator[Line]:
+    """Time the plain implementation of the same stages, in float32, on a few of the images."""
+    few = Case.of(bench.case.folder / "few", bench.case.folder / "images", bench.few)
+    total = sum(_seconds(work, bench.device, 1) for work in few.plain_stages.values())
+    what = f"{case.CLIP}, the plain path, float32"
+    yield Line(what, f"{len(few.files) / total:.1f} images/s, N = {case.N}")
 
 
 def _seconds(work: Callable[[], object], device: torch.device, times: int) -> float:
@@ -268,21 +289,50 @@ def parts_of(bench: Bench) -> dict[str, Part]:
     for model in bench.models:
         timed[f"{model}, crops"] = partial(encoder, model=model)
         timed[f"{model}, end to end"] = partial(end_to_end, model=model)
-    return {**CHECKS, **timed}
+    return {**CHECKS, **timed, "the plain path": plain_path}
 
 
 def lines_of(bench: Bench, parts: dict[str, Part]) -> Iterator[Line]:
-    """Run parts; one that fails is a line that says why, with its traceback on stderr."""
+    """Run parts, each in a process of its own, until time is up."""
     for name, part in parts.items():
-        if time.monotonic() - bench.begun > SECONDS:
+        left = bench.seconds - (time.monotonic() - bench.begun)
+        if left <= 0:
             yield Line(name, "not run: time is up", False)
             continue
-        try:
-            yield from part(bench)
-        except Exception as error:
-            traceback.print_exc()
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            yield Line(name, f"failed: {reason}", False)
+        processes = get_context("spawn")
+        here, there = processes.Pipe(duplex=False)
+        process = processes.Process(target=_send, args=(there, bench, name, part))
+        process.start()
+        there.close()
+        yield from _received(here, name, left)
+        process.kill()
+        process.join()
+
+
+def _send(there: Connection, bench: Bench, name: str, part: Part) -> None:
+    there.send(outcome(bench, name, part))
+
+
+def _received(here: Connection, name: str, seconds: float) -> list[Line]:
+    """Return the lines of a part from its process, or one that says why there are none."""
+    if not here.poll(seconds):
+        return [Line(name, "ended: time is up", False)]
+    try:
+        return list(here.recv())
+    except EOFError:
+        return [Line(name, "failed: its process died", False)]
+
+
+def outcome(bench: Bench, name: str, part: Part) -> list[Line]:
+    """Run a part; if it fails, the last line says why, with a traceback on stderr."""
+    lines: list[Line] = []
+    try:
+        lines.extend(part(bench))
+    except Exception as error:
+        traceback.print_exc()
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        lines.append(Line(name, f"failed: {reason}", False))
+    return lines
 
 
 def markdown(lines: list[Line]) -> str:
@@ -293,8 +343,11 @@ def markdown(lines: list[Line]) -> str:
     return f"{facts}.\n\n| what | result | |\n|---|---|---|\n" + "".join(rows)
 
 
-def main() -> int:
-    """Check and measure; print the table. Return 1 if a part failed, 2 without a CUDA device."""
+def main(images: Path) -> int:
+    """Check and measure on images of a folder; print the table.
+
+    Returns 1 if a part failed, 2 without a CUDA device.
+    """
     if not torch.cuda.is_available():
         print(
             f"gpu: torch {torch.__version__} finds no CUDA device; run this where a card and its "
@@ -304,7 +357,7 @@ def main() -> int:
         return 2
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Case.of(Path(folder), IMAGES, 64), torch.device("cuda"))
+        bench = Bench(Case.of(Path(folder), images, 64), torch.device("cuda"))
         for line in lines_of(bench, parts_of(bench)):
             Reporter().say(f"{line.what}: {line.result}")
             lines.append(line)
@@ -313,4 +366,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1]) if sys.argv[1:] else IMAGES))

@@ -54,7 +54,7 @@ class Plain:
 
     @property
     def transform(self) -> Callable[[Image.Image], Tensor]:
-        """Preprocessing of open_clip for CLIP."""
+        """Preprocessing of OpenAI's CLIP, open_clip's default."""
         preprocess = PreprocessCfg(size=self.clip.visual.image_size)
         transform: Callable[[Image.Image], Tensor] = image_transform_v2(preprocess, is_train=False)
         return transform
