@@ -54,8 +54,8 @@ def books(folder: Path, images: int, builds: Sequence[Path] = ()) -> str:
 
 def measured(code: Path, place: Path) -> Iterator[str]:
     """Yield a line for the files of a store, and for each command of a build."""
-    chunks, others = _files(place / "store")
-    yield f"files of embeddings: {chunks:,} chunks and {others:,} others"
+    for stage, chunks, others in _files(place / "store"):
+        yield f"files of {stage}: {chunks:,} chunks and {others:,} others"
     dataset = ["--dataset", str(place / "large.yaml")]
     for name in COMMANDS:
         words = ["-m", "pipeline", *name.split(), *dataset]
@@ -65,11 +65,14 @@ def measured(code: Path, place: Path) -> Iterator[str]:
         yield f"abs {name}: {Cost(costs[1].seconds, costs[1].megabytes, looks)}"
 
 
-def _files(store: Path) -> tuple[int, int]:
-    """Count the chunks in artifacts of embeddings, and all their other files."""
-    every = [p for p in store.glob("*/embeddings-*/*/**/*") if p.is_file()]
-    chunks = [path for path in every if "c" in path.parts]
-    return len(chunks), len(every) - len(chunks)
+def _files(store: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield the stage of each artifact of embeddings, with the number of its chunks and of all its
+    other files.
+    """
+    for artifact in sorted(store.glob("*/embeddings-*/*")):
+        every = [path for path in artifact.rglob("*") if path.is_file()]
+        chunks = sum("c" in path.parts for path in every)
+        yield artifact.parent.name, chunks, len(every) - chunks
 
 
 def _environment(code: Path, place: Path) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Make a finished store of many images: `python pipeline/bench/large.py FOLDER IMAGES`.
+"""Make a finished store of many images: `python pipeline/bench/large.py FOLDER IMAGES [STAGE]`.
 
 Units, files, receipts and manifests are as many as those of a real run with N = 60, written by the
 engine and the store of whatever build is imported; outputs are small constants. The images are
 valid PNG files of one pixel in WebDataset shards. Run as a script with another build on PYTHONPATH,
-it measures that build.
+it measures that build. With a stage, that one alone is computed anew, and its peak memory printed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import sys
 import tarfile
 from pathlib import Path
@@ -124,17 +125,20 @@ class ConstantWorker(Worker):
         return pd.concat([table.assign(method=name) for name in METHODS], ignore_index=True)
 
 
-def make(folder: Path, images: int) -> Path:
-    """Write a dataset and finish all stages of a run over it; return the YAML of the dataset."""
-    dataset = write_dataset(folder, images)
+def make(folder: Path, images: int, only: str | None = None) -> None:
+    """Write a dataset, unless it is there, and finish all stages of a run over it, or one anew."""
+    dataset = folder / "large.yaml"
+    if not dataset.exists():
+        write_dataset(folder, images)
     os.environ["ABS_ARTIFACTS"] = str(folder / "store")
     run = Run.of(str(dataset), "official", [])
-    for stage in run.stages:
+    for stage in run.stages if only is None else run.named(only):
+        if only is not None:
+            run.store.artifact(stage).remove()
         if stage.kind not in REAL:
             kind = type(stage)
             kind.worker = _worker_of(run.named("index")[0])  # type: ignore[method-assign]
         run_stage(stage, run.store, Reporter(), run.settings)
-    return dataset
 
 
 def _worker_of(index: Stage) -> Any:
@@ -148,4 +152,5 @@ def _worker_of(index: Stage) -> Any:
 
 if __name__ == "__main__":
     setattr(os, "fsync", lambda _: None)  # noqa: B010  (the power stays on)
-    make(Path(sys.argv[1]), int(sys.argv[2]))
+    make(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MB")

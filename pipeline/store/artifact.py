@@ -53,7 +53,7 @@ TRASH = ".trash-"
 
 
 PIECE = 64
-"""Files of a table that are read at once where rows are taken in pieces."""
+"""Files of a table that are read at once: Arrow holds more for each open file than its rows."""
 
 
 class _File(NamedTuple):
@@ -204,7 +204,12 @@ class Artifact:
         Only a stage that looks at its own units before they are finalised sets `finished` to False.
         Damaged if its bytes are not those that were written.
         """
-        return self._frame(self._parts(name, unit, finished), columns)
+        import pandas as pd
+
+        parts = self._parts(name, unit, finished)
+        if len(parts) <= PIECE:
+            return self._frame(parts, columns)
+        return pd.concat(self._frames(parts, columns), ignore_index=True)
 
     def pieces(
         self, name: str, columns: list[str] | None = None, *, finished: bool = True
@@ -213,9 +218,12 @@ class Artifact:
 
         Errors are those of `table`, which holds all rows in memory at once.
         """
-        parts = self._parts(name, None, finished)
-        for start in range(0, len(parts), PIECE):
-            yield self._frame(parts[start : start + PIECE], columns)
+        return self._frames(self._parts(name, None, finished), columns)
+
+    def _frames(self, parts: list[str], columns: list[str] | None) -> Iterator[pd.DataFrame]:
+        """Yield the rows of files of a table in order, those of PIECE files at a time."""
+        pieces = (parts[start : start + PIECE] for start in range(0, len(parts), PIECE))
+        return (self._frame(piece, columns) for piece in pieces)
 
     def _parts(self, name: str, unit: Unit | None, finished: bool) -> list[str]:
         """Return the files of a table, or of the part that one unit wrote, in order."""

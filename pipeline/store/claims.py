@@ -20,14 +20,30 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 BEAT = 5.0
 """Seconds between two heartbeats."""
 STALE = 60.0
 """Seconds without a heartbeat after which a claim is stale."""
 
-_held: dict[Path, str] = {}
-"""Content of every claim that this process holds, by path."""
+
+class _Held(NamedTuple):
+    """File of a claim that this process holds."""
+
+    content: str
+    inode: int | None = None
+    """That of the hidden file which it is a name of; None for a file of its own."""
+
+    def lies_at(self, path: Path) -> bool:
+        """Return whether the claim is still there, and no other process has taken it over."""
+        if self.inode is not None:
+            return os.stat(path).st_ino == self.inode
+        return path.read_text() in (self.content, "")
+
+
+_held: dict[Path, _Held] = {}
+"""Every claim that this process holds, by path."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,10 @@ class Claims:
         self._folder = folder
         self._own: set[Path] = set()
         self._over = threading.Event()
-        self._content = json.dumps(asdict(_of_this_process()))
+        self._file = _Held(json.dumps(asdict(_of_this_process())))
+        """A claim that is a file of its own."""
+        self._name = self._file
+        """A claim that is a name of the hidden file."""
         self._shared: Path | None = None
         """The hidden file that claims are names of."""
 
@@ -62,6 +81,7 @@ class Claims:
         with suppress(OSError):  # then each claim is a file of its own, or says why it cannot be
             shared = self._folder / f".{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             self._make(shared)
+            self._name = _Held(self._file.content, os.stat(shared).st_ino)
             self._shared = shared
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         return self
@@ -88,11 +108,12 @@ class Claims:
 
     def _make(self, path: Path) -> None:
         """Make the file of a claim; FileExistsError if there is one."""
-        _held[path] = self._content  # first, so that a signal finds it
+        _held[path] = self._name  # first, so that a signal finds it
         try:
             if not self._link(path):
+                _held[path] = self._file
                 with open(path, "x") as file:
-                    file.write(self._content)
+                    file.write(self._file.content)
             self._own.add(path)
         except FileExistsError:
             del _held[path]
@@ -217,5 +238,5 @@ def _drop(path: Path) -> None:
     """Delete a claim that is held, unless another process has taken it over."""
     mine = _held.pop(path, None)
     with suppress(OSError):
-        if mine is not None and path.read_text() in (mine, ""):
+        if mine is not None and mine.lies_at(path):
             path.unlink()
