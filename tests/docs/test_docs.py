@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.cli.app import COMMANDS
 from tests.docs import model_names
 from tests.docs.pages import (
     Block,
@@ -265,6 +267,25 @@ def test_modules_exist(page: Path) -> None:
 def module_file(name: str) -> bool:
     path = ROOT.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def rows_of(page: Path) -> set[str]:
+    """The names in backticks that begin the rows of a page's tables."""
+    return {name for row in tables(page) for name in re.findall(r"`(?:abs )?([^` ]+)", row[0])}
+
+
+def test_every_command_target_and_extra_has_its_row() -> None:
+    targets = re.findall(r"^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {*COMMANDS, *targets, *project["optional-dependencies"]}
+    assert names - rows_of(DOCS / "index.md") == {"help"}
+
+
+def test_every_folder_and_file_of_the_package_has_its_row() -> None:
+    found = {*ROOT.glob("pipeline/[a-z]*/*.py"), *ROOT.glob("pipeline/[a-z]*.py")}
+    places = {path if path.parent.name == "pipeline" else path.parent for path in found}
+    names = {f"{place.relative_to(ROOT)}{'/' if place.is_dir() else ''}" for place in places}
+    assert not names - rows_of(DOCS / "developing.md")
 
 
 def resolved() -> dict[str, Any]:
