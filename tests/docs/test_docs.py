@@ -36,6 +36,7 @@ from tests.docs.pages import (
     words_before_code,
 )
 from tests.helpers.demo import finished_demo
+from tests.helpers.forked import run_python
 from tests.helpers.runs import ROOT, said
 
 DOCS = ROOT / "docs"
@@ -164,13 +165,13 @@ def venv(name: str) -> str:
 @pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
-def test_python_runs(page: Path, store: Path) -> None:
+def test_python_runs(page: Path, store: Path, tmp_path: Path) -> None:
     """All blocks of a page, one after the other, in one process."""
     found = of("python", page)
     for block in found:
         compile(block.text, block.where, "exec")
     text = "\n".join(block.text for block in found if not block.why_not)
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT)
+    done = run_python(text, ROOT, tmp_path / "output")
     assert done.returncode == 0, done.stderr
 
 
