@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,6 @@ from pipeline.bench import case, gpu
 from pipeline.bench.case import Case
 from pipeline.bench.gpu import Bench, Line
 from pipeline.bench.small import IMAGES
-from tests.helpers.runs import ROOT
 
 SMALL = "local-dir:pipeline/demo/models/clip"
 SETTINGS = (
@@ -38,16 +35,13 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(images, torch.device("cpu"), SETTINGS, (SMALL,), crops=20, side=64)
 
 
-@pytest.mark.subprocess
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_it_says_so() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.bench.gpu"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("gpu: torch ")
-    assert "finds no CUDA device" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_without_a_card_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main() == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gpu: torch ")
+    assert "finds no CUDA device" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import yaml
 from pipeline.bench.fuzz import command_line, fault
 from pipeline.plan import build
 from pipeline.run import Run
+from tests.helpers.forked import run_python
 from tests.helpers.runs import ROOT, said
 
 SMALL = ("--set", "scores.n=4")
@@ -316,9 +317,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_finished(
     """RLIMIT_FSIZE stands in for a full disk: a write beyond it fails as one does."""
     limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "
+    limited += f"sys.argv = {['abs', 'run', '-q', '-d', str(tiny), *SMALL]}; "
     limited += "from pipeline.__main__ import main; main()"
-    command = [sys.executable, "-c", limited, "run", "-q", "-d", str(tiny), *SMALL]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    done = run_python(limited, ROOT, tmp_path / "output")
     assert done.returncode == 1
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr

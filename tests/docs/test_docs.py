@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.cli.app import COMMANDS
 from tests.docs import model_names
 from tests.docs.pages import (
     Block,
@@ -34,6 +36,7 @@ from tests.docs.pages import (
     words_before_code,
 )
 from tests.helpers.demo import finished_demo
+from tests.helpers.forked import run_python
 from tests.helpers.runs import ROOT, said
 
 DOCS = ROOT / "docs"
@@ -162,13 +165,13 @@ def venv(name: str) -> str:
 @pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
-def test_python_runs(page: Path, store: Path) -> None:
+def test_python_runs(page: Path, store: Path, tmp_path: Path) -> None:
     """All blocks of a page, one after the other, in one process."""
     found = of("python", page)
     for block in found:
         compile(block.text, block.where, "exec")
     text = "\n".join(block.text for block in found if not block.why_not)
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT)
+    done = run_python(text, ROOT, tmp_path / "output")
     assert done.returncode == 0, done.stderr
 
 
@@ -265,6 +268,25 @@ def test_modules_exist(page: Path) -> None:
 def module_file(name: str) -> bool:
     path = ROOT.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def rows_of(page: Path) -> set[str]:
+    """The names in backticks that begin the rows of a page's tables."""
+    return {name for row in tables(page) for name in re.findall(r"`(?:abs )?([^` ]+)", row[0])}
+
+
+def test_every_command_target_and_extra_has_its_row() -> None:
+    targets = re.findall(r"^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {*COMMANDS, *targets, *project["optional-dependencies"]}
+    assert names - rows_of(DOCS / "index.md") == {"help"}
+
+
+def test_every_folder_and_file_of_the_package_has_its_row() -> None:
+    found = {*ROOT.glob("pipeline/[a-z]*/*.py"), *ROOT.glob("pipeline/[a-z]*.py")}
+    places = {path if path.parent.name == "pipeline" else path.parent for path in found}
+    names = {f"{place.relative_to(ROOT)}{'/' if place.is_dir() else ''}" for place in places}
+    assert not names - rows_of(DOCS / "developing.md")
 
 
 def resolved() -> dict[str, Any]:
