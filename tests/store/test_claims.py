@@ -278,11 +278,10 @@ def test_an_interrupted_run_gives_its_claims_back_and_goes_on_later(
     def interrupted(number: signal.Signals) -> dict[str, Receipt]:
         """Receipts of a run that a signal ended while it was at raw crops."""
         process = subprocess.Popen([ABS, *words], stderr=subprocess.PIPE, cwd=ROOT)
-        until = time.time() + 120
-        while not list(store.glob("embeddings-raw/*/claims/*.json")) and time.time() < until:
-            time.sleep(0.05)
+        hold_with_claim(process)
         states = said("status", "--json", *words[1:])
         process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number
         assert "the same command goes on from there" in err.decode()
@@ -291,6 +290,17 @@ def test_an_interrupted_run_gives_its_claims_back_and_goes_on_later(
         running = {row["stage"]: row.get("running") for row in json.loads(states.stdout)}
         assert running["embeddings-raw"] == [f"{HERE}:{process.pid}"]
         return receipts()
+
+    def hold_with_claim(process: subprocess.Popen[bytes]) -> None:
+        """Stop a process while it has a claim on raw crops, so that it cannot end the unit."""
+        until = time.time() + 120
+        while time.time() < until:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if list(store.glob("embeddings-raw/*/claims/*.json")):
+                return
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
 
     def receipts() -> dict[str, Receipt]:
         (folder,) = store.glob("embeddings-raw/*")
