@@ -26,11 +26,9 @@ one view set is in no other's key, so that another rule for windows leaves the r
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pipeline.core.errors import ConfigError, together
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.core.under_way import each
 from pipeline.options import variants_command
@@ -47,6 +45,7 @@ from pipeline.views.config import (
     WindowsConfig,
     WindowSpace,
 )
+from pipeline.views.maps import LayerMaps, check_maps, known_shape
 from pipeline.views.sets import ViewSet
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
 
 IMAGES = ["image_id", "width", "height", "sha256"]
 """Columns of the index that are read."""
-NO_LAYER = "crops.layer: {layer} is not one of the {layers} layers of the maps"
 
 
 @dataclass(frozen=True)
@@ -125,11 +123,11 @@ class RawCrops(_Drawn):
 
     def check(self) -> None:
         """Raise ConfigError if the maps will not have the layer, or as many patches."""
-        _check_maps(self.attention, self.config.layer, {"crops.k": self.config.k})
+        check_maps(self.attention, self.config.layer, {"crops.k": self.config.k})
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> RawWorker:
         """Return what draws boxes."""
-        return RawWorker(images, _LayerMaps.of(maps, self.config.layer), self.config)
+        return RawWorker(images, LayerMaps.of(maps, self.config.layer), self.config)
 
 
 @dataclass(frozen=True)
@@ -149,11 +147,11 @@ class FeatureCrops(_Drawn):
         """Raise ConfigError if the maps will not have the layer, or as many patches."""
         k = self.windows.top(self.config)
         setting = "windows.k" if k == self.windows.k else "crops.k"
-        _check_maps(self.attention, self.config.layer, {setting: k})
+        check_maps(self.attention, self.config.layer, {setting: k})
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> FeatureWorker:
         """Return what draws windows."""
-        layer_maps = _LayerMaps.of(maps, self.config.layer)
+        layer_maps = LayerMaps.of(maps, self.config.layer)
         return FeatureWorker(images, layer_maps, self.config, self.windows, self.grid)
 
 
@@ -178,13 +176,13 @@ class Windows(Crops):
 
     def _patches(self, store: Store) -> int:
         """Return the patches of a map, if possible before the maps are there."""
-        if isinstance(self.attention, _Shaped) and self.attention.shape:
-            return self.attention.shape[1] ** 2
-        return _LayerMaps.of(self._maps(store), self.space.layer).patches
+        if shape := known_shape(self.attention):
+            return shape[1] ** 2
+        return LayerMaps.of(self._maps(store), self.space.layer).patches
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> WindowsWorker:
         """Return what lists windows."""
-        layer_maps = _LayerMaps.of(maps, self.space.layer)
+        layer_maps = LayerMaps.of(maps, self.space.layer)
         return WindowsWorker(images, layer_maps, self.space, self.grid)
 
 
@@ -202,33 +200,6 @@ class SquareCrops(_Drawn):
         return SquaresWorker(images, self.config)
 
 
-@runtime_checkable
-class _Shaped(Protocol):
-    """A stage of maps whose shape is known before they are computed."""
-
-    @property
-    def shape(self) -> tuple[int, int] | None:
-        """Number of layers, and of patches along a side."""
-        ...
-
-
-def _check_maps(attention: Stage, layer: int, counts: Mapping[str, int]) -> None:
-    """Raise ConfigError, with the limit, if the maps will have no such layer or too few patches."""
-    if not isinstance(attention, _Shaped) or attention.shape is None:
-        return
-    layers, side = attention.shape
-    errors = []
-    if not -layers <= layer < layers:
-        errors.append(ConfigError(NO_LAYER.format(layer=layer, layers=layers)))
-    errors += [
-        ConfigError(f"{name}: {k} is more than the {side**2} patches of a map ({side} x {side})")
-        for name, k in counts.items()
-        if k > side**2
-    ]
-    if errors:
-        raise together(errors)
-
-
 @dataclass(frozen=True)
 class AugmentedCrops(_Drawn):
     """Random boxes with flips, which are squashed to a square."""
@@ -242,35 +213,6 @@ class AugmentedCrops(_Drawn):
     def drawer(self, images: pd.DataFrame, maps: Any) -> AugmentedWorker:
         """Return what draws boxes and flips."""
         return AugmentedWorker(images, self.config)
-
-
-@dataclass(frozen=True)
-class _LayerMaps:
-    """One layer of attention maps."""
-
-    array: Any
-    layer: int
-
-    @classmethod
-    def of(cls, array: Any, layer: int) -> _LayerMaps:
-        """Choose a layer of maps (image, layer, row, col); ConfigError if there is no such one."""
-        layers = array.shape[1]
-        if not -layers <= layer < layers:
-            raise ConfigError(NO_LAYER.format(layer=layer, layers=layers))
-        return cls(array, layer)
-
-    @property
-    def patches(self) -> int:
-        """Number of patches of a map."""
-        return int(self.array.shape[-1] ** 2)
-
-    def read(self, rows: slice) -> Tensor:
-        """Return the maps of images: float32 (n, patches)."""
-        import numpy as np
-        import torch
-
-        maps = np.asarray(self.array[rows])[:, self.layer]
-        return torch.from_numpy(maps.reshape(len(maps), -1))
 
 
 @dataclass
@@ -324,7 +266,7 @@ def _table(images: Any, unit: Unit, drawn: list[Tensor], columns: list[str]) -> 
 class _AttendedWorker(CropsWorker):
     """Base of the workers whose crops follow attention; holds the maps of one layer."""
 
-    maps: _LayerMaps
+    maps: LayerMaps
 
     def read(self, unit: Unit) -> Tensor:
         """Return the attention maps of the unit's images: float32 (n, patches)."""

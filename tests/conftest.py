@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import hashlib
 import json
 import os
@@ -26,6 +28,16 @@ from tests.helpers.runs import DEMO, Runner, make_all, write_dataset
 # at a desk each run draws its own, so that new ones are found there.
 settings.register_profile("plain", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("plain")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among modules and tests, while they are loaded and after: they stay."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # or libraries in C++ report, as the process ends, what is left
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from pipeline.plan import read
 from pipeline.run import Run
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import PUBLISHED, published
-from tests.helpers.runs import ROOT, abs_command, said
+from tests.helpers.runs import ROOT, said
 
 
 @pytest.fixture
@@ -171,10 +171,9 @@ def test_too_many_unreadable_images_are_a_problem(mine: Path) -> None:
     assert found["images"]["readable"] == 6
 
 
-@pytest.mark.slow
-@pytest.mark.subprocess
-def test_no_model_is_needed(mine: Path) -> None:
-    answer = abs_command("doctor", mine, "--set", "clip.weights=nowhere.pt", HF_HUB_OFFLINE="1")
+def test_no_model_is_needed(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    answer = said("doctor", mine, "--set", "clip.weights=nowhere.pt")
     assert answer.returncode == 1
     assert answer.stdout.splitlines()[-1].startswith("not usable; weights not looked at: attention")
     assert "PROBLEM: CLIP weights not found" in answer.stdout

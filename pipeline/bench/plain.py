@@ -54,8 +54,8 @@ class Plain:
 
     @property
     def transform(self) -> Callable[[Image.Image], Tensor]:
-        """Preprocessing that open_clip builds for the model."""
-        preprocess = PreprocessCfg(**self.clip.visual.preprocess_cfg)
+        """Preprocessing of open_clip for CLIP."""
+        preprocess = PreprocessCfg(size=self.clip.visual.image_size)
         transform: Callable[[Image.Image], Tensor] = image_transform_v2(preprocess, is_train=False)
         return transform
 

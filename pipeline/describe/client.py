@@ -150,47 +150,73 @@ def ask_all(
         spent: Money that was spent before.
         advance: Called with 1 for each answer.
     """
-    outcome, price, in_a_row = Asked(), price or Price(), 0
-    running: dict[Future[Answer], tuple[Request, float]] = {}
+    under_way, outcome = _UnderWay(answers, price or Price(), budget, spent, advance), Asked()
+    with ThreadPoolExecutor(concurrency) as pool, stop_signal() as stop:
+        for request in requests:
+            while under_way.requests and (
+                len(under_way.requests) >= concurrency or not under_way.can_pay(request)
+            ):
+                under_way.collect(outcome)
+            outcome.stopped = stop.is_set() or under_way.failed_in_a_row >= IN_A_ROW
+            outcome.over_budget = not under_way.can_pay(request)
+            if outcome.stopped or outcome.over_budget:
+                break
+            under_way.send(request, ask, pool)
+        while under_way.requests:
+            under_way.collect(outcome)
+    outcome.stopped |= stop.is_set()
+    return outcome
 
-    def ask_and_store(request: Request) -> Answer:
-        answer = ask(request)
-        answers.add(answer)
-        return answer
 
-    def collect(done: Iterable[Future[Answer]]) -> None:
-        nonlocal spent, in_a_row
-        for future in done:
-            request, _ = running.pop(future)
+@dataclass
+class _UnderWay:
+    """Requests that are sent and not yet answered, and the money that they may cost."""
+
+    answers: Answers
+    price: Price
+    budget: float | None
+    spent: float
+    advance: Callable[[int], None]
+    failed_in_a_row: int = 0
+    requests: dict[Future[Answer], Request] = field(default_factory=dict)
+
+    def can_pay(self, request: Request) -> bool:
+        """Return whether the budget holds one more request and all under way, each at its most."""
+        if self.budget is None:
+            return True
+        most = sum(map(self._most, (*self.requests.values(), request)))
+        return self.spent + most <= self.budget
+
+    def _most(self, request: Request) -> float:
+        """Return the cost of a request with the longest answer."""
+        return self.price.of(request.tokens, request.max_tokens)
+
+    def send(
+        self, request: Request, ask: Callable[[Request], Answer], pool: ThreadPoolExecutor
+    ) -> None:
+        """Ask in a thread of the pool, which also stores the answer."""
+
+        def ask_and_store() -> Answer:
+            answer = ask(request)
+            self.answers.add(answer)
+            return answer
+
+        self.requests[pool.submit(ask_and_store)] = request
+
+    def collect(self, outcome: Asked) -> None:
+        """Wait until a request has ended; enter in `outcome` all that have."""
+        for future in wait(self.requests, return_when=FIRST_COMPLETED).done:
+            request = self.requests.pop(future)
             try:
                 answer = future.result()
             except Refused as error:
                 outcome.failed.append((request, str(error)))
-                in_a_row = IN_A_ROW if error.hopeless else in_a_row + 1
+                self.failed_in_a_row = IN_A_ROW if error.hopeless else self.failed_in_a_row + 1
                 continue
-            in_a_row = 0
+            self.failed_in_a_row = 0
             outcome.answered += 1
-            spent += price.of(answer.tokens_in, answer.tokens_out)
-            advance(1)
-
-    with ThreadPoolExecutor(concurrency) as pool, stop_signal() as stop:
-        for request in requests:
-            if len(running) >= concurrency:
-                collect(wait(running, return_when=FIRST_COMPLETED).done)
-            outcome.stopped = stop.is_set() or in_a_row >= IN_A_ROW
-            most = price.of(request.tokens, request.max_tokens)
-            reserved = sum(cost for _, cost in running.values())
-            while running and budget is not None and spent + reserved + most > budget:
-                collect(wait(running, return_when=FIRST_COMPLETED).done)
-                reserved = sum(cost for _, cost in running.values())
-            outcome.over_budget = budget is not None and spent + most > budget
-            if outcome.stopped or outcome.over_budget:
-                break
-            running[pool.submit(ask_and_store, request)] = request, most
-        while running:
-            collect(wait(running, return_when=FIRST_COMPLETED).done)
-    outcome.stopped |= stop.is_set()
-    return outcome
+            self.spent += self.price.of(answer.tokens_in, answer.tokens_out)
+            self.advance(1)
 
 
 @contextmanager

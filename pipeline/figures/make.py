@@ -109,10 +109,8 @@ def _settings(wanted: Wanted) -> Settings:
 
 def _sweep(wanted: Wanted) -> Sweep:
     experiment = load_experiment(wanted.name, wanted.dataset)
-    update: dict[str, object] = {"set": [*experiment.set, *wanted.overrides]}
-    update |= {"profile": wanted.profile} if wanted.profile else {}
-    changed = experiment.model_copy(update=update)
-    return Sweep.of(wanted.name, wanted.dataset, changed, wanted.weights_dir)
+    experiment = experiment.changed(wanted.overrides, profile=wanted.profile)
+    return Sweep.of(wanted.name, wanted.dataset, experiment, wanted.weights_dir)
 
 
 def _reported(sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -11,9 +12,39 @@ from torch import Tensor
 
 from pipeline.core.errors import AbsError
 from pipeline.core.progress import Reporter
+from pipeline.datasets.images import HELD_PIXELS
 from pipeline.kernels.resize import Resizer, planes
 from pipeline.kernels.resize_taps import Filter
 from pipeline.kernels.transfer import to_device
+
+HELD = 3 * HELD_PIXELS
+"""Most bytes of pixels that stay on CUDA: those of the images that stay in the host's memory."""
+
+
+class Sent:
+    """Pixels of images on a device. On CUDA an image is sent once as long as the host keeps it, as
+    it does between the units of a block; up to HELD bytes of such pixels are kept.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._kept: dict[int, Tensor] = {}
+
+    def planes(self, image: Image.Image) -> Tensor:
+        """Return the planes of an RGB image, uint8 (3, height, width), on the device."""
+        kept = self._kept.get(id(image))
+        if kept is not None:
+            return kept
+        pixels = to_device(planes(image), self._device)
+        if self._device.type == "cuda" and self._bytes + pixels.numel() <= HELD:
+            self._kept[id(image)] = pixels
+            weakref.finalize(image, self._kept.pop, id(image), None).atexit = False
+        return pixels
+
+    @property
+    def _bytes(self) -> int:
+        kept = list(self._kept.values())  # an image may end in another thread meanwhile
+        return sum(pixels.numel() for pixels in kept)
 
 
 class Preprocessing:
@@ -38,6 +69,7 @@ class Preprocessing:
         self._resizer, self._by_pillow, self._device = resizer, by_pillow, device
         # Other devices lack float64.
         self._resize_device = device if device.type == "cuda" else torch.device("cpu")
+        self._sent = Sent(self._resize_device)
         short, long = resizer.side + 8, 3 * resizer.side
         sizes = ((short, long), (long, short), (long // 9 + 1, long // 8 + 1))
         self.exact = all(self._matches_pillow(*size) for size in sizes)
@@ -68,7 +100,7 @@ class Preprocessing:
         if not self.exact:
             parts = [self._with_pillow(image, boxes) for image, boxes in boxed]
             return to_device(torch.cat(parts), self._device)
-        pixels = ((planes(image), boxes) for image, boxes in boxed)
+        pixels = ((self._sent.planes(image), boxes) for image, boxes in boxed)
         try:
             crops = list(self._resizer.by_groups(pixels, self._resize_device))
             return (crops[0] if len(crops) == 1 else torch.cat(crops)).to(self._device)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,18 @@ class Experiment(Section):
     """Method that the others are compared with, image by image; empty for none."""
     seconds: bool = False
     """True to show the seconds of each stage, and to measure and show those of each method."""
+
+    def changed(
+        self,
+        overrides: Iterable[str],
+        profile: str | None = None,
+        grid: Grid | None = None,
+        seeds: int | None = None,
+    ) -> Experiment:
+        """Return the experiment with more overrides, and what is given in place of its own."""
+        given = {"profile": profile, "grids": grid and [grid], "seeds": seeds}
+        update = {field: value for field, value in given.items() if value}
+        return self.model_copy(update={**update, "set": [*self.set, *overrides]})
 
     def points(self) -> list[Point]:
         """Return all combinations of all grids, each with every seed."""

@@ -17,7 +17,7 @@ import yaml
 from pipeline.bench.fuzz import command_line, fault
 from pipeline.plan import build
 from pipeline.run import Run
-from tests.helpers.runs import ROOT, abs_command, said
+from tests.helpers.runs import ROOT, said
 
 SMALL = ("--set", "scores.n=4")
 
@@ -78,8 +78,6 @@ def test_a_mistake_is_answered_with_one_line(
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-@pytest.mark.slow
-@pytest.mark.subprocess
 @pytest.mark.parametrize(
     "model",
     [
@@ -88,10 +86,10 @@ def test_a_mistake_is_answered_with_one_line(
     ],
 )
 def test_weights_that_are_not_there_are_named_before_any_work(
-    model: str, tiny: Path, tmp_path: Path
+    model: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = {"HF_HUB_OFFLINE": "1", "ABS_WEIGHTS": str(tmp_path)}
-    done = abs_command("run", "-d", tiny, "--set", model, **places)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    done = said("run", "-d", tiny, "--set", model, ABS_WEIGHTS=str(tmp_path))
     assert done.returncode == 1
     assert f"not found in {tmp_path}, " in done.stderr
     assert "and cannot be fetched" in done.stderr

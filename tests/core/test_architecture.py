@@ -45,7 +45,10 @@ def imported(module: str) -> set[str]:
     return (above & set(FILES)) - {module}
 
 
-IMPORTS = {module: imported(module) for module in FILES}
+@pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """Modules of the project that each one imports."""
+    return {module: imported(module) for module in FILES}
 
 
 def height(module: str) -> int:
@@ -53,8 +56,8 @@ def height(module: str) -> int:
     return HEIGHT[module.removeprefix("pipeline").strip(".").partition(".")[0]]
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    inner = {module: targets - own_packages(module) for module, targets in IMPORTS.items()}
+def test_no_modules_import_each_other_in_a_circle(imports: dict[str, set[str]]) -> None:
+    inner = {module: targets - own_packages(module) for module, targets in imports.items()}
     assert set(TopologicalSorter(inner).static_order()) == set(FILES)
 
 
@@ -64,19 +67,19 @@ def own_packages(module: str) -> set[str]:
     return {".".join(parts[:count]) for count in range(1, len(parts))}
 
 
-def test_imports_lead_down() -> None:
+def test_imports_lead_down(imports: dict[str, set[str]]) -> None:
     upward = {
         module: up
-        for module, targets in IMPORTS.items()
+        for module, targets in imports.items()
         if (up := {name for name in targets if height(name) > height(module)})
     }
     assert not upward
 
 
-def test_no_stage_imports_a_stage() -> None:
+def test_no_stage_imports_a_stage(imports: dict[str, set[str]]) -> None:
     found = {
         module: others
-        for module, targets in IMPORTS.items()
+        for module, targets in imports.items()
         if module.startswith("stages.")
         and (others := {name for name in targets if name.startswith("stages.")})
     }

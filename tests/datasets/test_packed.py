@@ -28,7 +28,7 @@ from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode
 from pipeline.datasets.listing import FOREIGN_FORMAT, NOT_AN_IMAGE
-from pipeline.datasets.readers.webdataset import DOTS, NO_FILE, OTHER_SUFFIX
+from pipeline.datasets.readers.shard_samples import DOTS, NO_FILE, OTHER_SUFFIX
 from pipeline.doctor import only_index as index
 from pipeline.new_dataset import write_dataset
 from pipeline.plan import read

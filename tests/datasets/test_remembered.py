@@ -22,7 +22,7 @@ from pipeline.core.paths import Paths
 from pipeline.datasets import dataset as dataset_module
 from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.dataset import Dataset
-from pipeline.datasets.readers import webdataset
+from pipeline.datasets.readers import shard_samples
 from tests.helpers.runs import said
 
 IMAGES = 24
@@ -249,13 +249,13 @@ def test_other_code_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The shards whose headers are read from now on."""
     found: list[str] = []
-    real = webdataset._members
+    real = shard_samples._members
 
     def members(file: BinaryIO) -> Any:
         found.append(Path(file.name).name)
         return real(file)
 
-    monkeypatch.setattr(webdataset, "_members", members)
+    monkeypatch.setattr(shard_samples, "_members", members)
     return found
 
 

@@ -155,6 +155,35 @@ def test_a_signal_ends_it_after_what_is_under_way(answers: Answers) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_while_money_is_awaited_sends_no_more(answers: Answers) -> None:
+    """The budget holds a second request only after the first has cost less than it could have."""
+    asked: list[Request] = []
+    drawn, weighed = threading.Event(), threading.Event()
+
+    class Weighing(Price):
+        def of(self, tokens_in: int, tokens_out: int) -> float:
+            if drawn.is_set():
+                weighed.set()
+            return super().of(tokens_in, tokens_out)
+
+    def coming() -> Iterator[Request]:
+        first, *others = requests(3)
+        yield first
+        drawn.set()
+        yield from others
+
+    def ask(request: Request) -> Answer:
+        asked.append(request)
+        assert weighed.wait(20)  # the second request is at hand
+        if len(asked) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return told(request)
+
+    outcome = ask_all(coming(), ask, answers, 2, budget=12.0, price=Weighing(0, 1e6))
+    assert asked == requests(1)
+    assert (outcome.answered, outcome.stopped, outcome.over_budget) == (1, True, False)
+
+
 # --- The store of answers -------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -42,11 +42,16 @@ def there(address: str) -> Cluster:
 
 
 DASK = Path(sys.executable).with_name("dask")
+FORKING = {
+    "DASK_DISTRIBUTED__NANNY__PRELOAD": '["tests.helpers.forking"]',
+    "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver",
+}
+"""Settings of `dask worker` with which its processes share their imports."""
 
 
 def environment() -> dict[str, str]:
     """Return environment variables with which processes import this checkout."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **FORKING, "PYTHONPATH": str(ROOT)}
 
 
 def free_port() -> int:
@@ -84,15 +89,14 @@ def scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 @contextmanager
 def started(folder: Path, workers: int = 2) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start `dask scheduler` and `dask worker`s; yield once all workers have connected."""
-    with ExitStack() as held:
-        address, of_scheduler = held.enter_context(scheduler(folder))
-        for _ in range(workers):
-            words = "worker", address, "--nthreads", "3", "--no-dashboard"
-            held.enter_context(process(str(DASK), *words, folder=folder))
-        with Client(address, timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=60)
-        yield address, of_scheduler
+    """Start `dask scheduler` and `dask worker`; yield once all workers have connected."""
+    count = "--nworkers", str(workers)
+    with scheduler(folder) as (address, of_scheduler):
+        words = "worker", address, *count, "--nthreads", "3", "--no-dashboard"
+        with process(str(DASK), *words, folder=folder):
+            with Client(address, timeout=60, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=60)
+            yield address, of_scheduler
 
 
 def answers(address: str) -> bool:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.models.clip.model import ClipModel
+from pipeline.models.preprocessing import Sent
 from pipeline.run import Run
 from pipeline.stage import Stage
 from pipeline.store.units import Unit
@@ -67,29 +69,29 @@ CASES = [
     ("descriptions-cupl", (), 37),
     ("attention", (), 78),
     ("attention", ("attention.precision=bfloat16",), 87),
-    ("attention", ("attention.model=clip",), 89),
+    ("attention", ("attention.model=clip",), 90),
     ("attention", ("attention.model=random:3",), 0),
-    ("embeddings-image", (), 68),
-    ("embeddings-raw", (), 69),
-    ("embeddings-raw", ("clip.precision=bfloat16",), 87),
-    ("embeddings-raw", ("clip.precision=float16",), 87),
-    ("embeddings-squares", (), 69),
+    ("embeddings-image", (), 69),
+    ("embeddings-raw", (), 70),
+    ("embeddings-raw", ("clip.precision=bfloat16",), 88),
+    ("embeddings-raw", ("clip.precision=float16",), 88),
+    ("embeddings-squares", (), 70),
     *(
-        ("embeddings-raw", (f"raw.prompt={prompt}",), 69)
+        ("embeddings-raw", (f"raw.prompt={prompt}",), 70)
         for prompt in ("mask", "highlight", "redcircle")
     ),
     *(
         ("embeddings-feature", (f"feature.prompt={prompt}", f"feature.layer={layer}"), launches)
         for prompt, layer, launches in [
             ("crop", -1, 142),
-            ("mask", -1, 260),
-            ("highlight-fea", -1, 260),
-            ("highlight-attn", -1, 254),
-            ("crop", 0, 377),
-            ("mask", 0, 425),
-            ("highlight-fea", 0, 425),
-            ("highlight-attn", 0, 425),
-            ("crop", 1, 322),
+            ("mask", -1, 261),
+            ("highlight-fea", -1, 261),
+            ("highlight-attn", -1, 255),
+            ("crop", 0, 378),
+            ("mask", 0, 426),
+            ("highlight-fea", 0, 426),
+            ("highlight-attn", 0, 426),
+            ("crop", 1, 323),
         ]
     ),
     ("embeddings-feature", ("clip.precision=bfloat16",), 159),
@@ -120,6 +122,38 @@ def test_a_unit_asks_little_of_the_card(
         images = unit.rows.stop - unit.rows.start
         assert counts.sent <= pixels(run, unit) + FEW * images
     assert outputs
+
+
+@pytest.mark.parametrize("name", ["embeddings-raw", "embeddings-squares"])
+def test_pixels_of_a_block_are_sent_once_for_its_units(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_in(folder, monkeypatch, "runtime.device=cuda")
+    (stage,) = run.named(name)
+    first, second, *_, last = stage.units(run.store)
+    assert first.rows == second.rows != last.rows
+    sent = []
+    with fake_cuda() as counts:
+        worker = stage.worker(run.store)
+        worker.disable_reuse()
+        for unit in (last, first, second, last):
+            counts.restart()
+            worker.compute(unit, worker.read(unit))
+            sent.append(counts.sent)
+    images = first.rows.stop - first.rows.start
+    assert sent[2] <= FEW * images < pixels(run, first) <= sent[1]
+    assert sent[3] >= pixels(run, last)
+
+
+def test_pixels_leave_the_device_with_their_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = (Image.new("RGB", (side, side)) for side in (10, 20))
+    monkeypatch.setattr("pipeline.models.preprocessing.HELD", 3 * 20 * 20)
+    with fake_cuda():
+        sent = Sent(torch.device("cuda"))
+        assert sent.planes(small) is sent.planes(small)
+        assert sent.planes(large) is not sent.planes(large)
+        del small
+        assert sent.planes(large) is sent.planes(large)
 
 
 def test_seconds_of_methods_are_read_after_the_one_wait(

@@ -93,11 +93,10 @@ def command(
     by_hand = prompts_to or answers
     if model is None and not by_hand:
         raise ConfigError("give --model NAME, as the endpoint knows it")
-    own = [each for each in overrides or () if each.startswith(RECIPE)]
-    others = [each for each in overrides or () if each not in own]
-    asked = load_recipe(recipe, [each.removeprefix(RECIPE) for each in own])
-    settings = load(dataset, profile, others, weights_dir)
-    description = _description(settings, Path(recipe).stem, asked, model or BY_HAND, about)
+    fields, overrides = _fields_of_recipe(overrides or [])
+    settings = load(dataset, profile, overrides, weights_dir)
+    chosen = load_recipe(recipe, fields)
+    description = _description(settings, Path(recipe).stem, chosen, model or BY_HAND, about)
     reporter = Reporter(quiet or as_json)
     _say_damaged(description.answers, reporter)
     if dry_run:
@@ -110,10 +109,21 @@ def command(
     elif not partial and description.pending():
         place = Endpoint(endpoint, timeout, retries, rate)
         _ask(description, place, concurrency, budget, cost, reporter)
-    beside = description.answers.path.with_name(f"{description.stem}.json")
-    report = description.write(beside if to is None else expand(to))
-    print_json(report) if as_json else _print_report(report, asked.rule, dataset)
+    report = description.write(_default_file(description) if to is None else expand(to))
+    print_json(report) if as_json else _print_report(report, chosen.rule, dataset)
     return 0
+
+
+def _fields_of_recipe(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Part overrides of the recipe, without the name of its section, from those of settings."""
+    of_recipe = [each for each in overrides if each.startswith(RECIPE)]
+    others = [each for each in overrides if not each.startswith(RECIPE)]
+    return [each.removeprefix(RECIPE) for each in of_recipe], others
+
+
+def _default_file(description: Description) -> Path:
+    """Return the file of the texts where none is named: beside the stored answers."""
+    return description.answers.path.with_name(f"{description.stem}.json")
 
 
 def _description(

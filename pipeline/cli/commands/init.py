@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.core.paths import expand
 from pipeline.core.words import counted
+from pipeline.datasets.dataset import Dataset
 from pipeline.new_dataset import templates_beside, write_dataset
 from pipeline.options import JsonOption, print_json
 
@@ -71,15 +73,28 @@ def command(
         force=force,
     )
     if as_json:
-        counts = {"images": len(found.samples), "skipped": len(found.skipped)}
-        kinds = {"classes": len(found.classes.names), "layout": found.listing.layout}
-        print_json({"path": str(path), **counts, **kinds})
+        print_json({"path": str(path), **_facts(found)})
         return
+    _print_found(found, templates_beside(expand(images)))
+    print(f"{path}\nNext: abs doctor {name}; abs run {name}")
+
+
+def _facts(found: Dataset) -> dict[str, int | str]:
+    """Return what was found, for programs: counts, and the layout in words."""
+    return {
+        "images": len(found.samples),
+        "skipped": len(found.skipped),
+        "classes": len(found.classes.names),
+        "layout": found.listing.layout,
+    }
+
+
+def _print_found(found: Dataset, templates: Path | None) -> None:
+    """Print what was found, and the file of templates beside the images, if any."""
     skipped = f", {counted(len(found.skipped), 'files')} skipped" if found.skipped else ""
     print(
         f"{counted(len(found.samples), 'images')}, {counted(len(found.classes.names), 'classes')} "
         f"({found.listing.layout}){skipped}"
     )
-    if templates := templates_beside(expand(images)):
+    if templates:
         print(f"templates of clip-e: {templates}")
-    print(f"{path}\nNext: abs doctor {name}; abs run {name}")

@@ -26,7 +26,7 @@ from pipeline.options import (
     distributed,
     print_json,
 )
-from pipeline.studies import experiments
+from pipeline.studies.experiments import Experiment, grid_of, load_experiment
 from pipeline.studies.sweeps import Sweep
 
 
@@ -74,13 +74,11 @@ def command(
     """
     if not name and not over:
         raise ConfigError("sweep: name an experiment, or give --over FIELD=A,B,...")
-    experiment = experiments.load_experiment(name, dataset) if name else experiments.Experiment()
+    experiment = load_experiment(name, dataset) if name else Experiment()
+    grid = grid_of(over) if over else None
+    chosen = experiment.changed(overrides or (), profile=profile, grid=grid, seeds=seeds)
     title = short(name).rpartition("/")[2] if name else "sweep"
-    update: dict[str, object] = {"set": [*experiment.set, *(overrides or ())]}
-    update |= {"grids": [experiments.grid_of(over)]} if over else {}
-    update |= {"seeds": seeds} if seeds else {}
-    update |= {"profile": profile} if profile else {}
-    sweep = Sweep.of(title, dataset, experiment.model_copy(update=update), weights_dir)
+    sweep = Sweep.of(title, dataset, chosen, weights_dir)
     planned = sweep.plan()
     if dry_run:
         print_json(planned) if as_json else print_sweep(planned)
@@ -89,12 +87,21 @@ def command(
         print_sweep(planned)
     reporter = Reporter(quiet or as_json)
     sweep.execute(reporter, engine)
-    table, path = sweep.table(), sweep.write()
+    path = sweep.write()
     if as_json:
-        chosen = {"name": sweep.stored.name, "path": str(path), "settings": sweep.selection}
-        print_json({**chosen, "plan": planned, "table": rows_of(table), "failed": sweep.failures()})
+        print_json({**_results(sweep), "path": str(path), "plan": planned})
     else:
-        print_sweep_table(table, sweep.store.dataset, sweep.selection, style.value)
+        print_sweep_table(sweep.table(), sweep.store.dataset, sweep.selection, style.value)
         print_failed(sweep.failures())
         reporter.say(f"{path}\nPrint it again: abs table {sweep.stored.name} {sweep.dataset}")
     return 1 if sweep.failed else 0
+
+
+def _results(sweep: Sweep) -> dict[str, Any]:
+    """Return the results of a sweep for programs: its name and settings, the table, failures."""
+    return {
+        "name": sweep.stored.name,
+        "settings": sweep.selection,
+        "table": rows_of(sweep.table()),
+        "failed": sweep.failures(),
+    }

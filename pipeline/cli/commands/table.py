@@ -57,9 +57,8 @@ def command(
             print_sweep_table(rows, store.dataset, chosen, style.value)
         return
     experiment = experiments.load_experiment(name, dataset)
-    update: dict[str, object] = {"set": [*experiment.set, *(overrides or ())]}
-    update |= {"profile": profile} if profile else {}
-    planned = Sweep.of(name, dataset, experiment.model_copy(update=update), weights_dir)
+    experiment = experiment.changed(overrides or (), profile=profile)
+    planned = Sweep.of(name, dataset, experiment, weights_dir)
     table = beside_paper(planned)
     if experiment.seconds:
         table = with_seconds(table, planned)
