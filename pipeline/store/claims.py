@@ -150,8 +150,12 @@ class Claims:
 
 
 def living(folder: Path) -> list[Claim]:
-    """Return the claims in a folder that living processes hold."""
-    found = (_living(path) for path in sorted(folder.glob("*.json")))
+    """Return the claims in a folder that living processes hold; none where there is no folder."""
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    found = (_living(folder / name) for name in names if name.endswith(".json"))
     return [claim for claim in found if claim]
 
 

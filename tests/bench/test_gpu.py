@@ -37,7 +37,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 def test_without_a_card_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert gpu.main() == 2
+    assert gpu.main(IMAGES) == 2
     said = capsys.readouterr().err
     assert said.startswith("gpu: torch ")
     assert "finds no CUDA device" in said

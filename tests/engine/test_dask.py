@@ -111,7 +111,7 @@ def test_processes_of_this_machine_make_the_same_bytes_though_one_is_killed(made
     with here(2) as engine:
         for stage in stages:
             again(made, stage, engine)
-    killer.join()
+    killer.result()
     assert digests(made) == before
     assert killed
     receipts = made.store.open(stages[1]).ledger.receipts().values()
@@ -196,7 +196,7 @@ def test_a_worker_that_dies_is_replaced_and_its_units_go_elsewhere(
     with meddled(address, ATTENTION, seconds=0.5):
         killer = aside(lambda: kill_at_a_unit(made, stage))
         outcome = again(made, stage, engine, Reporter())
-        killer.join()
+        killer.result()
     assert outcome.state == "computed"
     assert digests(made) == before
     heard: list[str] = []  # the scheduler may tell of it after the last unit
@@ -356,7 +356,7 @@ def test_without_a_scheduler_what_is_finished_is_kept_and_goes_on_here(
                 AbsError, match=f"lost the connection to the scheduler at {address}; finished"
             ):
                 again(made, stage, engine)
-            killer.join()
+            killer.result()
     assert artifact.finished(stage.units(made.store))
     outcome = run_stage(stage, made.store, Reporter(True), made.settings)
     assert outcome.computed < 3

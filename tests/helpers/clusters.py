@@ -7,9 +7,9 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -152,11 +152,12 @@ def again(run: Run, stage: Stage, engine: Cluster, reporter: Reporter | None = N
     return run_stage(stage, run.store, reporter or Reporter(True), run.settings, engine)
 
 
-def aside(function: Callable[[], Any]) -> threading.Thread:
-    """Do something while a stage runs."""
-    thread = threading.Thread(target=function)
-    thread.start()
-    return thread
+def aside(function: Callable[[], Any]) -> Future[Any]:
+    """Do something while a stage runs; its result, or its error, is to be asked for."""
+    thread = ThreadPoolExecutor(1)
+    done = thread.submit(function)
+    thread.shutdown(wait=False)
+    return done
 
 
 def worker_at(run: Run, stage: Stage) -> int:

@@ -96,7 +96,7 @@ def test_scores_are_the_same_bytes_by_any_number_of_workers_though_one_is_killed
     ):
         killer = aside(lambda: kill_at_a_unit(run, scores))
         outcome = again(run, scores, engine)
-        killer.join()
+        killer.result()
     assert outcome.computed == outcome.units
     assert digests(run)["scores"] == before
 

@@ -38,6 +38,21 @@ def test_a_unit_is_claimed_once_and_given_back(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_nobody_holds_claims_in_a_folder_that_is_removed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, listdir = tmp_path / "claims", os.listdir
+    folder.mkdir()
+
+    def removed(path: Path) -> list[str]:
+        folder.rmdir()
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", removed)
+    assert living(folder) == []
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("age", [0.0, STALE - 10])
 def test_a_living_claim_is_respected(tmp_path: Path, age: float) -> None:
     claim_of(tmp_path, "here", HERE, os.getppid(), age)
