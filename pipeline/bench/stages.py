@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,11 +38,12 @@ from pipeline.core import files
 from pipeline.core.paths import PROJECT
 from pipeline.core.progress import Reporter
 from pipeline.datasets.images import decode
+from pipeline.engine.inline import WRITERS
 from pipeline.kernels.matching import Descriptions, soft_match
 from pipeline.kernels.resize import Resizer, planes
 from pipeline.models.precision import best
 from pipeline.store.artifact import Artifact
-from pipeline.store.units import ArraySpec, row_units
+from pipeline.store.units import ArraySpec, Unit, row_units
 
 CLASSES, TEXTS_PER_CLASS, DIM = 1000, 50, 512
 """Size of the text set for soft matching, as for ImageNet."""
@@ -166,19 +168,25 @@ def _matching(device: torch.device, pairs: int) -> Row:
 
 
 def store(case: Case, pairs: int) -> Iterator[Row]:
-    """Compare writing and reading vectors with NumPy files, in units of 128 images of 60 crops."""
+    """Compare vectors with NumPy files, in units of 128 images of 60 crops.
+
+    They are written by as many threads as in a run.
+    """
     block, units = 128, row_units(1024, 128)
     values = np.random.default_rng(0).random((block, N, DIM)).astype(np.float16)
     shape, chunks = (1024, N, DIM), (block, N, DIM)
     spec = ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16")
     artifact, npy_folder = Artifact(case.folder / "vectors", "vectors"), case.folder / "plain"
 
+    def write_unit(unit: Unit) -> None:
+        written = artifact.write(unit, {"embeddings": values})
+        artifact.commit(unit, block, written, {}, {})
+
     def write() -> None:
         artifact.begin({})
         artifact.create(spec)
-        for unit in units:
-            written = artifact.write(unit, {"embeddings": values})
-            artifact.commit(unit, block, written, {}, {})
+        with ThreadPoolExecutor(WRITERS) as writers:  # as in a run
+            list(writers.map(write_unit, units))
         artifact.finalise([], {})
 
     def write_npy() -> None:

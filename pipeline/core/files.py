@@ -12,7 +12,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -54,21 +53,6 @@ class Content(NamedTuple):
     def of(cls, content: memoryview) -> Content:
         """Return those of bytes."""
         return cls(content.nbytes, checksum_of(content))
-
-
-MANY = 1 << 20
-"""Bytes from which a thread that hashes them saves more than it costs, 0.1 ms."""
-
-
-def write_hashed(path: Path, content: memoryview) -> Content:
-    """Write bytes as `write_atomic` does, and hash many of them in a thread meanwhile."""
-    if content.nbytes < MANY:
-        write_atomic(path, content)
-        return Content.of(content)
-    with ThreadPoolExecutor(1, "hash") as thread:
-        hashed = thread.submit(Content.of, content)
-        write_atomic(path, content)
-    return hashed.result()
 
 
 class Hashing(io.RawIOBase):

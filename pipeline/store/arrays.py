@@ -118,7 +118,8 @@ def write_chunk(
     chunk = _chunk([*place, *[0] * (len(shape) - len(place))])
     path, content = folder / chunk, _bytes(np.ascontiguousarray(values))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return chunk, files.write_hashed(path, content)
+    files.write_atomic(path, content)
+    return chunk, files.Content.of(content)
 
 
 def dtype_of(metadata: dict[str, Any]) -> np.dtype[Any]:

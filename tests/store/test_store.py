@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -442,28 +440,6 @@ def test_a_unit_is_on_the_disk_before_its_receipt_and_read_by_nobody(
     pd.testing.assert_frame_equal(pd.read_parquet(paths["t.parquet/u.parquet"]), outputs["t"])
 
 
-def test_a_chunk_is_hashed_while_the_disk_takes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both = threading.Barrier(2, timeout=60)  # broken by one that waits for the other to end
-    fsync, checksum_of = os.fsync, files.checksum_of
-
-    def keep(file: int) -> None:
-        both.wait()
-        fsync(file)
-
-    def hashed(content: memoryview) -> str:
-        both.wait()
-        return checksum_of(content)
-
-    monkeypatch.setattr(os, "fsync", keep)
-    monkeypatch.setattr(files, "checksum_of", hashed)
-    monkeypatch.setattr(files, "MANY", 6)
-    content = files.write_hashed(tmp_path / "c", memoryview(b"values"))
-    assert content == (6, hashlib.sha256(b"values").hexdigest()[:32])
-    assert (tmp_path / "c").read_bytes() == b"values"
-
-
 def test_a_full_disk_stops_a_chunk_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,5 +448,5 @@ def test_a_full_disk_stops_a_chunk_and_leaves_no_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        files.write_hashed(tmp_path / "c", memoryview(b"values"))
+        files.write_atomic(tmp_path / "c", memoryview(b"values"))
     assert not list(tmp_path.iterdir())
