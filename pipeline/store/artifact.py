@@ -50,14 +50,12 @@ if TYPE_CHECKING:
 IDENTITY, MANIFEST = "identity.json", "manifest.json"
 TRASH = ".trash-"
 """Prefix of folders that are about to be deleted."""
-
-
 PIECE = 64
 """Files of a table that are read at once: Arrow holds more for each open file than its rows."""
 
 
 class _File(NamedTuple):
-    """What a receipt says of a file: receipts themselves take ten times the memory."""
+    """Unit and checksum of a file by its receipt, which itself takes ten times the memory."""
 
     unit: str
     checksum: str
@@ -305,7 +303,7 @@ class Artifact:
         self._checked.add(name)
 
     def _file(self, name: str) -> _File:
-        """What the receipts say of a file."""
+        """Return unit and checksum of a file; Damaged if no receipt names it."""
         if name not in self._written():
             self._forget_what_was_read()  # a unit that was lost may have been computed again
         return self._written().get(name) or self._damaged(name, *self._lost())

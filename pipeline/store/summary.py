@@ -1,4 +1,4 @@
-"""What a manifest says of its units, gathered from their receipts one at a time."""
+"""Summary of the units of an artifact for its manifest, gathered from receipts one at a time."""
 
 from __future__ import annotations
 

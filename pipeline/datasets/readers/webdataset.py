@@ -44,7 +44,7 @@ SHARD = re.compile(r"(.+)\.(?:tar|(tar\.(?:gz|bz2|xz|zst|lz4|z)|tgz|tbz2?|txz))"
 
 @dataclass
 class _Found:
-    """What the shards of a dataset hold."""
+    """Content of the shards of a dataset."""
 
     members: Members = field(default_factory=Members)
     """Images that have a label."""
