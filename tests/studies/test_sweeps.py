@@ -429,3 +429,11 @@ def test_what_figures_are_not_the_papers_is_said_beside_them(
     lines = capsys.readouterr().out.splitlines()
     assert [remark in line for line in lines if line.startswith("abs")] == [True, False, True]
     assert not [line for line in lines if line.startswith("cupl") and remark in line]
+
+
+def test_a_changed_experiment_keeps_its_own_settings_before_those_given() -> None:
+    own = Experiment(set=["scores.n=4"], seeds=5, grids=[grid_of(["crops.k=5,10"])])
+    found = own.changed(["crops.alpha=0.5"], seeds=2)
+    assert found.set == ["scores.n=4", "crops.alpha=0.5"]
+    assert (found.seeds, found.profile, found.grids) == (2, own.profile, own.grids)
+    assert own.changed([]) == own
