@@ -24,7 +24,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pipeline.core import files
 from pipeline.core.addresses import elsewhere
+from pipeline.core.checksums import Content, Hashing, is_content, is_file
 from pipeline.core.errors import AbsError, Damaged, MissingInput
 from pipeline.core.hashing import SCHEMA, digest
 from pipeline.core.threads import READERS, prefetch, readers
@@ -297,7 +297,7 @@ class Artifact:
         except OSError:
             whole = False
         if whole and name not in self._checked:
-            whole = files.checksum_of(into) == written.checksum
+            whole = is_content(into, written.checksum, self.path / name)
         if not whole:
             self._damaged(name, written.unit)
         self._checked.add(name)
@@ -320,10 +320,16 @@ class Artifact:
     def _check(self, names: Iterable[str]) -> None:
         """Compare files with their receipts; each is read once as long as this object lives."""
         unseen = {name: self._file(name) for name in names if name not in self._checked}
-        paths = [self.path / name for name in unseen]
-        sums = prefetch(readers(), files.checksum, paths, depth=READERS)
-        for (name, written), (_, found) in zip(unseen.items(), sums, strict=True):
-            if _outcome(found) != written.checksum:
+
+        def is_whole(file: tuple[str, _File]) -> bool:
+            name, written = file
+            try:
+                return is_file(self.path / name, written.checksum)
+            except OSError:
+                return False
+
+        for (name, written), found in prefetch(readers(), is_whole, unseen.items(), READERS):
+            if not found.result():
                 self._damaged(name, written.unit)
         self._checked.update(unseen)
 
@@ -387,7 +393,7 @@ class Artifact:
     def _growth(self, folder: str) -> Path:
         return self.path / "claims" / f"{folder}.growth"
 
-    def write(self, unit: Unit, outputs: dict[str, Output]) -> dict[str, files.Content]:
+    def write(self, unit: Unit, outputs: dict[str, Output]) -> dict[str, Content]:
         """Write a unit's outputs to the disk; return what each file holds, by its path below here.
 
         That is known from what was written: no file is read again.
@@ -401,17 +407,17 @@ class Artifact:
             written[file] = content
         return written
 
-    def _write_table(self, unit: Unit, name: str, table: Any) -> tuple[str, files.Content]:
+    def _write_table(self, unit: Unit, name: str, table: Any) -> tuple[str, Content]:
         file = f"{name}.parquet"
         if unit.name != "all":
             (self.path / file).mkdir(exist_ok=True)
             file = f"{file}/{unit.name}.parquet"
         with files.replacing(self.path / file) as opened:
-            hashing = files.Hashing(opened)
+            hashing = Hashing(opened)
             table.to_parquet(hashing, index=False)
         return file, hashing.content
 
-    def _write_chunk(self, unit: Unit, name: str, values: Any) -> tuple[str, files.Content]:
+    def _write_chunk(self, unit: Unit, name: str, values: Any) -> tuple[str, Content]:
         folder = self.path / f"{name}.zarr"
         if name not in self._opened:
             self._opened[name] = arrays.described(folder)
@@ -429,7 +435,7 @@ class Artifact:
         self,
         unit: Unit,
         rows: int,
-        written: Mapping[str, files.Content],
+        written: Mapping[str, Content],
         seconds: dict[str, float],
         maker: dict[str, Any],
         by_method: dict[str, float] | None = None,
@@ -500,14 +506,6 @@ class Artifact:
 def _parsed(manifest: bytes) -> dict[str, Any]:
     """Parse a manifest once: a command asks for those of large artifacts many times."""
     return files.parse_sealed(manifest)
-
-
-def _outcome(found: Future[str]) -> str:
-    """A checksum; that of a file that cannot be read is none."""
-    try:
-        return found.result()
-    except OSError:
-        return ""
 
 
 def put_aside(path: Path) -> Path:

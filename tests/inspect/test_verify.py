@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.bench.damage import cut, delete, find_damage, flip
 from pipeline.core import files, hash_cache
+from pipeline.core.checksums import Content
 from pipeline.core.errors import AbsError, Damaged
 from pipeline.core.hashing import digest
 from pipeline.inspect.verify import mark
@@ -319,7 +320,7 @@ def test_a_wrong_value_with_a_right_digest_is_found_by_computing_again(
         path = artifact.path / name
         values = np.frombuffer(path.read_bytes(), np.float16).copy()
         path.write_bytes((-values).tobytes())
-        receipt.files[name] = (path.stat().st_size, files.checksum(path))
+        receipt.files[name] = Content.of(memoryview(path.read_bytes()))
         artifact.ledger.write(receipt)
     artifact.finalise([], {k: artifact.manifest[k] for k in ("identity", "upstream")})
     words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]

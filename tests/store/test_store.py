@@ -20,6 +20,7 @@ import pytest
 import zarr
 
 from pipeline.core import files
+from pipeline.core.checksums import Content
 from pipeline.core.errors import AbsError, Damaged, MissingInput, UnitsFailed
 from pipeline.core.progress import Reporter
 from pipeline.engine.inline import InlineSession
@@ -325,7 +326,7 @@ def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
         unit = Unit("u", slice(0, 3), crops)
         ((written, content),) = artifact.write(unit, {"x": np.ones((3, 2), np.float16)}).items()
         path = tmp_path / written
-        assert content == (path.stat().st_size, files.checksum(path))
+        assert content == Content.of(memoryview(path.read_bytes()))
     found = np.asarray(zarr.open_array(tmp_path / "x.zarr", mode="r")[:])
     assert np.isnan(found[:, 2:4]).all()
     assert (found[:, [0, 1, 4, 5]] == 1).all()
@@ -430,12 +431,13 @@ def test_a_unit_is_on_the_disk_before_its_receipt_and_read_by_nobody(
         patch.setattr(os, "fsync", keep)
         patch.setattr(os, "replace", name)
         patch.setattr(Path, "read_bytes", read)
-        patch.setattr(files, "sha256_of", read)
+        patch.setattr(Path, "open", read)
         written = artifact.write(unit, outputs)
         artifact.commit(unit, 3, written, {"write": 0.1}, {"host": "h"})
     assert named == ["x.zarr/c/0/0", "t.parquet/u.parquet", "ledger/u.json"]
     paths = {file: tmp_path / file for file in written}
-    assert written == {f: (p.stat().st_size, files.checksum(p)) for f, p in paths.items()}
+    stored = {file: memoryview(path.read_bytes()) for file, path in paths.items()}
+    assert written == {file: Content.of(content) for file, content in stored.items()}
     assert artifact.ledger.is_finished("u")
     pd.testing.assert_frame_equal(pd.read_parquet(paths["t.parquet/u.parquet"]), outputs["t"])
 
