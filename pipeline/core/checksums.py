@@ -16,20 +16,14 @@ from typing import Any, BinaryIO, NamedTuple
 from blake3 import blake3
 
 from pipeline.core.errors import AbsError
+from pipeline.core.files import send_to_disk
 
 DIGITS = 32
 """Hex digits of a checksum: 128 bits."""
-
-
+PIECE = 1 << 20
+"""Bytes that are sent to the disk, and hashed, at once."""
 FUNCTIONS: dict[str, Callable[[], Any]] = {"blake3": blake3, "": hashlib.sha256}
 """Functions by their names in checksums: that of new receipts, and that of older ones."""
-
-
-def checksum_of(content: bytes | memoryview) -> str:
-    """Checksum of bytes, by the function of new receipts."""
-    hashed = blake3()
-    hashed.update(content)
-    return _made_by("blake3", hashed)
 
 
 def is_content(content: bytes | memoryview, stated: str, path: Path) -> bool:
@@ -74,14 +68,12 @@ class Content(NamedTuple):
     size: int
     checksum: str
 
-    @classmethod
-    def of(cls, content: memoryview) -> Content:
-        """Return those of bytes."""
-        return cls(content.nbytes, checksum_of(content))
-
 
 class Hashing(io.RawIOBase):
-    """A file that hashes what is written to it on its way to another one."""
+    """A file that hashes what is written to it on its way to another one.
+
+    The disk is at work on large pieces while they are hashed.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._hashed, self._size = file, blake3(), 0
@@ -92,11 +84,15 @@ class Hashing(io.RawIOBase):
 
     def write(self, content: Any, /) -> int:
         """Write and hash all of some bytes; return their number."""
-        view = memoryview(content)
-        self._file.write(view)
-        self._hashed.update(view)
-        self._size += view.nbytes
-        return view.nbytes
+        whole = memoryview(content).cast("B")
+        for start in range(0, whole.nbytes, PIECE):
+            piece = whole[start : start + PIECE]
+            self._file.write(piece)
+            if piece.nbytes == PIECE:
+                send_to_disk(self._file, self._size, PIECE)
+            self._hashed.update(piece)
+            self._size += piece.nbytes
+        return whole.nbytes
 
     def tell(self) -> int:
         """Return the number of bytes written."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.core import files
-from pipeline.core.checksums import Content
+from pipeline.core.checksums import Content, Hashing
 from pipeline.core.errors import Damaged
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.store.units import ArraySpec, Unit
@@ -119,8 +119,10 @@ def write_chunk(
     chunk = _chunk([*place, *[0] * (len(shape) - len(place))])
     path, content = folder / chunk, _bytes(np.ascontiguousarray(values))
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(path, content)
-    return chunk, Content.of(content)
+    with files.replacing(path) as file:
+        hashing = Hashing(file)
+        hashing.write(content)
+    return chunk, hashing.content
 
 
 def dtype_of(metadata: dict[str, Any]) -> np.dtype[Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import itertools
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.checksums import Content, Hashing, checksum_of, is_content, is_file
+from pipeline.core import files
+from pipeline.core.checksums import PIECE, Content, Hashing, is_content, is_file
 from pipeline.core.errors import AbsError
+from tests.helpers.checksums import checksum_of
 
 VECTORS = {
     0: "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
@@ -25,21 +28,40 @@ def functions(content: bytes) -> list[str]:
     return [checksum_of(content), hashlib.sha256(content).hexdigest()[:32]]
 
 
+def written(*pieces: bytes) -> Content:
+    """Size and checksum of what is written to a file in pieces, which must hold them."""
+    with tempfile.TemporaryFile() as file:
+        hashing = Hashing(file)
+        for piece in pieces:
+            assert hashing.write(piece) == len(piece)
+        file.seek(0)
+        assert file.read() == b"".join(pieces)
+    return hashing.content
+
+
 @pytest.mark.parametrize("size", VECTORS)
 def test_a_checksum_is_half_of_blake3_and_says_so(size: int) -> None:
     content = bytes(i % 251 for i in range(size))
-    assert checksum_of(content) == f"blake3:{VECTORS[size][:32]}"
+    assert written(content) == (size, f"blake3:{VECTORS[size][:32]}")
 
 
 @given(st.lists(st.binary()))
 def test_what_is_written_in_pieces_has_the_checksum_of_the_whole(pieces: list[bytes]) -> None:
-    file = io.BytesIO()
-    hashing = Hashing(file)
-    for piece in pieces:
-        assert hashing.write(piece) == len(piece)
     whole = b"".join(pieces)
-    assert file.getvalue() == whole
-    assert hashing.content == Content.of(memoryview(whole)) == (len(whole), checksum_of(whole))
+    assert written(*pieces) == (len(whole), checksum_of(whole))
+
+
+@pytest.mark.parametrize("can", [True, False], ids=["Linux", "elsewhere"])
+def test_large_writes_are_whole_whether_or_not_the_disk_begins_early(
+    can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not can:
+        monkeypatch.setattr(files, "_sync_file_range", None)
+    whole = bytes(range(251)) * (3 * PIECE // 251)
+    for sizes in ([len(whole)], [7, PIECE, len(whole) - PIECE - 7]):
+        ends = list(itertools.accumulate(sizes))
+        pieces = [whole[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        assert written(*pieces) == (len(whole), checksum_of(whole))
 
 
 @given(st.binary(min_size=1), st.data())

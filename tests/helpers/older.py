@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from pipeline.core import files
 from pipeline.run import Run
 from pipeline.store.artifact import MANIFEST, Artifact
+from tests.helpers.checksums import half
 
 
 def unseal(artifact: Artifact) -> None:
@@ -46,8 +45,3 @@ def with_checksums(artifact: Artifact, checksum: Callable[[str], str]) -> None:
     files.write_sealed(artifact.path / MANIFEST, {**artifact.manifest, "units": stated})
     artifact.__dict__.pop("manifest")
     artifact.seal()
-
-
-def half(path: Path) -> str:
-    """Half of the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]

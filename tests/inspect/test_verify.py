@@ -12,12 +12,12 @@ import pytest
 
 from pipeline.bench.damage import cut, delete, find_damage, flip
 from pipeline.core import files, hash_cache
-from pipeline.core.checksums import Content
 from pipeline.core.errors import AbsError, Damaged
 from pipeline.core.hashing import digest
 from pipeline.inspect.verify import mark
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
+from tests.helpers.checksums import content_of
 from tests.helpers.claims import claim_of
 from tests.helpers.older import unseal_all
 from tests.helpers.runs import Runner, digests, make_all, said
@@ -320,7 +320,7 @@ def test_a_wrong_value_with_a_right_digest_is_found_by_computing_again(
         path = artifact.path / name
         values = np.frombuffer(path.read_bytes(), np.float16).copy()
         path.write_bytes((-values).tobytes())
-        receipt.files[name] = Content.of(memoryview(path.read_bytes()))
+        receipt.files[name] = content_of(path)
         artifact.ledger.write(receipt)
     artifact.finalise([], {k: artifact.manifest[k] for k in ("identity", "upstream")})
     words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]

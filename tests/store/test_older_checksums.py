@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from pipeline.bench.damage import find_damage, flip
-from pipeline.core.checksums import checksum_of
 from pipeline.core.errors import AbsError, Damaged
 from pipeline.core.progress import Reporter
 from pipeline.inspect.recompute import recompute
@@ -19,7 +18,8 @@ from pipeline.inspect.verify import VerifyReport, mark
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
-from tests.helpers.older import half, with_checksums, with_sha256
+from tests.helpers.checksums import checksum_of, half
+from tests.helpers.older import with_checksums, with_sha256
 from tests.helpers.runs import Runner, said
 
 RAW = "embeddings-raw"

@@ -20,7 +20,6 @@ import pytest
 import zarr
 
 from pipeline.core import files
-from pipeline.core.checksums import Content
 from pipeline.core.errors import AbsError, Damaged, MissingInput, UnitsFailed
 from pipeline.core.progress import Reporter
 from pipeline.engine.inline import InlineSession
@@ -29,6 +28,7 @@ from pipeline.inspect.status import plan, states
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, Unit
+from tests.helpers.checksums import content_of
 from tests.helpers.older import unseal
 from tests.helpers.runs import DEMO, ROOT, Runner, digests, make_all
 
@@ -326,7 +326,7 @@ def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
         unit = Unit("u", slice(0, 3), crops)
         ((written, content),) = artifact.write(unit, {"x": np.ones((3, 2), np.float16)}).items()
         path = tmp_path / written
-        assert content == Content.of(memoryview(path.read_bytes()))
+        assert content == content_of(path)
     found = np.asarray(zarr.open_array(tmp_path / "x.zarr", mode="r")[:])
     assert np.isnan(found[:, 2:4]).all()
     assert (found[:, [0, 1, 4, 5]] == 1).all()
@@ -436,8 +436,7 @@ def test_a_unit_is_on_the_disk_before_its_receipt_and_read_by_nobody(
         artifact.commit(unit, 3, written, {"write": 0.1}, {"host": "h"})
     assert named == ["x.zarr/c/0/0", "t.parquet/u.parquet", "ledger/u.json"]
     paths = {file: tmp_path / file for file in written}
-    stored = {file: memoryview(path.read_bytes()) for file, path in paths.items()}
-    assert written == {file: Content.of(content) for file, content in stored.items()}
+    assert written == {file: content_of(path) for file, path in paths.items()}
     assert artifact.ledger.is_finished("u")
     pd.testing.assert_frame_equal(pd.read_parquet(paths["t.parquet/u.parquet"]), outputs["t"])
 
