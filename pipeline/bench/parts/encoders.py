@@ -66,7 +66,7 @@ def rows(case: Case, pairs: int) -> Iterator[Row]:
 def _share_of_products(clip: Any, pixels: Tensor, pairs: int) -> Row:
     """Compare encoding crops with the four F.linear of every block but the last, alone."""
     blocks = clip._tower.blocks[:-1]
-    count, length = clip.batch_size, 1 + clip._grid**2
+    count, length = min(clip.batch_size, len(pixels)), 1 + clip._grid**2
     mlp, attention = blocks[0].mlp, blocks[0].attn
     layers = (
         (attention.in_proj_weight, attention.in_proj_bias),

@@ -21,7 +21,8 @@ def rows(case: Case, pairs: int) -> Iterator[Row]:
     links = sorted(class_folder.iterdir())
 
     def index(delete_store: bool) -> None:
-        run = case.run("index", f"dataset.root={class_folder.parent}", "index.max_skipped=1")
+        one_class = f"dataset.root={class_folder.parent}", "dataset.single_class=true"
+        run = case.run("index", *one_class, "index.max_skipped=1")
         if delete_store:
             shutil.rmtree(case.folder / "index", ignore_errors=True)
         run.execute(run.named("index"), [], quiet=True)
