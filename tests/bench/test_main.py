@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import open_clip
 import pandas as pd
 import pytest
 
@@ -17,6 +18,7 @@ from pipeline.bench.main import PARTS, Part
 from pipeline.bench.parts import cached, encoders, kernels, store
 from pipeline.bench.small import IMAGES
 from pipeline.core.errors import AbsError
+from tests.helpers.small_models import clip_config
 
 
 def test_a_comparison_lies_in_the_file_of_its_name() -> None:
@@ -30,7 +32,10 @@ def test_a_comparison_lies_in_the_file_of_its_name() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models and texts of a small size, and two crops a branch."""
-    sizes = {"CLIP": "ViT-S-16", "VIT": "vit_tiny_patch16_224", "N": 2}
+    config = clip_config(224, 16)
+    config["text_cfg"] |= {"context_length": 77, "vocab_size": 49408}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small", config)
+    sizes = {"CLIP": "small", "VIT": "vit_tiny_patch16_224", "N": 2}
     sizes |= {"CLASSES": 100, "TEXTS_PER_CLASS": 50, "TEXTS": ["a photo"]}
     for module in (case, main, kernels, store, encoders):
         for name in sizes.keys() & vars(module).keys():
