@@ -16,6 +16,7 @@ from pipeline.bench.timing import Row, Work, compare, seconds_of
 from pipeline.engine.inline import WRITERS
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, Unit, row_units
+from pipeline.store.writer import ArtifactWriter
 
 DIM = 512
 """Width of the vectors that are written."""
@@ -31,17 +32,18 @@ def rows(case: Case, pairs: int) -> Iterator[Row]:
     shape, chunks = (1024, N, DIM), (block, N, DIM)
     spec = ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16")
     artifact, npy_folder = Artifact(case.folder / "vectors", "vectors"), case.folder / "plain"
+    writer = ArtifactWriter(artifact)
 
     def write_unit(unit: Unit) -> None:
-        written = artifact.write(unit, {"embeddings": values})
-        artifact.commit(unit, block, written, {}, {})
+        written = writer.write(unit, {"embeddings": values})
+        writer.commit(unit, block, written, {}, {})
 
     def write() -> None:
-        artifact.begin({})
-        artifact.create(spec)
+        writer.begin({})
+        writer.create(spec)
         with ThreadPoolExecutor(WRITERS) as writers:  # as in a run
             list(writers.map(write_unit, units))
-        artifact.finalise([], {})
+        writer.finalise([], {})
 
     def write_npy() -> None:
         npy_folder.mkdir()
