@@ -122,7 +122,7 @@ class Asked:
     failed: list[tuple[Request, str]] = field(default_factory=list)
     over_budget: bool = False
     stopped: bool = False
-    """Whether a signal, or too many failures, ended the series."""
+    """True if a signal, or too many failures, ended the series."""
 
 
 def ask_all(

@@ -39,7 +39,7 @@ class Damage:
 
     artifact: Artifact
     file: str
-    """Below the artifact's folder."""
+    """Path of the file below the artifact's folder."""
     what: str
     unit: str | None = None
     """The unit to compute again; None if no unit is lost."""

@@ -71,7 +71,7 @@ class StoredRun:
 
     @property
     def nearest(self) -> str:
-        """How the run differs from what was asked for, in a line; empty if it does not."""
+        """Differences of the run from what was asked for, in a line; empty if there are none."""
         if not self.differences:
             return ""
         runs = self.others + 1

@@ -67,7 +67,7 @@ class Artifact:
     options: str = field(default="", compare=False)
     """The options of `abs run` that make it, for messages."""
     read_only: bool = field(default=False, compare=False)
-    """Whether reading leaves damage as it is, as it does at an address."""
+    """True if reading leaves damage as it is, as it does at an address."""
     _checked: set[str] = field(default_factory=set, compare=False, repr=False)
     """Files that were verified against their receipts."""
     _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
