@@ -10,7 +10,7 @@ import typer
 from pipeline.core.paths import expand
 from pipeline.core.words import counted
 from pipeline.datasets.dataset import Dataset
-from pipeline.new_dataset import templates_beside, write_dataset
+from pipeline.first_steps.new_dataset import templates_beside, write_dataset
 from pipeline.options import JsonOption, print_json
 
 
