@@ -11,7 +11,15 @@ from pipeline.cli.explain_tables import print_deciding
 from pipeline.core.progress import Reporter
 from pipeline.explain.deciding import Deciding
 from pipeline.explain.explainer import Explainer
-from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
+from pipeline.options import (
+    DatasetOption,
+    JsonOption,
+    SetOption,
+    StoredProfileOption,
+    StoreOption,
+    WeightsOption,
+    print_json,
+)
 from pipeline.report.choice import Choice
 from pipeline.report.stored import StoredRun, find_run
 
@@ -28,15 +36,10 @@ def command(
     texts: Annotated[
         int, typer.Option(min=1, help="Number of descriptions to list, of each of the two classes.")
     ] = 3,
-    profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Profile of the run. Default: official.")
-    ] = None,
+    profile: StoredProfileOption = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Folder or address of the store, or of a copy."),
-    ] = None,
+    store: StoreOption = None,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Also write the crop explorer of this image there."),

@@ -19,6 +19,8 @@ from pipeline.core.layers import short
 from pipeline.core.progress import Reporter
 from pipeline.options import (
     DatasetOption,
+    DryRunOption,
+    ExperimentProfileOption,
     JsonOption,
     QuietOption,
     SetOption,
@@ -52,15 +54,10 @@ def command(
         int | None,
         typer.Option(min=1, help="Number of random seeds; sigma is the deviation over them."),
     ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", "-p", help="Profile, in place of the experiment's own."),
-    ] = None,
+    profile: ExperimentProfileOption = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and compute nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     style: FormatOption = Format.plain,
     quiet: QuietOption = False,
     as_json: JsonOption = False,

@@ -16,7 +16,14 @@ from pipeline.cli.study_tables import (
     rows_of,
 )
 from pipeline.core.layers import known, short
-from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
+from pipeline.options import (
+    DatasetOption,
+    ExperimentProfileOption,
+    JsonOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
 from pipeline.studies import experiments
 from pipeline.studies.costs import with_seconds
 from pipeline.studies.paper import beside_paper
@@ -34,10 +41,7 @@ def command(
             "Or a stored sweep: its name, or the beginning of it (abs list sweeps).",
         ),
     ],
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", "-p", help="Profile, in place of the experiment's own."),
-    ] = None,
+    profile: ExperimentProfileOption = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
     style: FormatOption = Format.plain,
