@@ -77,6 +77,14 @@ class StoredRun:
         runs = self.others + 1
         return f"the nearest of {runs:,} finished runs has {_apart(self.differences)}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for `--json`: dataset, settings, differences from those asked for."""
+        differences = {
+            name: {"asked": asked, "stored": stored}
+            for name, (asked, stored) in self.differences.items()
+        }
+        return {"dataset": self.dataset, "settings": self.selection, "differences": differences}
+
     def artifact(self, stage: str) -> Artifact:
         """Return the artifact of a stage; reading it never changes the store."""
         path = self.store.folder / stage / self.record.artifacts[stage]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -59,16 +59,7 @@ def command(
     deciding = Deciding.of(found, views, texts)
     page = None if html is None else _explored(run, html.absolute(), found.image_id, method)
     if as_json:
-        about: dict[str, Any] = {
-            "dataset": run.dataset,
-            "settings": run.selection,
-            "page": page and str(page),
-        }
-        about["differences"] = {
-            name: {"asked": asked, "stored": stored}
-            for name, (asked, stored) in run.differences.items()
-        }
-        print_json({**about, **deciding.as_dict()})
+        print_json({**run.as_dict(), "page": page and str(page), **deciding.as_dict()})
         return
     print(f"{run.dataset}: {run.selection}")
     print_deciding(deciding)

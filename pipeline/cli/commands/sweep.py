@@ -15,7 +15,6 @@ from pipeline.cli.study_tables import (
     rows_of,
 )
 from pipeline.core.errors import ConfigError
-from pipeline.core.layers import short
 from pipeline.core.progress import Reporter
 from pipeline.options import (
     DatasetOption,
@@ -28,7 +27,7 @@ from pipeline.options import (
     distributed,
     print_json,
 )
-from pipeline.studies.experiments import Experiment, grid_of, load_experiment
+from pipeline.studies.experiments import grid_of
 from pipeline.studies.sweeps import Sweep
 
 
@@ -71,11 +70,15 @@ def command(
     """
     if not name and not over:
         raise ConfigError("sweep: name an experiment, or give --over FIELD=A,B,...")
-    experiment = load_experiment(name, dataset) if name else Experiment()
-    grid = grid_of(over) if over else None
-    chosen = experiment.changed(overrides or (), profile=profile, grid=grid, seeds=seeds)
-    title = short(name).rpartition("/")[2] if name else "sweep"
-    sweep = Sweep.of(title, dataset, chosen, weights_dir)
+    sweep = Sweep.load(
+        name,
+        dataset,
+        overrides or (),
+        profile=profile,
+        grid=grid_of(over) if over else None,
+        seeds=seeds,
+        weights_dir=weights_dir,
+    )
     planned = sweep.plan()
     if dry_run:
         print_json(planned) if as_json else print_sweep(planned)
