@@ -8,6 +8,7 @@ from dataclasses import replace
 from pipeline.core import files
 from pipeline.run import Run
 from pipeline.store.artifact import MANIFEST, Artifact
+from pipeline.store.writer import ArtifactWriter
 from tests.helpers.checksums import half
 
 
@@ -44,4 +45,4 @@ def with_checksums(artifact: Artifact, checksum: Callable[[str], str]) -> None:
         stated[receipt.unit] = other.digest
     files.write_sealed(artifact.path / MANIFEST, {**artifact.manifest, "units": stated})
     artifact.__dict__.pop("manifest")
-    artifact.seal()
+    ArtifactWriter(artifact).seal()
