@@ -33,7 +33,7 @@ class ImageViews:
     counts: np.ndarray
     """Number of times that each view counts, float64 (views,)."""
     places: pd.DataFrame
-    """Where each view lies: `space` (`pixels` or `tokens`), left, top, right, bottom."""
+    """Place of each view: `space` (`pixels` or `tokens`), left, top, right, bottom."""
 
 
 @dataclass(frozen=True)
