@@ -183,7 +183,10 @@ class Classifier:
         self._common = None if self._boxed else self._scorer({})
 
     def _scorer(self, boxes: Mapping[str, Tensor]) -> ScoresWorker:
-        """Return what scores images; `boxes` of their views by view set, int64 (n, views, 4)."""
+        """Return the worker that scores images.
+
+        boxes: Boxes of their views by view set, int64 (n, views, 4).
+        """
         others: dict[str, ViewReader] = {
             name: OtherImages(name, None, count) for name, count in self._counts.items()
         }
