@@ -48,6 +48,22 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Override a setting: section.field=value; may be repeated."),
 ]
+ExperimentProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", "-p", help="Profile, in place of the experiment's own."),
+]
+StoredProfileOption = Annotated[
+    str | None, typer.Option("--profile", "-p", help="Profile of the run. Default: official.")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(metavar="PLACE", help="Folder or address of the store, or of a copy."),
+]
+ImagesOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Image to show: its number, path or end of its path; may be repeated."),
+]
+SentencesOption = Annotated[str | None, typer.Option(help="JSON file of sentences by class name.")]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
@@ -66,6 +82,9 @@ StrictOption = Annotated[
     typer.Option(
         "--strict-code", help="Stop if a stored artifact was made by other code than the present."
     ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and compute nothing.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]

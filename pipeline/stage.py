@@ -125,7 +125,7 @@ class Stage(ABC):
         """Load models and open inputs. Heavy imports belong here."""
 
     has_model: ClassVar[bool] = False
-    """Whether units are encoded by a model, so that `probe` measures it."""
+    """True if units are encoded by a model, whose speed `probe` measures."""
 
     def items(self, store: Store, unit: Unit) -> int:
         """Count the images, crops or texts of a unit that are encoded."""

@@ -369,15 +369,22 @@ class _ViewWorker(_ClipWorker, ViewWorker):
 
     def read(self, unit: Unit) -> ViewInputs:
         """Return the unit's views, and what the model reads of those without a vector."""
-        return self.inputs(range(unit.rows.start, unit.rows.stop), unit.crops)
+        rows = range(unit.rows.start, unit.rows.stop)
+        return self._inputs(
+            rows, self.views.request(rows, unit.crops, self.numbers, self.environment())
+        )
 
     def compute(self, unit: Unit, inputs: ViewInputs) -> dict[str, Any]:
         """Return the vectors of all views: float16 (n, views, dim)."""
         return {"embeddings": self.shaped(self.encode(inputs).all())}
 
-    def inputs(self, rows: Sequence[int], crops: slice | None) -> ViewInputs:
-        """Return views, with the vectors that can be reused, and pixels for the others, if any."""
-        views = self.views.request(rows, crops, self.numbers, self.environment())
+    def inputs_at(self, rows: Sequence[int], places: np.ndarray) -> ViewInputs:
+        """Return views of some images at given places, int64 (images, views, 4)."""
+        views = self.views.request_at(rows, places, self.numbers, self.environment())
+        return self._inputs(rows, views)
+
+    def _inputs(self, rows: Sequence[int], views: RequestedViews) -> ViewInputs:
+        """Return views with the pixels of those of which no vector is stored, if any."""
         pixels = self.pixels(rows, views) if views.missing.any() else None
         return ViewInputs(rows, views, pixels)
 

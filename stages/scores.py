@@ -27,21 +27,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from pipeline.core.errors import ConfigError, MissingInput
+from pipeline.core.errors import MissingInput
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import NOT_IN_KEY
 from pipeline.core.under_way import stretch
 from pipeline.datasets.classes import Classes
-from pipeline.methods.base import (
-    MOST_PROMPTS,
-    Method,
-    MethodInputs,
-    Prompts,
-    Scorer,
-    Views,
-    ViewVectors,
-)
+from pipeline.methods.base import Method, MethodInputs, Prompts, Scorer, Views, ViewVectors
 from pipeline.methods.config import ScoresConfig
+from pipeline.methods.demands import (
+    refuse_expectation,
+    refuse_learned_prompts,
+    refuse_several_vectors,
+)
 from pipeline.methods.imported import Imported
 from pipeline.methods.per_image import per_image_results
 from pipeline.methods.registry import views_read
@@ -87,48 +84,12 @@ class Scores(Stage):
     version: ClassVar[int] = 4
 
     def check(self) -> None:
-        """Raise ConfigError if an expectation is wanted, and windows or a method do not have it, or
-        if a method takes one vector of a view where there are several.
-        """
-        learning = [name for name, method in self.methods.items() if method.learns_prompts]
-        if learning and self._competing > MOST_PROMPTS:
-            raise ConfigError(
-                f"scores.methods: {learning[0]} learns prompts for each image, of at most "
-                f"{MOST_PROMPTS} classes and not {self._competing}; leave it out, or import its "
-                "authors' results (abs import-scores)"
-            )
-        for name in learning:
-            (texts,) = self.methods[name].texts
-            prompts: Any = getattr(self.texts[texts], "prompts", None)
-            if prompts is None or any(len(own) > 1 for own in prompts.texts):
-                raise ConfigError(
-                    f"descriptions.{texts}: {name} learns one prompt of a class; give one template"
-                )
-            clip: Any = self.texts[texts]
-            if not clip.clip.learns_context:
-                raise ConfigError(
-                    f"clip.model: {name} learns prompts, and the text encoder of {clip.clip.name} "
-                    "is not CLIP's own; leave it out of scores.methods"
-                )
+        """Raise ConfigError if a method cannot score these texts and views."""
+        refuse_learned_prompts(self.methods, self.texts, self._competing)
         queries = max([getattr(stage, "queries", 1) for stage in self.views.values()], default=1)
-        single = [n for n, m in self.methods.items() if m.views(self.config) and not m.of_sets]
-        if queries > 1 and single:
-            raise ConfigError(
-                f"scores.methods: {single[0]} takes one vector of a view, and this model gives "
-                f"{queries}; leave it out, or set clip.queries=mean (an approximation)"
-            )
-        drawing = [name for name, method in self.methods.items() if not method.weighted]
-        reading = [name for name in drawing if "feature" in self.methods[name].views(self.config)]
-        if self.config.expectation and reading:
-            raise ConfigError(
-                f"scores.expectation: {reading[0]} has none, since it counts single feature crops; "
-                "set scores.expectation=false, or leave it out of scores.methods"
-            )
-        if self.config.expectation and "feature" in self.views and not self.drawn:
-            raise ConfigError(
-                "scores.expectation: needs every window that can be drawn; "
-                "set windows.shape=square and windows.encode=all"
-            )
+        refuse_several_vectors(self.methods, self.config, queries)
+        all_windows = "feature" not in self.views or bool(self.drawn)
+        refuse_expectation(self.methods, self.config, all_windows)
 
     @property
     def _competing(self) -> int:

@@ -1,12 +1,14 @@
 """settled: encode crops in rounds, and no more of an image that has settled.
 
-Takes the place of the embeddings of a view set if `scores.settle` is set. A round goes on by a few
-crops of every image that has not settled: after each, a sequential test bounds the probability that
-more crops change the decision of a method (`pipeline.kernels.settling`). Reads what the embeddings
-read, and what the decision depends on: the text vectors, and the embeddings of the other views.
+Takes the place of the embeddings of a view set if `scores.settle` is set. Crops of an image are
+taken in the order in which they tell most of the others (`pipeline.kernels.ordering`). A round goes
+on by a few crops of every image that has not settled: after each, a sequential test bounds the
+probability that more crops change the decision of a method (`pipeline.kernels.settling`). Reads
+what the embeddings read, and what the decision depends on: the text vectors, and the embeddings of
+the other views.
 
 A unit is a round times a block of images; after the first round, of several blocks, so that what
-few images ask for fills batches. Each writes two tables:
+few images ask for fills batches. Each writes three tables:
 
     crops.parquet    a row per embedded crop: image, crop, box_* or window_* (int64), vector (a list
                      of float32 with the values of float16)
@@ -14,6 +16,9 @@ few images ask for fills batches. Each writes two tables:
                      (float64; probability of another decision at most), settled (bool)
     weights.parquet  a row per crop of an image that stops here: image, crop (int64), weight in the
                      predicted mean of all N crops (float64; sum to 1)
+
+Rows of `crops` and `weights` are by image, then in the order of its crops. A unit of the first
+round also writes that order: `order.parquet` has a row per image and crop: image, crop (int64).
 
 Settings: those of the embeddings, and the section `scores`.
 """
@@ -49,6 +54,7 @@ from pipeline.views.settled import (
     look_tables,
     saved,
     settling_views,
+    stored_order,
     unsettled,
 )
 from pipeline.views.workers import ViewInputs, ViewWorker
@@ -75,7 +81,7 @@ class SettledEmbeddings(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "embeddings"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     counts = "crops at most"
 
     @property
@@ -209,8 +215,10 @@ class Inputs(NamedTuple):
     """Views of earlier rounds whose scores are not known here."""
     views: ViewInputs
     """Views of this round."""
+    order: np.ndarray
+    """Numbers of all their views in the order in which they are taken, int64 (images, N)."""
     places: np.ndarray
-    """Places of all their views, embedded or not, int64 (images, N, 4)."""
+    """Places of all their views in that order, embedded or not, int64 (images, N, 4)."""
 
 
 @dataclass
@@ -243,22 +251,28 @@ class SettledWorker(Worker):
             return None
         assert isinstance(self.encoder, ViewWorker)
         assert unit.crops is not None
-        views = self.encoder.inputs(rows, unit.crops)
+        places = self.encoder.drawn(rows, self.decider.rule.count)
+        first = unit.round == 0
+        order = (
+            self.decider.order(places) if first else stored_order(self.artifact, self.units, rows)
+        )
+        places = np.take_along_axis(places, order[:, :, None], axis=1)
+        views = self.encoder.inputs_at(rows, places[:, unit.crops])
         lacking = self.decider.lacking(rows, unit.crops.start)
         dim = views.views.vectors.shape[1]
         earlier = earlier_views(self.artifact, self.units, unit, lacking, dim) if lacking else []
-        places = self.encoder.drawn(rows, self.decider.rule.count)
-        return Inputs(rows, earlier, views, places)
+        return Inputs(rows, earlier, views, order, places)
 
     def compute(self, unit: Unit, inputs: Inputs | None) -> dict[str, Any]:
-        """Return the tables `crops`, `looks` and `weights`."""
+        """Return the tables `crops`, `looks` and `weights`, in the first round also `order`."""
         assert unit.crops is not None
         rule = self.decider.rule
         if inputs is None:
             empty = np.empty((0, 1, self.encoder.array.shape[-1]), np.float16)
             none = np.empty((0, len(self.columns)), np.int64)
             nothing = Look(np.empty(0), np.empty((0, unit.crops.stop)))
-            return look_tables(unit, [], none, self.columns, empty, nothing, rule)
+            order = np.empty((0, rule.count), np.int64)
+            return look_tables(unit, [], order, none, self.columns, empty, nothing, rule)
         found = self.encoder.encode(inputs.views)
         vectors, rows = found.all(), inputs.rows
         if not np.isfinite(vectors).all():
@@ -266,4 +280,6 @@ class SettledWorker(Worker):
         self.decider.restore(rows, unit.crops.start, inputs.earlier)
         self.decider.take(RoundViews(rows, unit.crops.start, vectors))
         look = self.decider.look(rows, inputs.places)
-        return look_tables(unit, rows, found.places, self.columns, vectors, look, rule)
+        return look_tables(
+            unit, rows, inputs.order, found.places, self.columns, vectors, look, rule
+        )

@@ -1,4 +1,4 @@
-"""What the books cost: commands that compute nothing, on a finished store of many images.
+"""Costs of bookkeeping: commands that compute nothing, on a finished store of many images.
 
 The store is made by `pipeline.bench.large`, for this build and for any other one, by its own engine
 and store. Then commands are timed, each in a process of its own.

@@ -11,10 +11,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.bench.case import Case
+from pipeline.bench.timing import Row, in_turns
 from pipeline.core.errors import AbsError
+from pipeline.core.paths import PROJECT
+from pipeline.models.precision import best
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,16 @@ class Build:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise AbsError(f"{self.code}: abs {' '.join(words)} failed: {last}")
+
+
+def rows(other: Path, case: Case, pairs: int) -> Iterator[Row]:
+    """Compare raw crops, from files, with another build of this project."""
+    for precision in dict.fromkeys(("float32", best("auto")[0])):
+        ours, against = (
+            Build(code, case.folder / "bench.yaml", precision, case.folder / f"{name}-{precision}")
+            for name, code in (("this", PROJECT), ("other", other.resolve()))
+        )
+        for each in (ours, against):
+            each.prepare()
+        what = f"embeddings-raw, {precision}, from files, against another build"
+        yield in_turns(what, ours.seconds, against.seconds, pairs)

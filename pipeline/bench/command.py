@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.bench.main import Part, main
 from pipeline.bench.small import IMAGES
-from pipeline.bench.stages import Part, main
 from pipeline.core.layers import layered, paths_of
 from pipeline.core.paths import expand
 

@@ -29,6 +29,7 @@ from pipeline.inspect.verify import mark
 from pipeline.run import Run
 from pipeline.store.artifact import MANIFEST
 from pipeline.store.ledger import Receipt
+from pipeline.store.writer import ArtifactWriter
 
 OVERRIDES = ["scores.methods=null", "scores.n=6"]
 SETTLED = ["scores.methods=[abs]", "scores.n=20", "scores.expectation=true", "scores.settle=1e-5"]
@@ -141,7 +142,7 @@ def seals(case: Case, count: int, rng: random.Random) -> str:
             for path in [*artifact.ledger.copies, artifact.path / MANIFEST]:
                 path.unlink()
         step = rng.randrange(12 + len(units))
-        killed += _killed_at(step, partial(artifact.finalise, units, provenance))
+        killed += _killed_at(step, partial(ArtifactWriter(artifact).finalise, units, provenance))
         wrong += bool(find_damage(run))
         again = case.run("sealed")
         computed = sum(each.computed for each in again.execute(again.stages, [], quiet=True))

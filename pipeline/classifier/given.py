@@ -1,4 +1,4 @@
-"""What a caller gives in place of files of a dataset: images, class names, descriptions."""
+"""Inputs from a caller in place of a dataset's files: images, class names, descriptions."""
 
 from __future__ import annotations
 

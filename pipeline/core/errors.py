@@ -10,13 +10,13 @@ from typing import TypeVar
 SHOWN = 10
 """Number of problems or names that a message lists."""
 WORD = re.compile(r"[\W_]+")
-"""What separates the words of a name."""
+"""Separators of the words of a name."""
 OBJECT = re.compile(r"\s*<[^<>]* at 0x[0-9a-fA-F]+>")
 """Representation of an object with its address in memory."""
 
 
 class AbsError(Exception):
-    """Shown as one line without a traceback; the command exits with `exit_code`."""
+    """Error that is shown as one line without a traceback; the command exits with `exit_code`."""
 
     exit_code = 1
     problems: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""How far units under way are: what works on one tells, and what shows progress hears it.
+"""Progress within units: code that works on a unit reports it, code that shows it listens.
 
 Nothing is handed down for it: an engine listens around a step of a unit (`heard`), and the loops
 over images, crops or texts inside tell (`tell`, `each`), in the same thread. Without a listener,

@@ -43,7 +43,7 @@ COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Method and further settings of each column; the last is compared with the others."""
 
 Correct = dict[str, np.ndarray]
-"""Whether each image is classified correctly, bool (images,), by column."""
+"""Correctness of each image's prediction, bool (images,), by column of the table."""
 
 app = typer.Typer(help=__doc__, add_completion=False)
 

@@ -7,6 +7,7 @@ that library; it is never stored, and taken out of every message.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.core.errors import AbsError, MissingInput
+from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.describe.answers import Answer, Answers
 from pipeline.describe.requests import Request
 
@@ -34,9 +35,28 @@ class Price:
     prompt: float = 0.0
     answer: float = 0.0
 
+    @classmethod
+    def parse(cls, given: str) -> Price:
+        """Parse `0.15,0.6`, as given to `--price`; ConfigError for anything else."""
+        try:
+            prompt, answer = map(float, given.split(","))
+        except ValueError:
+            raise ConfigError(f"--price {given!r}: write two numbers, such as 0.15,0.6") from None
+        if not (0 <= prompt < float("inf") and 0 <= answer < float("inf")):
+            raise ConfigError(f"--price {given!r}: prices are not negative")
+        return cls(prompt, answer)
+
     def of(self, tokens_in: int, tokens_out: int) -> float:
         """Return what tokens cost."""
         return (self.prompt * tokens_in + self.answer * tokens_out) / MILLION
+
+
+def check_address(endpoint: str | None) -> None:
+    """Raise ConfigError for an address that no request can be sent to."""
+    if endpoint is not None and not re.match(r"https?://[^/\s]", endpoint):
+        raise ConfigError(
+            f"--endpoint {endpoint!r}: expected an address such as http://127.0.0.1:8000/v1"
+        )
 
 
 class Endpoint:
@@ -111,7 +131,7 @@ class Refused(AbsError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.hopeless = status in (401, 403, 404)
-        """Return whether any other request would be refused too."""
+        """True if any other request would be refused too."""
 
 
 @dataclass
@@ -122,7 +142,7 @@ class Asked:
     failed: list[tuple[Request, str]] = field(default_factory=list)
     over_budget: bool = False
     stopped: bool = False
-    """Whether a signal, or too many failures, ended the series."""
+    """True if a signal, or too many failures, ended the series."""
 
 
 def ask_all(

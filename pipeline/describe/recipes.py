@@ -49,7 +49,7 @@ class Recipe(Section):
     token_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Name of that limit in requests; newer hosted models take the second one only."""
     named: bool = False
-    """Whether a text must name its class."""
+    """True if a text must name its class."""
     least: int = Field(default=1, ge=1)
     """Fewest characters of a text."""
     most: int = Field(default=50, ge=1)

@@ -21,10 +21,11 @@ from pipeline.engine.base import Engine, Job, Session
 from pipeline.engine.inline import Inline
 from pipeline.engine.provenance import provenance
 from pipeline.stage import Stage, refuse_changed
-from pipeline.store.artifact import Artifact, store_error
+from pipeline.store.artifact import Artifact
 from pipeline.store.claims import claimed, living
 from pipeline.store.store import Store
 from pipeline.store.units import Unit, by_round
+from pipeline.store.writer import ArtifactWriter, store_error
 
 POLL, MAX_POLL = 0.2, 2.0
 """First and longest pause, in seconds, between two checks for units of other processes."""
@@ -65,11 +66,11 @@ def run_stage(
     """
     engine = engine or Inline()
     artifact = store.artifact(stage)
-    units = stage.units(store)
+    writer, units = ArtifactWriter(artifact), stage.units(store)
     base = stage.name, stage.key, str(artifact.path)
     if artifact.missing(units) is None:
         with suppress(OSError):  # a store that can only be read stays as it is
-            artifact.seal()
+            writer.seal()
         reporter.say(f"{stage.name}: cached ({artifact.manifest['rows']:,} rows) {stage.key}")
         _say_remarks(stage, artifact, reporter)
         return Outcome(*base, state="cached", units=len(units))
@@ -77,10 +78,9 @@ def run_stage(
     todo = [unit for unit in engine.part.order(units) if unit.name not in finished]
     started = time.perf_counter()
     try:
-        artifact.begin(stage.identity())
-        with claimed(
-            artifact.path / "claims"
-        ):  # against gc and --force, until the manifest is written
+        writer.begin(stage.identity())
+        # No gc and no --force takes the artifact away before its manifest is written.
+        with claimed(artifact.path / "claims"):
             job = Job(stage, store, settings)
             seconds, written = _compute(
                 engine if todo else Inline(), job, todo, len(units), reporter
@@ -91,7 +91,7 @@ def run_stage(
             record = {"last_pass": seconds, "remarks": stage.remarks(artifact)}
             record |= {"figures": stage.figures(artifact)}
             record |= {"selection": selection.as_dict()} if selection else {}
-            artifact.finalise(units, {**provenance(stage, store, settings), **record})
+            writer.finalise(units, {**provenance(stage, store, settings), **record})
     except OSError as error:
         raise store_error(error, artifact) from error
     reporter.say(_summary(stage, written, len(units), time.perf_counter() - started, seconds))

@@ -18,10 +18,10 @@ from pipeline.core.code import code_of
 from pipeline.core.errors import AbsError
 from pipeline.core.under_way import COMPUTE, READ, heard
 from pipeline.stage import Stage, Worker, refuse_changed
-from pipeline.store.artifact import Artifact, store_error
 from pipeline.store.claims import Claims
 from pipeline.store.store import Store
 from pipeline.store.units import Unit
+from pipeline.store.writer import ArtifactWriter, store_error
 
 if TYPE_CHECKING:
     from pipeline.store.units import Output
@@ -44,7 +44,7 @@ class UnitWork:
     """A loaded stage, and the claims of this process on its units."""
 
     worker: Worker
-    artifact: Artifact
+    writer: ArtifactWriter
     claims: Claims
     code: str
     sharing: int | None = None
@@ -54,18 +54,18 @@ class UnitWork:
     @contextmanager
     def load(cls, stage: Stage, store: Store, sharing: int | None = None) -> Iterator[UnitWork]:
         """Load a stage and create its arrays; safe in several processes at once."""
-        worker, artifact = stage.worker(store), store.artifact(stage)
+        worker, writer = stage.worker(store), ArtifactWriter(store.artifact(stage))
         refuse_changed(stage)
         for spec in worker.arrays():
-            artifact.create(spec)
-        with Claims(artifact.path / "claims") as claims:
-            yield cls(worker, artifact, claims, code_of(stage), sharing)
+            writer.create(spec)
+        with Claims(writer.path / "claims") as claims:
+            yield cls(worker, writer, claims, code_of(stage), sharing)
 
     def claim(self, unit: Unit) -> bool:
         """Claim a unit. Return False if another process has claimed or finished it."""
         if not self.claims.take(unit.name):
             return False
-        if self.artifact.ledger.is_finished(unit.name):  # only a claim keeps the answer true
+        if self.writer.artifact.ledger.is_finished(unit.name):  # only a claim keeps the answer true
             self.claims.release(unit.name)
             return False
         return True
@@ -86,9 +86,9 @@ class UnitWork:
     def write(self, unit: Unit, outputs: dict[str, Output], spent: Spent) -> None:
         """Write the outputs, commit the receipt, and release the claim."""
         with _timed("write", spent.steps):
-            written = self.artifact.write(unit, outputs)
+            written = self.writer.write(unit, outputs)
         rows = len(next(iter(outputs.values())))
-        self.artifact.commit(unit, rows, written, spent.steps, self._maker(), spent.by_method)
+        self.writer.commit(unit, rows, written, spent.steps, self._maker(), spent.by_method)
         self.claims.release(unit.name)
 
     def _maker(self) -> dict[str, Any]:
@@ -106,8 +106,8 @@ class UnitWork:
             if isinstance(error, AbsError):
                 raise
             if isinstance(error, OSError):
-                raise store_error(error, self.artifact) from error
-            self.artifact.fail(unit, traceback.format_exc())
+                raise store_error(error, self.writer.artifact) from error
+            self.writer.fail(unit, traceback.format_exc())
             failed(error)
 
 

@@ -22,7 +22,7 @@ class Branch:
     counts: np.ndarray
     """Number of times that each view counts, float64 (views,)."""
     places: pd.DataFrame
-    """Where each view lies: `space` (`pixels` or `tokens`), left, top, right, bottom."""
+    """Place of each view: `space` (`pixels` or `tokens`), left, top, right, bottom."""
     weights: np.ndarray
     """Weight of each cosine, float64 (views, classes, texts); zero where padded."""
     cosines: np.ndarray

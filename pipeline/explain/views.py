@@ -33,7 +33,7 @@ class ImageViews:
     counts: np.ndarray
     """Number of times that each view counts, float64 (views,)."""
     places: pd.DataFrame
-    """Where each view lies: `space` (`pixels` or `tokens`), left, top, right, bottom."""
+    """Place of each view: `space` (`pixels` or `tokens`), left, top, right, bottom."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,11 @@ class SettledBranch(StoredBranch):
         """Read the views of one image, each with the number of views that it stands for."""
         units = round_units(row + 1, self.image_block, round_ends(count))
         reader = SettledReader.of("views", self.vectors, units, identity_of(self.vectors))
-        vectors, counts = reader.read(slice(row, row + 1))
-        places = self._places(image, row).iloc[: len(vectors[0])].reset_index(drop=True)
-        return ImageViews(vectors[0], counts[0], places)
+        one = slice(row, row + 1)
+        (vectors,), (counts,) = reader.read(one)
+        (numbers,) = reader.numbers(one)
+        places = self._places(image, row).iloc[numbers].reset_index(drop=True)
+        return ImageViews(vectors, counts, places)
 
 
 def rows_of(

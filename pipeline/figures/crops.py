@@ -1,4 +1,4 @@
-"""How the crops of an image are made: its attention, raw crops, and feature crops."""
+"""Figure of how the crops of an image are made: its attention, raw crops, and feature crops."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import ConfigError, MissingInput
-from pipeline.core.layers import known, short
 from pipeline.figures.crops import draw_crops, read_subjects
 from pipeline.figures.guided import draw_guided, read_source
 from pipeline.figures.in_view import draw_in_view, find_votes, read_boxes
@@ -18,7 +17,7 @@ from pipeline.run import Run
 from pipeline.settings import Settings
 from pipeline.store.store import Store
 from pipeline.studies import paper
-from pipeline.studies.experiments import load_experiment
+from pipeline.studies.experiments import is_experiment
 from pipeline.studies.stored import stored_sweep
 from pipeline.studies.sweeps import Sweep
 
@@ -82,7 +81,7 @@ def make_figure(wanted: Wanted) -> Made:
 
 def _lines(wanted: Wanted) -> Made:
     """Draw accuracy over the settings of an experiment, or of a stored sweep."""
-    if short(wanted.name) == wanted.name and wanted.name not in known("experiments"):
+    if not is_experiment(wanted.name):
         values = _settings(wanted)
         store = Store(values.paths.store, values.dataset.name)
         stored = stored_sweep(store, wanted.name)
@@ -108,9 +107,13 @@ def _settings(wanted: Wanted) -> Settings:
 
 
 def _sweep(wanted: Wanted) -> Sweep:
-    experiment = load_experiment(wanted.name, wanted.dataset)
-    experiment = experiment.changed(wanted.overrides, profile=wanted.profile)
-    return Sweep.of(wanted.name, wanted.dataset, experiment, wanted.weights_dir)
+    return Sweep.load(
+        wanted.name,
+        wanted.dataset,
+        wanted.overrides,
+        profile=wanted.profile,
+        weights_dir=wanted.weights_dir,
+    )
 
 
 def _reported(sweep: Sweep, table: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from pipeline.store import arrays
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
 from pipeline.store.units import Unit
+from pipeline.store.writer import ArtifactWriter
 
 
 def recompute(found: VerifyReport, store: Store, stages: list[Stage], reporter: Reporter) -> None:
@@ -49,10 +50,11 @@ def differences_of_unit(store: Store, stage: Stage, unit: Unit) -> Iterator[Dama
     worker.disable_reuse()
     with tempfile.TemporaryDirectory() as folder:
         again = Artifact(Path(folder), stage.name)
-        again.begin(stage.identity())
+        writer = ArtifactWriter(again)
+        writer.begin(stage.identity())
         for spec in worker.arrays():
-            again.create(spec)
-        written = again.write(unit, worker.compute(unit, worker.read(unit)))
+            writer.create(spec)
+        written = writer.write(unit, worker.compute(unit, worker.read(unit)))
         environment = worker.environment()
         same_maker = {name: receipt.maker.get(name) for name in environment} == environment
         for name, content in written.items():

@@ -1,4 +1,4 @@
-"""Foretell how long stages take: from receipts of this machine, else from a measured probe.
+"""Predict how long stages take: from receipts of this machine, else from a measured probe.
 
 A receipt holds the seconds of reading, computing and writing a unit, which overlap: the longest of
 the three counts. Workers that share a machine slow each other down, so receipts count only for as

@@ -23,6 +23,7 @@ from pipeline.store.artifact import IDENTITY, MANIFEST, Artifact
 from pipeline.store.claims import living
 from pipeline.store.ledger import COPIES, Receipt
 from pipeline.store.store import RUNS, Store
+from pipeline.store.writer import has_grown
 
 if TYPE_CHECKING:
     from pipeline.core.progress import Reporter
@@ -38,7 +39,7 @@ class Damage:
 
     artifact: Artifact
     file: str
-    """Below the artifact's folder."""
+    """Path of the file below the artifact's folder."""
     what: str
     unit: str | None = None
     """The unit to compute again; None if no unit is lost."""
@@ -149,7 +150,7 @@ def _arrays(artifact: Artifact, manifest: dict[str, Any] | None) -> Iterator[Dam
     for folder in sorted({*stated, *(path.name for path in artifact.path.glob("*.zarr"))}):
         found = arrays.described(artifact.path / folder)
         if found is None or (
-            manifest and found != stated.get(folder) and not artifact.grown(folder)
+            manifest and found != stated.get(folder) and not has_grown(artifact, folder)
         ):
             yield Damage(artifact, f"{folder}/{arrays.METADATA}", "is not what was written")
 

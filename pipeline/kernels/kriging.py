@@ -2,14 +2,15 @@
 
 Crops that lie close together score alike, and the places of all N are known before any is encoded.
 Ordinary kriging (best linear unbiased prediction with an unknown mean) uses that: a draw among many
-that are there already tells little, one that stands for many to come counts more. The correlation
-of two draws is assumed to fall off exponentially with the distance of their places; what it takes
-for certain is checked by `by_place` against draws that have nothing to do with their places.
-`docs/settling.md` derives the formulas.
+that are there already tells little, one that stands for many to come counts more. Predictions
+assume one law of how correlation falls off with distance; their error is the largest under that law
+and others, among them that draws have nothing to do with their places. `docs/settling.md` derives
+the formulas.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -48,19 +49,20 @@ def by_mean(images: int, n: int, rest: float) -> Prediction:
 def by_place(places: Tensor, n: int, reach: float = REACH, nugget: float = NUGGET) -> Prediction:
     """Predict by ordinary kriging over the places of the draws.
 
-    The error is the larger of two: what it is if draws correlate as assumed, and what it is if
-    they do not correlate at all, each in what the estimate of the variance is then on average.
+    The error is the largest under the laws of `correlations`, each in what the estimate of the
+    variance is on average under it.
 
     Args:
-        places: Left, top, right and bottom end of each of the N draws, there or not, in pixels or
-            tokens: (images, N, 4).
+        places: Left, top, right and bottom end of each of the N draws, in the order in which they
+            are taken, in pixels or tokens: (images, N, 4).
         n: Number of draws that are there, the first n.
-        reach: Distance over which the correlation falls to 1 / e.
+        reach: Distance over which correlation falls off.
         nugget: Share of the variance that does not correlate.
     """
     count = places.shape[1]
-    alike = correlation(places.double(), reach, nugget)
-    known, between = alike[:, :n, :n], alike[:, :n, n:].sum(dim=2)
+    laws = correlations(places, reach, nugget)
+    assumed = laws[0]
+    known, between = assumed[:, :n, :n], assumed[:, :n, n:].sum(dim=2)
     inverse = torch.linalg.inv(known)
     row = inverse.sum(dim=2)
     total = row.sum(dim=1, keepdim=True)
@@ -68,25 +70,34 @@ def by_place(places: Tensor, n: int, reach: float = REACH, nugget: float = NUGGE
     by_level = count - n - of_rest.sum(dim=1, keepdim=True)
     weights = (1 + of_rest + by_level * row / total) / count
     residual = inverse - row[:, :, None] * row[:, None, :] / total[:, :, None]
-    left = alike[:, n:, n:].sum(dim=(1, 2)) - (between * of_rest).sum(dim=1)
-    assumed = (left + (by_level**2 / total)[:, 0]) / count**2
-    uncorrelated = ((weights - 1 / count) ** 2).sum(dim=1) + (count - n) / count**2
-    estimated = residual.diagonal(dim1=1, dim2=2).sum(dim=1) / max(1, n - 1)
-    return Prediction(weights, residual, assumed.maximum(uncorrelated / estimated))
+    difference = torch.cat([weights, weights.new_zeros(len(weights), count - n)], dim=1) - 1 / count
+    squared = ((laws @ difference[:, :, None])[..., 0] * difference).sum(dim=2)
+    estimated = (residual * laws[:, :, :n, :n]).sum(dim=(2, 3)) / max(1, n - 1)
+    error = squared.clamp(min=0) / estimated.clamp(min=nugget) if n < count else squared * 0
+    return Prediction(weights, residual, error.amax(dim=0))
 
 
-def correlation(places: Tensor, reach: float = REACH, nugget: float = NUGGET) -> Tensor:
-    """Return the assumed correlation of draws, (images, N, N), by the distance of their corners.
+def correlations(places: Tensor, reach: float = REACH, nugget: float = NUGGET) -> Tensor:
+    """Return the correlation of draws by the distance of their corners, under each law.
+
+    The first law is assumed: Matern's with smoothness 3/2. Under the second, correlation falls off
+    exponentially, so that close draws differ more; under the third, draws do not correlate.
 
     Args:
         places: Left, top, right and bottom end of each draw, (images, N, 4); both axes are divided
             by the extent of all draws.
-        reach: Distance over which the correlation falls to 1 / e.
+        reach: Distance over which correlation falls off: to 1 / e under the second law.
         nugget: Share of the variance that does not correlate.
+
+    Returns:
+        float64 (laws, images, N, N).
     """
-    corners = places.unflatten(2, (2, 2))
+    corners = places.double().unflatten(2, (2, 2))
     low, high = corners.amin(dim=(1, 2), keepdim=True), corners.amax(dim=(1, 2), keepdim=True)
-    scaled = ((corners - low) / (high - low)).flatten(2)
-    apart = torch.cdist(scaled, scaled, compute_mode="donot_use_mm_for_euclid_dist")
-    alike = (1 - nugget) * (-apart / reach).exp()
-    return alike + nugget * torch.eye(places.shape[1], dtype=places.dtype, device=places.device)
+    extent = torch.where(high > low, high - low, 1.0)
+    scaled = ((corners - low) / extent).flatten(2)
+    apart = torch.cdist(scaled, scaled, compute_mode="donot_use_mm_for_euclid_dist") / reach
+    smooth = (1 + math.sqrt(3) * apart) * (-math.sqrt(3) * apart).exp()
+    alone = torch.eye(places.shape[1], dtype=torch.float64, device=places.device)
+    by_place = (1 - nugget) * torch.stack([smooth, (-apart).exp()]) + nugget * alone
+    return torch.cat([by_place, alone.expand(1, *apart.shape)])

@@ -104,15 +104,15 @@ class Method(Section):
     for a method whose scores are no such sum, and which therefore does not explain them.
     """
     unexplained: ClassVar[str] = "they are no sum of cosines of views and texts"
-    """Why the method does not explain its scores, if `explained_by` is None."""
+    """Reason why the method does not explain its scores, if `explained_by` is None."""
     default: ClassVar[bool] = True
-    """Whether the method is scored where `scores.methods` names none."""
+    """True if the method is scored where `scores.methods` names none."""
     weighted: ClassVar[bool] = False
-    """Whether views of the method may have weights, as `scores.expectation` gives them."""
+    """True if views of the method may have weights, as `scores.expectation` gives them."""
     of_sets: ClassVar[bool] = False
     """True if a view may be several vectors, of which the most similar one counts for each text."""
     learns_prompts: ClassVar[bool] = False
-    """Whether the method learns prompts, of at most `MOST_PROMPTS` classes."""
+    """True if the method learns prompts, of at most `MOST_PROMPTS` classes."""
     boxes: ClassVar[tuple[str, ...]] = ()
     """Names of the views whose boxes the method reads: `raw` or `squares`."""
     published: ClassVar[Mapping[str, Any]] = {}

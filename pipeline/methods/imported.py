@@ -40,7 +40,7 @@ class Imported(Method):
     digest: str
     """Digest of the table."""
     source: str
-    """Where the results come from, as given to `abs import-scores`."""
+    """Source of the results, as given to `abs import-scores`."""
     file: Annotated[str, NOT_IN_KEY]
     """The Parquet file."""
 

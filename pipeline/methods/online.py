@@ -1,4 +1,4 @@
-"""What methods share that learn from a stream of images, one after the other.
+"""Common parts of the methods that learn from a stream of images, one after the other.
 
 The order of the stream is a setting and part of the key. A scorer is made from all images once, and
 then scores any of them as at its time in the stream: results depend neither on blocks nor workers.

@@ -13,7 +13,7 @@ SUPPORT = "support"
 
 
 class SupportConfig(Section):
-    """Which labelled images a method learns from, and how often it sees each."""
+    """Labelled images that a method learns from, and how often it sees each."""
 
     dataset: Annotated[str | None, NOT_IN_KEY] = None
     """Dataset of the images, by name or YAML file; its classes have the names of those that are

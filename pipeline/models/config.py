@@ -29,9 +29,9 @@ class ClipConfig(Section):
     identity.
     """
     queries: Annotated[Literal["max", "mean"], NOT_IN_KEY] = "max"
-    """What a view is where the model gives it several vectors, as BLIP-2 does: `max`, all of them,
-    and its similarity with a text is the largest; `mean`, their mean, an approximation with a
-    fraction of the storage. Part of the identity.
+    """Treatment of several vectors of a view, as BLIP-2 gives them: `max` keeps all, and the most
+    similar one counts for each text; `mean` keeps their mean, an approximation with a fraction of
+    the storage. Part of the identity.
     """
 
 

@@ -1,4 +1,4 @@
-"""What a file is that was taken for weights and is something else, by its first bytes."""
+"""Kind of a file that was taken for weights and is something else, told by its first bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
 """First bytes of compressed files: gzip, bzip2, xz, Zstandard, 7-Zip."""
 
 TAR = slice(257, 262)
-"""Where a tar archive has its mark `ustar`."""
+"""Offset of the mark `ustar` in a tar archive."""
 
 
 def no_weights(start: bytes) -> str:

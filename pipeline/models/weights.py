@@ -45,7 +45,7 @@ CHUNK = re.compile(r"\bblocks\.[0-9]+\.(?=[0-9]+\.)")
 """Start of names of DINOv2's blocks where they are trained in chunks: `blocks.<chunk>.<block>.`"""
 
 ITSELF = "the file itself"
-"""What the place of a model is called that is not in a mapping of its own."""
+"""Name, in messages, of the place of a model that is not in a mapping of its own."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Types of weights. Integers and 8-bit floats are quantised: they mean nothing without a scale."""

@@ -21,7 +21,7 @@ GROUPS = {
     "sample": "random sample",
     "chosen": "chosen",
 }
-"""Why an image is shown, and how that is called."""
+"""Groups of images, each with its heading."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Choice:
     classes: Sequence[str] = ()
     """Names of the classes that others are chosen from; of all, if none is given."""
     errors: bool = False
-    """Whether all must be errors of the method."""
+    """True if only errors of the method are shown."""
     count: int = 12
     """Images of each group."""
 

@@ -59,7 +59,7 @@ class Explorer:
             return None
 
     unexplained: str = ""
-    """Why the method is not explained."""
+    """Reason why the method is not explained."""
 
     @cached_property
     def _logits(self) -> StoredArray:

@@ -28,7 +28,7 @@ class Pictures:
     contents: Contents | None
     """Access to the images; None where the dataset is not to be had."""
     missing: str = ""
-    """Why there is no access."""
+    """Reason why there is no access."""
 
     def thumbnail(self, image: Any) -> dict[str, str]:
         """Return the file of an image's thumbnail, or why there is none: `file` or `gone`.

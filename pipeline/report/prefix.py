@@ -43,7 +43,7 @@ class Rescored:
     """Stored scores that can be computed again with fewer crops."""
 
     texts: ScoredTexts
-    """Their texts."""
+    """Texts that the scores were computed with."""
 
     @property
     def _identity(self) -> dict[str, Any]:

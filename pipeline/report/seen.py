@@ -1,4 +1,4 @@
-"""What CLIP sees of an image, where the run was not made on this machine too."""
+"""Pictures of an image as CLIP sees it, also where the run was made on another machine."""
 
 from __future__ import annotations
 

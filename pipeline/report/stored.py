@@ -71,11 +71,19 @@ class StoredRun:
 
     @property
     def nearest(self) -> str:
-        """How the run differs from what was asked for, in a line; empty if it does not."""
+        """Differences of the run from what was asked for, in a line; empty if there are none."""
         if not self.differences:
             return ""
         runs = self.others + 1
         return f"the nearest of {runs:,} finished runs has {_apart(self.differences)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for `--json`: dataset, settings, differences from those asked for."""
+        differences = {
+            name: {"asked": asked, "stored": stored}
+            for name, (asked, stored) in self.differences.items()
+        }
+        return {"dataset": self.dataset, "settings": self.selection, "differences": differences}
 
     def artifact(self, stage: str) -> Artifact:
         """Return the artifact of a stage; reading it never changes the store."""

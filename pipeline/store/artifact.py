@@ -6,7 +6,7 @@ manifest after all of them. Receipts are then sealed in one file, so that a fini
 looked at in constant time. Readers refuse an artifact that is not finished, and a file whose bytes
 are not those of its receipt, so nothing ever reads a hole or what a disk made of it. A unit that is
 damaged later loses its receipt; the manifest stays, so that the others can be read until the next
-run. Units are idempotent and write only files of their own.
+run. Units are idempotent and write only files of their own; `pipeline.store.writer` writes them.
 
     identity.json    what the key was made of, in clear
     ledger/          one receipt per finished unit: files with checksums, rows, seconds, maker;
@@ -23,10 +23,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -38,14 +37,12 @@ from pipeline.core.hashing import SCHEMA, digest
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.store import arrays
 from pipeline.store.arrays import StoredArray
-from pipeline.store.ledger import Ledger, Receipt, Seal, merkle
-from pipeline.store.summary import Summary
-from pipeline.store.units import ArraySpec, Unit, in_order, names_of
+from pipeline.store.ledger import Ledger, Seal, merkle
+from pipeline.store.units import Unit, in_order, names_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.store.units import Output
 
 IDENTITY, MANIFEST = "identity.json", "manifest.json"
 TRASH = ".trash-"
@@ -70,9 +67,7 @@ class Artifact:
     options: str = field(default="", compare=False)
     """The options of `abs run` that make it, for messages."""
     read_only: bool = field(default=False, compare=False)
-    """Whether reading leaves damage as it is, as it does at an address."""
-    _opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Metadata of the arrays that units are written to."""
+    """True if reading leaves damage as it is, as it does at an address."""
     _checked: set[str] = field(default_factory=set, compare=False, repr=False)
     """Files that were verified against their receipts."""
     _known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -229,7 +224,7 @@ class Artifact:
         written = self._written(finished)
         if finished:
             for lost in self.manifest["units"].keys() - {one.unit for one in written.values()}:
-                self._damaged(f"the receipt of unit {lost}", *self._lost())
+                self.damaged(f"the receipt of unit {lost}", *self._lost())
         parts = [file for file in written if file.partition("/")[0] == whole]
         if not finished and not parts:
             raise MissingInput(f"{self.stage}: no unit with {name} is finished")
@@ -260,11 +255,11 @@ class Artifact:
         if not arrays.same_but_longer(arrays.described(self.path / folder), wrote):
             metadata = f"{folder}/{arrays.METADATA}"
             if self.read_only or elsewhere(self.path):
-                self._damaged(metadata)
+                self.damaged(metadata)
             try:
                 arrays.describe(self.path / folder, wrote)
             except OSError as error:
-                self._damaged(f"{metadata} ({error.strerror})")
+                self.damaged(f"{metadata} ({error.strerror})")
 
         def read(chunk: str, into: memoryview) -> None:
             self._read(f"{folder}/{chunk}", into)
@@ -299,14 +294,14 @@ class Artifact:
         if whole and name not in self._checked:
             whole = files.checksum_of(into) == written.checksum
         if not whole:
-            self._damaged(name, written.unit)
+            self.damaged(name, written.unit)
         self._checked.add(name)
 
     def _file(self, name: str) -> _File:
         """Return unit and checksum of a file; Damaged if no receipt names it."""
         if name not in self._written():
-            self._forget_what_was_read()  # a unit that was lost may have been computed again
-        return self._written().get(name) or self._damaged(name, *self._lost())
+            self.forget_what_was_read()  # a unit that was lost may have been computed again
+        return self._written().get(name) or self.damaged(name, *self._lost())
 
     def _lost(self) -> set[str]:
         """Names of the units that the manifest states and whose receipt is lost or another one.
@@ -324,10 +319,10 @@ class Artifact:
         sums = prefetch(readers(), files.checksum, paths, depth=READERS)
         for (name, written), (_, found) in zip(unseen.items(), sums, strict=True):
             if _outcome(found) != written.checksum:
-                self._damaged(name, written.unit)
+                self.damaged(name, written.unit)
         self._checked.update(unseen)
 
-    def _damaged(self, name: str, *units: str) -> NoReturn:
+    def damaged(self, name: str, *units: str) -> NoReturn:
         """Forget the units that are lost with a file, so that the next run makes them again; raise.
 
         The manifest stays: what else it names can be read.
@@ -341,7 +336,7 @@ class Artifact:
             self.ledger.forget(units)
         except OSError as error:
             message = f"{message}, and cannot be marked as such ({error.strerror})"
-        self._forget_what_was_read()
+        self.forget_what_was_read()
         again = f"abs run {self.options}" if self.options else "the same command"
         raise Damaged(f"{message}; what is lost is computed again by {again}")
 
@@ -349,151 +344,20 @@ class Artifact:
         """Make units unfinished, and so the artifact: the next run computes them again."""
         self.ledger.forget(units)
         (self.path / MANIFEST).unlink(missing_ok=True)
-        self._forget_what_was_read()
+        self.forget_what_was_read()
 
-    def _forget_what_was_read(self) -> None:
+    def forget_what_was_read(self) -> None:
+        """Read manifest and receipts anew from here on, as the folder has changed."""
         self.__dict__.pop("manifest", None)
         self._known.clear()
         self._checked.clear()
-
-    # -- writing ----------------------------------------------------------------------------
-
-    def begin(self, identity: dict[str, Any]) -> None:
-        """Make the folder and say in clear what its key stands for."""
-        for folder in ("ledger", "claims"):
-            (self.path / folder).mkdir(parents=True, exist_ok=True)
-        files.write_json(self.path / IDENTITY, identity)
-        files.write_json(self.path / arrays.METADATA, arrays.GROUP)
-
-    def create(self, spec: ArraySpec) -> None:
-        """Create an array, or let an existing one grow to `spec.shape`; it never shrinks.
-
-        How far it grew is on record, so that `verify` can tell a run that was killed from damage.
-        """
-        self._opened.pop(spec.name, None)
-        folder = self.path / f"{spec.name}.zarr"
-        with files.locked(self.path / "claims" / f"{spec.name}.lock"):
-            arrays.create(folder, spec)
-            files.write_sealed(self._growth(folder.name), arrays.described(folder) or {})
-
-    def grown(self, folder: str) -> bool:
-        """Return whether a run has grown an array's metadata and not yet written all of it."""
-        try:
-            made = files.read_sealed(self._growth(folder), "growth")
-        except AbsError:
-            return False
-        return made == arrays.described(self.path / folder)
-
-    def _growth(self, folder: str) -> Path:
-        return self.path / "claims" / f"{folder}.growth"
-
-    def write(self, unit: Unit, outputs: dict[str, Output]) -> dict[str, files.Content]:
-        """Write a unit's outputs to the disk; return what each file holds, by its path below here.
-
-        That is known from what was written: no file is read again.
-        """
-        import pandas as pd
-
-        written = {}
-        for name, value in outputs.items():
-            write = self._write_table if isinstance(value, pd.DataFrame) else self._write_chunk
-            file, content = write(unit, name, value)
-            written[file] = content
-        return written
-
-    def _write_table(self, unit: Unit, name: str, table: Any) -> tuple[str, files.Content]:
-        file = f"{name}.parquet"
-        if unit.name != "all":
-            (self.path / file).mkdir(exist_ok=True)
-            file = f"{file}/{unit.name}.parquet"
-        with files.replacing(self.path / file) as opened:
-            hashing = files.Hashing(opened)
-            table.to_parquet(hashing, index=False)
-        return file, hashing.content
-
-    def _write_chunk(self, unit: Unit, name: str, values: Any) -> tuple[str, files.Content]:
-        folder = self.path / f"{name}.zarr"
-        if name not in self._opened:
-            self._opened[name] = arrays.described(folder)
-        metadata = self._opened[name] or self._damaged(f"{folder.name}/{arrays.METADATA}")
-        values = values.astype(arrays.dtype_of(metadata), copy=False)
-        if not arrays.all_finite(values):
-            raise AbsError(
-                f"{self.stage}: unit {unit.name} has NaN or infinite values; the weights or "
-                f"what was stored before in {self.path.parent.parent} are damaged"
-            )
-        chunk, content = arrays.write_chunk(folder, metadata, unit, values)
-        return f"{folder.name}/{chunk}", content
-
-    def commit(
-        self,
-        unit: Unit,
-        rows: int,
-        written: Mapping[str, files.Content],
-        seconds: dict[str, float],
-        maker: dict[str, Any],
-        by_method: dict[str, float] | None = None,
-    ) -> None:
-        """Write the receipt of a unit whose files were written: from here on it is finished."""
-        steps = {name: round(value, 4) for name, value in seconds.items()}
-        finer = {name: round(value, 6) for name, value in (by_method or {}).items()}
-        receipt = Receipt(unit.name, rows, dict(written), steps, maker, now(), unit.size, finer)
-        self.ledger.write(receipt)
-        (self.path / "failures" / f"{unit.name}.txt").unlink(missing_ok=True)
-
-    def fail(self, unit: Unit, traceback: str) -> None:
-        """Record why a unit raised. It stays unfinished and is tried again by the next run."""
-        (self.path / "failures").mkdir(exist_ok=True)
-        files.write_atomic(self.path / "failures" / f"{unit.name}.txt", traceback.encode())
-
-    def finalise(self, wanted: Iterable[Unit], provenance: dict[str, Any]) -> None:
-        """Seal the receipts of all finished units, then write the manifest over them.
-
-        A process that is killed on the way leaves the receipts as they were, or twice. AbsError if
-        one of those `wanted` is not finished.
-        """
-        with self.ledger.locked():
-            found = Summary(self.ledger.finished())
-            for name in names_of(wanted):
-                if name not in found.units:
-                    raise AbsError(
-                        f"{self.stage}: unit {name} was removed while others were computed; "
-                        "run the same command again"
-                    )
-            fitted = {name: arrays.fit(self.path / name, own) for name, own in found.chunks.items()}
-            of = {"schema": SCHEMA, "stage": self.stage, "key": self.path.name, "finished": now()}
-            self._write_manifest({**of, **found.fields, "arrays": fitted, **provenance}, found)
-
-    def seal(self) -> None:
-        """Seal receipts that a killed process, or an older version, left beside the manifest.
-
-        Nothing is done while units are there that the manifest does not state: a run is under way.
-        """
-        loose = self.ledger.loose()
-        if not loose or not self.manifest["units"].keys() >= set(loose):
-            return
-        with self.ledger.locked():
-            found = Summary(self.ledger.finished())
-            if found.units == self.manifest["units"]:
-                self._write_manifest(self.manifest, found)
-
-    def _write_manifest(self, manifest: dict[str, Any], found: Summary) -> None:
-        """Seal receipts, then write the manifest that states the seal, then drop the receipts."""
-        if not (group := self.path / arrays.METADATA).exists():  # made by an older version
-            files.write_json(group, arrays.GROUP)
-        sealed = {"ledger": self.ledger.seal(found.texts), "looks": found.looks}
-        self._forget_what_was_read()
-        files.write_sealed(self.path / MANIFEST, {**manifest, **sealed})
-        files.sync_folder(self.path)
-        self.ledger.drop(found.units)
 
     def remove(self) -> None:
         """Take the artifact out of the store in one step, then delete it."""
         if not self.path.exists():
             return
-        self._opened.clear()
         files.remove(put_aside(self.path))
-        self._forget_what_was_read()
+        self.forget_what_was_read()
 
 
 @lru_cache(maxsize=32)
@@ -515,17 +379,3 @@ def put_aside(path: Path) -> Path:
     trash = path.with_name(f"{TRASH}{path.name}-{uuid.uuid4().hex[:8]}")
     os.replace(path, trash)
     return trash
-
-
-def now() -> str:
-    """The time, in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def store_error(error: OSError, artifact: Artifact) -> AbsError:
-    """An error of the store itself, in one line."""
-    where = error.filename or artifact.path
-    return AbsError(
-        f"{error.strerror or error}: {where}; finished units are kept; check path, permissions, "
-        "space left, and run the same command again"
-    )

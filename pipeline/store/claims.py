@@ -33,7 +33,7 @@ class _Held(NamedTuple):
 
     content: str
     inode: int | None = None
-    """That of the hidden file which it is a name of; None for a file of its own."""
+    """Inode of the hidden file that the claim is a link to; None for a file of its own."""
 
     def lies_at(self, path: Path) -> bool:
         """Return whether the claim is still there, and no other process has taken it over."""

@@ -27,7 +27,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from pipeline.core.errors import ConfigError
-from pipeline.core.layers import known, layer
+from pipeline.core.layers import known, layer, short
 from pipeline.core.section import Section
 
 SEEDED = (
@@ -130,6 +130,11 @@ class Point:
         values = [f"{name}={value}" for name, value in self.values.items()]
         seed = [f"seed {self.seed}"] if self.experiment.seeds > 1 else []
         return ", ".join([*values, *seed]) or "unchanged settings"
+
+
+def is_experiment(name: str) -> bool:
+    """Return whether a name is that of an experiment or its YAML file, not of a stored sweep."""
+    return short(name) != name or name in known("experiments")
 
 
 def load_experiment(name: str, dataset: str) -> Experiment:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from pipeline.core.errors import ConfigError
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.samples import Samples
+from pipeline.datasets.subset import evenly
 from pipeline.kernels.statistics import Z, wilson
 from pipeline.plan import build, read
 from pipeline.settings import Settings
 from pipeline.stage import Stage
-from pipeline.trial.sample import evenly
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.core.errors import AbsError, ConfigError, MissingInput, Unreachable
 from pipeline.core.hash_cache import HashCache
+from pipeline.core.layers import short
 from pipeline.datasets.dataset import Dataset
 from pipeline.plan import build, read
 from pipeline.run import Run
@@ -18,7 +19,7 @@ from pipeline.stage import Stage
 from pipeline.store.store import Store
 from pipeline.studies import sharing
 from pipeline.studies.against import beside
-from pipeline.studies.experiments import Experiment, Point
+from pipeline.studies.experiments import Experiment, Grid, Point, load_experiment
 from pipeline.studies.receipts import scoring_seconds
 from pipeline.studies.stored import FIGURES, REMARK, SCORING, SETTLED, StoredSweep
 from stages.scores import Scores
@@ -44,6 +45,27 @@ class Sweep:
     runs: Runs
     failed: list[tuple[Point, str]] = field(default_factory=list)
     """Points without a result, each with its error message."""
+
+    @classmethod
+    def load(
+        cls,
+        name: str | None,
+        dataset: str,
+        overrides: Iterable[str] = (),
+        *,
+        profile: str | None = None,
+        grid: Grid | None = None,
+        seeds: int | None = None,
+        weights_dir: str | None = None,
+    ) -> Sweep:
+        """Plan an experiment, by its name or YAML file, with what is given in place of its own.
+
+        Without a name, the settings of `grid` are varied alone.
+        """
+        experiment = load_experiment(name, dataset) if name else Experiment()
+        changed = experiment.changed(overrides, profile=profile, grid=grid, seeds=seeds)
+        title = short(name).rpartition("/")[2] if name else "sweep"
+        return cls.of(title, dataset, changed, weights_dir)
 
     @classmethod
     def of(

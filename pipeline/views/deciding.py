@@ -55,6 +55,27 @@ class Decider:
         texts = {name: self.texts[name].to(self.device) for name in method.texts}
         return method.view_scorer(MethodInputs(texts, self.config))
 
+    def order(self, places: np.ndarray) -> np.ndarray:
+        """Choose the order in which to take views, by their places alone.
+
+        Where infinitely many views are meant, they stay in the order of the draws: the first ones
+        are then a sample of all.
+
+        Args:
+            places: Places of all views of some images, int64 (images, N, 4).
+
+        Returns:
+            Numbers of the views, int64 (images, N).
+        """
+        import torch
+
+        from pipeline.kernels.ordering import best_order
+
+        if self.rule.at == "expectation":
+            return np.broadcast_to(np.arange(places.shape[1]), places.shape[:2])
+        found = best_order(torch.from_numpy(places), self.rule.p, self.rule.reach, self.rule.nugget)
+        return found.numpy()
+
     def lacking(self, rows: Sequence[int], count: int) -> list[int]:
         """Return the images of which not the scores of the first `count` views are known here."""
         return [row for row in rows if self._views(row) != count]
@@ -97,7 +118,7 @@ class Decider:
 
         Args:
             rows: Images, of which the same number of views is known.
-            places: Places of all their views, known or not, int64 (images, N, 4).
+            places: Places of all their views, known or not, in their order, int64 (images, N, 4).
         """
         looks = [self._look(rows[part], places[part]) for part in _blocks(rows)]
         found = Look(*(np.concatenate(values) for values in zip(*looks, strict=True)))

@@ -1,4 +1,4 @@
-"""What stages have in common that encode images with CLIP."""
+"""Common parts of the stages that encode images with CLIP."""
 
 from __future__ import annotations
 

@@ -59,6 +59,13 @@ class RequestedViews:
         missing = np.ones(len(distinct), bool)
         return cls((images, len(rows) // images), distinct, back.reshape(-1), vectors, missing)
 
+    @classmethod
+    def at(cls, places: np.ndarray, dim: int) -> RequestedViews:
+        """Group views by place, int64 (images, views, columns)."""
+        image = np.indices(places.shape[:2])[0][..., None]
+        table = np.concatenate([image, places], axis=2)
+        return cls.of(table.reshape(-1, table.shape[2]), len(places), dim)
+
     @property
     def missing_rows(self) -> np.ndarray:
         """Rows of `distinct` that are still to be embedded."""
@@ -167,7 +174,7 @@ class SettledViews(StoredViews):
         identity = self.vectors.identity or {}
         count, block = identity["settled"]["config"]["rule"]["count"], identity["config"]
         own = round_units(rows[-1] + 1, block["image_block"], round_ends(count))
-        return own.overlapping(rows, crops)
+        return own.overlapping(rows, None)  # which crops a round takes differs between images
 
     def places(self, unit: Unit, columns: Sequence[str]) -> np.ndarray | None:
         """Read image and place of each view of a unit, as the function `places` does."""
@@ -187,6 +194,12 @@ class ViewSource(Protocol):
         self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
     ) -> RequestedViews:
         """Return views of some images, with the embeddings that are known already filled in."""
+        ...
+
+    def request_at(
+        self, rows: Sequence[int], places: np.ndarray, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images at given places, int64 (images, views, 4); as `request`."""
         ...
 
     def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
@@ -209,10 +222,13 @@ class DrawnViews:
         self, rows: Sequence[int], crops: slice | None, dim: int, environment: Mapping[str, Any]
     ) -> RequestedViews:
         """Return views of some images."""
-        places = self.places[np.asarray(rows)][:, crops or slice(None)]
-        image = np.indices(places.shape[:2])[0][..., None]
-        table = np.concatenate([image, places], axis=2)
-        return RequestedViews.of(table.reshape(-1, table.shape[2]), len(places), dim)
+        return RequestedViews.at(self.places[np.asarray(rows)][:, crops or slice(None)], dim)
+
+    def request_at(
+        self, rows: Sequence[int], places: np.ndarray, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images at given places."""
+        return RequestedViews.at(places, dim)
 
     def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
         """Return the places of the first views of some images, int64 (images, count, 4)."""
@@ -256,16 +272,35 @@ class ReusableViews:
         """
         asked = _of_images(self._places(rows, crops), rows)[0]
         requested = RequestedViews.of(asked, len(rows), dim)
+        self._fill(requested, rows, crops, environment)
+        return requested
+
+    def request_at(
+        self, rows: Sequence[int], places: np.ndarray, dim: int, environment: Mapping[str, Any]
+    ) -> RequestedViews:
+        """Return views of some images at given places, int64 (images, views, 4); as `request`."""
+        requested = RequestedViews.at(places, dim)
+        self._fill(requested, rows, None, environment)
+        return requested
+
+    def _fill(
+        self,
+        requested: RequestedViews,
+        rows: Sequence[int],
+        crops: slice | None,
+        environment: Mapping[str, Any],
+    ) -> None:
+        """Take the embeddings of equal views from other artifacts, as long as any is missing."""
+        dim = requested.vectors.shape[1]
         for source in self.sources:
             for unit in source.units(self.grid, rows, crops):
                 if not requested.missing.any():
-                    return requested
+                    return
                 receipt = source.receipt(unit.name, self.code, environment)
                 stored = receipt and source.read(unit, receipt, self.columns, dim)
                 if stored:
                     places, own = _of_images(stored[0], rows)
                     requested.take(places, stored[1][own])
-        return requested
 
     def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
         """Return the places of the first views of some images, int64 (images, count, 4)."""

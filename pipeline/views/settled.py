@@ -1,9 +1,10 @@
 """Views of images that stop when they have settled: the rule, their tables and their reader.
 
-Such an artifact holds, per unit of a round, a row for each view with its vector (`crops`), a row
-for each image with what a look found (`looks`), and a row for each view of an image that stops
-here, with what it counts (`weights`). An image whose look found that it has settled is in no later
-round.
+Views of an image are taken in an order that follows from their places. Such an artifact holds, per
+unit of a round, a row for each view with its vector (`crops`), a row for each image with what a
+look found (`looks`), and a row for each view of an image that stops here, with what it counts
+(`weights`); units of the first round hold the order (`order`). An image whose look found that it
+has settled is in no later round.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class RoundViews(NamedTuple):
     rows: Sequence[int]
     """Images, ascending."""
     start: int
-    """Number of the first view."""
+    """Place of the first view in the order of its image."""
     vectors: np.ndarray
     """float16 (images, views, dim)."""
 
@@ -106,6 +107,23 @@ def unsettled(artifact: Artifact, units: Units, unit: Unit) -> list[int]:
     return [row for row in sorted(found) if row in rows]
 
 
+def stored_order(artifact: Artifact, units: Units, rows: Sequence[int]) -> np.ndarray:
+    """Read the order of the views of some images, which the first round has stored.
+
+    Returns:
+        Numbers of the views, int64 (images, N).
+    """
+    found = []
+    for part in (each for each in units.overlapping(rows, None) if each.round == 0):
+        table = stored_table(artifact, part, "order", ["image", "crop"])
+        if table is None:
+            raise _lost(artifact, part)
+        images, crops = (table[name].to_numpy() for name in ("image", "crop"))
+        crops = crops.reshape(part.rows.stop - part.rows.start, -1)
+        found.append(crops[np.isin(images[:: crops.shape[1]], rows)])
+    return np.concatenate(found)
+
+
 def earlier_views(
     artifact: Artifact, units: Units, unit: Unit, rows: Sequence[int], dim: int
 ) -> list[RoundViews]:
@@ -131,7 +149,8 @@ def _lost(artifact: Artifact, unit: Unit) -> AbsError:
 
 
 Placed = tuple[np.ndarray, np.ndarray]
-"""Image and number of some views, int64 (n, 2), and a value of each, (n, ...)."""
+"""Image, place in its order and number of some views, int64 (n, 3), and a value of each, (n, ...).
+"""
 
 
 @dataclass(frozen=True)
@@ -160,20 +179,40 @@ class SettledReader:
         return cls(name, artifact, units, count, len(first["vector"].iloc[0]))
 
     def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Read a slice of images, padded to the most views of one of them.
+        """Read a slice of images, in the order of their views, padded to the most of one of them.
 
         Returns:
             Vectors, float16 (images, most, dim); zero where padded.
             Weights, float64 (images, most): how many of N views each stands for; zero where padded.
+
+        Raises:
+            AbsError: If an image was embedded in another order than it was decided in.
         """
+        vectors, weights, _ = self._read(rows)
+        return vectors, weights
+
+    def numbers(self, rows: slice) -> np.ndarray:
+        """Read the number of each view, int64 (images, most); -1 where padded."""
+        return self._read(rows)[2]
+
+    def _read(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         used = self.looks(rows)["crops_used"].to_numpy()
-        vectors = np.zeros((len(used), used.max(), self.dim), np.float16)
-        weights = np.zeros(vectors.shape[:2])
-        for _, (places, found), (counted, weight) in self._parts(rows):
-            for values, at, of in ((vectors, places, found), (weights, counted, weight)):
+        shape = len(used), used.max()
+        vectors, weights = np.zeros((*shape, self.dim), np.float16), np.zeros(shape)
+        embedded, counted = np.full((2, *shape), -1)
+        for _, of_vectors, of_weights in self._parts(rows):
+            for values, numbers, (at, found) in (
+                (vectors, embedded, of_vectors), (weights, counted, of_weights),
+            ):  # fmt: skip
                 own = (at[:, 0] >= rows.start) & (at[:, 0] < rows.stop)
-                values[at[own, 0] - rows.start, at[own, 1]] = of[own]
-        return vectors, self.count * weights
+                place = at[own, 0] - rows.start, at[own, 1]
+                values[place], numbers[place] = found[own], at[own, 2]
+        if (embedded != counted).any():
+            raise AbsError(
+                f"{self.artifact.stage}: rounds of images {rows.start} to {rows.stop} do not "
+                f"belong together; remove {self.artifact.path} and run the same command again"
+            )
+        return vectors, self.count * weights, embedded
 
     def looks(self, rows: slice) -> pd.DataFrame:
         """Read the last look at each image of a slice: crops_used, bound, round; by image."""
@@ -201,24 +240,36 @@ class SettledReader:
             self.artifact.table("crops", unit)  # says what is damaged, and marks it
             raise _lost(self.artifact, unit)
         table = self.artifact.table("weights", unit)
-        places = table[["image", "crop"]].to_numpy()
-        return looks, views, (places, table["weight"].to_numpy())
+        assert unit.crops is not None
+        taken = _in_order(views[0], range(unit.crops.start, unit.crops.stop))
+        counted = _in_order(table[["image", "crop"]].to_numpy(), range(unit.crops.stop))
+        return looks, (taken, views[1]), (counted, table["weight"].to_numpy())
+
+
+def _in_order(views: np.ndarray, places: range) -> np.ndarray:
+    """Insert the place in its order between image and number of each view, int64 (n, 3).
+
+    Every image has as many views as there are places.
+    """
+    return np.insert(views, 1, np.tile(np.asarray(places), len(views) // len(places)), axis=1)
 
 
 def look_tables(
     unit: Unit,
     rows: Sequence[int],
+    order: np.ndarray,
     places: np.ndarray,
     columns: Sequence[str],
     vectors: np.ndarray,
     look: Look,
     rule: SettlingRule,
 ) -> dict[str, pd.DataFrame]:
-    """Build the three tables of a unit.
+    """Build the tables of a unit.
 
     Args:
         unit: Unit of a round.
         rows: Its images that had not settled.
+        order: Numbers of their views in the order in which they are taken, int64 (images, N).
         places: Place of each of their views in this round, int64 (images * views, 4).
         columns: Columns of a place.
         vectors: float16 (images, views, dim).
@@ -229,11 +280,9 @@ def look_tables(
 
     assert unit.crops is not None
     images, used = np.asarray(rows, np.int64), unit.crops.stop
-    crops = np.arange(unit.crops.start, used)
     flat = vectors.astype(np.float32).reshape(-1, vectors.shape[-1])
     table = {
-        "image": np.repeat(images, len(crops)),
-        "crop": np.tile(crops, len(rows)),
+        **_numbered(images, order[:, unit.crops]),
         **dict(zip(columns, places.T, strict=True)),
         "vector": pd.Series(list(flat), dtype=object),
     }
@@ -247,12 +296,18 @@ def look_tables(
     }
     stopped = settled | (used == rule.count)
     weights = {
-        "image": np.repeat(images[stopped], used),
-        "crop": np.tile(np.arange(used), int(stopped.sum())),
+        **_numbered(images[stopped], order[stopped, :used]),
         "weight": look.weights[stopped].reshape(-1),
     }
     tables = {"crops": table, "looks": looks, "weights": weights}
+    if unit.round == 0:
+        tables["order"] = _numbered(images, order)
     return {name: pd.DataFrame(columns) for name, columns in tables.items()}
+
+
+def _numbered(images: np.ndarray, crops: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns image and crop, from the numbers of crops of each image, (images, n)."""
+    return {"image": np.repeat(images, crops.shape[1]), "crop": crops.reshape(-1)}
 
 
 def saved(looks: Iterable[pd.DataFrame], count: int) -> str:

@@ -30,8 +30,8 @@ class ViewWorker(Worker):
     """Worker that embeds views: all of a unit's images, or those of some images."""
 
     @abstractmethod
-    def inputs(self, rows: Sequence[int], crops: slice | None) -> ViewInputs:
-        """Return views of some images; `crops` as in `ReusableViews.request`."""
+    def inputs_at(self, rows: Sequence[int], places: np.ndarray) -> ViewInputs:
+        """Return views of some images at given places, int64 (images, views, 4)."""
 
     @abstractmethod
     def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:

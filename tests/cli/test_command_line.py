@@ -378,7 +378,7 @@ def test_no_command_line_ends_in_a_traceback(
     made: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr("pipeline.engine.runner.run_stage", refused)
-    monkeypatch.setattr("pipeline.new_dataset.own_cfgs", lambda: tmp_path)
+    monkeypatch.setattr("pipeline.first_steps.new_dataset.own_cfgs", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)  # where files go that options name
     rng = random.Random(seed)
     for _ in range(40):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -47,6 +48,20 @@ def test_a_suggested_command_keeps_the_folder_of_weights(tiny: Path, tmp_path: P
     run = Run.of(str(tiny), "official", [], f"{tmp_path}/my weights")
     assert f"--weights-dir '{tmp_path}/my weights'" in run.store.options
     assert run.settings.paths.weights == f"{tmp_path}/my weights"
+
+
+def test_an_option_of_several_commands_is_declared_once() -> None:
+    files = [ROOT / "pipeline" / "options.py", *ROOT.glob("pipeline/cli/**/*.py")]
+    helps = [
+        ast.unparse(keyword.value)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option"
+        for keyword in node.keywords
+        if keyword.arg == "help"
+    ]
+    assert len(helps) > 60
+    assert {text for text in helps if helps.count(text) > 1} == set()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

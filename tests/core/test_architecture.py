@@ -18,7 +18,7 @@ FLOORS = (
     *("core", "kernels", "store", "stage", "options"),
     *("datasets", "texts", "describe", "models", "methods", "views", "explain", "load"),
     *("engine", "inspect", "stages", "settings", "plan", "run", "classifier"),
-    *("new_dataset", "doctor", "trial", "studies", "figures", "report", "cli", "bench"),
+    *("first_steps", "studies", "figures", "report", "cli", "bench"),
     *("demo", "__main__"),
 )
 """Rooms from the ground up: a folder, or a file that lies flat. One may import those before it."""

@@ -22,7 +22,7 @@ from pipeline.core.errors import AbsError, MissingInput
 from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.listing import LINKED
 from pipeline.datasets.readers.imagenet import read_imagenet
-from pipeline.doctor import only_index
+from pipeline.first_steps.doctor import only_index
 from pipeline.run import Run
 from stages.index import Index
 

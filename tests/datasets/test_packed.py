@@ -29,8 +29,8 @@ from pipeline.datasets.dataset import Dataset
 from pipeline.datasets.images import decode
 from pipeline.datasets.listing import FOREIGN_FORMAT, NOT_AN_IMAGE
 from pipeline.datasets.readers.shard_samples import DOTS, NO_FILE, OTHER_SUFFIX
-from pipeline.doctor import only_index as index
-from pipeline.new_dataset import write_dataset
+from pipeline.first_steps.doctor import only_index as index
+from pipeline.first_steps.new_dataset import write_dataset
 from pipeline.plan import read
 from pipeline.run import Run
 from pipeline.texts.class_texts import ClassTexts

@@ -15,7 +15,7 @@ from pipeline.core.errors import AbsError, ConfigError, MissingInput
 from pipeline.datasets.listing import Columns, LayoutNotFound, Listing
 from pipeline.datasets.readers.coop import read_coop
 from pipeline.datasets.readers.manifest import read_manifest
-from pipeline.new_dataset import write_dataset
+from pipeline.first_steps.new_dataset import write_dataset
 
 ROWS = {f"images/{i}.png": ("cat", "dog")[i % 2] for i in range(6)}
 
@@ -32,7 +32,7 @@ def named(listing: Listing) -> dict[str, str]:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("pipeline.new_dataset.own_cfgs", lambda: tmp_path / "cfgs")
+    monkeypatch.setattr("pipeline.first_steps.new_dataset.own_cfgs", lambda: tmp_path / "cfgs")
     for path in ROWS:
         picture(tmp_path / "data" / path)
     return tmp_path / "data"
@@ -221,7 +221,7 @@ def test_a_split_has_the_classes_of_all_splits(split: Path, place: str) -> None:
 
 
 def test_init_reads_a_split(split: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.new_dataset.own_cfgs", lambda: split.parent / "cfgs")
+    monkeypatch.setattr("pipeline.first_steps.new_dataset.own_cfgs", lambda: split.parent / "cfgs")
     for number, place in enumerate([split, split.parent]):
         path, found = write_dataset(f"eurosat{number}", place, split="test")
         assert len(found.samples) == 2

@@ -12,9 +12,9 @@ from pipeline.core.progress import Reporter
 from pipeline.engine.base import MAX_FAILURES
 from pipeline.engine.runner import run_stage
 from pipeline.stage import Stage, Worker
-from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
 from pipeline.store.units import Unit
+from pipeline.store.writer import ArtifactWriter
 from tests.helpers.runs import Runner, digests, make_all
 
 
@@ -54,15 +54,15 @@ def test_what_the_writing_thread_meets_stops_the_stage_in_one_line(
 ) -> None:
     before, stage = digests(made), made.named("attention")[0]
     made.store.artifact(stage).remove()
-    real = Artifact.write
+    real = ArtifactWriter.write
 
-    def broken(self: Artifact, unit: Unit, outputs: Any) -> Any:
+    def broken(self: ArtifactWriter, unit: Unit, outputs: Any) -> Any:
         if unit.name == "00001":
             raise error
         return real(self, unit, outputs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Artifact, "write", broken)
+        patch.setattr(ArtifactWriter, "write", broken)
         with pytest.raises(AbsError, match=r"No space left on device: .*attention|not finite"):
             run(stage, made.store, made.settings)
     artifact = made.store.artifact(stage)

@@ -17,6 +17,7 @@ from pipeline.core.hashing import digest
 from pipeline.inspect.verify import mark
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
+from pipeline.store.writer import ArtifactWriter
 from tests.helpers.claims import claim_of
 from tests.helpers.older import unseal_all
 from tests.helpers.runs import Runner, digests, make_all, said
@@ -321,7 +322,9 @@ def test_a_wrong_value_with_a_right_digest_is_found_by_computing_again(
         path.write_bytes((-values).tobytes())
         receipt.files[name] = (path.stat().st_size, files.checksum(path))
         artifact.ledger.write(receipt)
-    artifact.finalise([], {k: artifact.manifest[k] for k in ("identity", "upstream")})
+    ArtifactWriter(artifact).finalise(
+        [], {k: artifact.manifest[k] for k in ("identity", "upstream")}
+    )
     words = ["verify", "--deep", "--dataset", tiny, "--set", "scores.n=4"]
     assert said("verify").returncode == 0
     answer = said(*words, "--json")

@@ -20,9 +20,9 @@ from pipeline.engine import runner
 from pipeline.engine.runner import run_stage
 from pipeline.run import Run
 from pipeline.store import claims
-from pipeline.store.artifact import Artifact
 from pipeline.store.claims import BEAT, STALE, Claims, living
 from pipeline.store.ledger import Ledger, Receipt
+from pipeline.store.writer import ArtifactWriter
 from tests.helpers.claims import HERE, claim_of, gone
 from tests.helpers.runs import ABS, ROOT, Runner, digests, said
 
@@ -259,13 +259,13 @@ def test_a_stage_is_claimed_until_its_manifest_is_written(
 ) -> None:
     stage = made.named("crops-raw")[0]
     folder, seen = made.store.artifact(stage).path / "claims", []
-    finalise = Artifact.finalise
+    finalise = ArtifactWriter.finalise
 
-    def look(self: Artifact, *words: Any) -> None:
+    def look(self: ArtifactWriter, *words: Any) -> None:
         seen.append([claim.pid for claim in living(folder)])
         finalise(self, *words)
 
-    monkeypatch.setattr(Artifact, "finalise", look)
+    monkeypatch.setattr(ArtifactWriter, "finalise", look)
     made.execute([stage], [stage], quiet=True)
     assert seen == [[os.getpid()]]
     assert not living(folder)

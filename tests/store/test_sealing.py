@@ -25,6 +25,7 @@ from pipeline.store import sealed
 from pipeline.store.artifact import Artifact
 from pipeline.store.summary import LOOKS
 from pipeline.store.units import ArraySpec, Unit, row_units
+from pipeline.store.writer import ArtifactWriter
 from tests.helpers.older import unseal
 from tests.helpers.runs import Runner
 
@@ -44,19 +45,20 @@ def opened(folder: Path, name: str = "any") -> Artifact:
 
 def write(artifact: Artifact, units: list[Unit]) -> None:
     """Compute units: an array and a table, whose values follow from the unit."""
+    writer = ArtifactWriter(artifact)
     if not artifact.path.is_dir():
         artifact.path.mkdir(parents=True)
-        artifact.begin(IDENTITY)
+        writer.begin(IDENTITY)
     rows = units[-1].rows.stop
-    artifact.create(ArraySpec("x", ("image", "dim"), (rows, 3), (ROWS, 3), "float16"))
+    writer.create(ArraySpec("x", ("image", "dim"), (rows, 3), (ROWS, 3), "float16"))
     for unit in units:
         values = np.full((ROWS, 3), unit.rows.start % 2048, np.float16)
-        paths = artifact.write(unit, {"x": values, "t": pd.DataFrame({"row": [unit.rows.start]})})
-        artifact.commit(unit, ROWS, paths, {"compute": 1.0}, {"host": "h", "pid": 1, "code": "c"})
+        paths = writer.write(unit, {"x": values, "t": pd.DataFrame({"row": [unit.rows.start]})})
+        writer.commit(unit, ROWS, paths, {"compute": 1.0}, {"host": "h", "pid": 1, "code": "c"})
 
 
 def finish(artifact: Artifact, units: list[Unit]) -> None:
-    artifact.finalise(units, {"identity": IDENTITY})
+    ArtifactWriter(artifact).finalise(units, {"identity": IDENTITY})
 
 
 def damage(artifact: Artifact) -> list[Damage]:
@@ -314,7 +316,7 @@ def test_lost_metadata_of_the_group_is_named_once_an_artifact_is_sealed(tmp_path
     unseal(artifact := opened(tmp_path))
     group.unlink()  # as versions left it that wrote none
     assert not damage(opened(tmp_path))
-    opened(tmp_path).seal()
+    ArtifactWriter(opened(tmp_path)).seal()
     assert group.read_bytes() == whole
     assert not damage(opened(tmp_path))
 

@@ -28,6 +28,7 @@ from pipeline.inspect.status import plan, states
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, Unit
+from pipeline.store.writer import ArtifactWriter
 from tests.helpers.older import unseal
 from tests.helpers.runs import DEMO, ROOT, Runner, digests, make_all
 
@@ -314,16 +315,16 @@ def test_kill_9_in_the_middle_of_a_stage_loses_at_most_the_unit_in_flight(
 
 
 def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
-    artifact = Artifact(tmp_path, "any")
-    artifact.begin({})
+    writer = ArtifactWriter(Artifact(tmp_path, "any"))
+    writer.begin({})
     for count, expected in ((4, 4), (6, 6), (2, 6)):
         spec = ArraySpec("x", ("image", "crop"), (3, count), (3, 2), "float16", {"names": ["a"]})
-        artifact.create(spec)
+        writer.create(spec)
         array = zarr.open_array(tmp_path / "x.zarr", mode="r")
         assert (array.shape, array.attrs["names"]) == ((3, expected), ["a"])
     for crops in (slice(0, 2), slice(4, 6)):
         unit = Unit("u", slice(0, 3), crops)
-        ((written, content),) = artifact.write(unit, {"x": np.ones((3, 2), np.float16)}).items()
+        ((written, content),) = writer.write(unit, {"x": np.ones((3, 2), np.float16)}).items()
         path = tmp_path / written
         assert content == (path.stat().st_size, files.checksum(path))
     found = np.asarray(zarr.open_array(tmp_path / "x.zarr", mode="r")[:])
@@ -333,17 +334,17 @@ def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_no_value_is_stored_that_is_no_number(tmp_path: Path, dtype: str) -> None:
-    artifact, unit = Artifact(tmp_path, "any"), Unit("u", slice(0, 3))
-    artifact.begin({})
-    artifact.create(ArraySpec("x", ("image", "dim"), (3, 4), (3, 4), dtype))
+    writer, unit = ArtifactWriter(Artifact(tmp_path, "any")), Unit("u", slice(0, 3))
+    writer.begin({})
+    writer.create(ArraySpec("x", ("image", "dim"), (3, 4), (3, 4), dtype))
     most = float(np.finfo(dtype).max)
     good = np.array([[0.0, -0.0, most, -most]] * 3, dtype)
-    assert artifact.write(unit, {"x": good})
+    assert writer.write(unit, {"x": good})
     for bad in (np.nan, -np.nan, np.inf, -np.inf):
         values = good.copy()
         values[1, 2] = bad
         with pytest.raises(AbsError, match="NaN or infinite"):
-            artifact.write(unit, {"x": values})
+            writer.write(unit, {"x": values})
 
 
 def test_a_damaged_manifest_is_none_and_is_written_again(run_of: Runner, made: Run) -> None:
@@ -404,11 +405,11 @@ def test_a_table_that_a_stage_does_not_write_is_refused_and_nothing_is_forgotten
 def test_a_unit_is_on_the_disk_before_its_receipt_and_read_by_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact, unit = Artifact(tmp_path, "any"), Unit("u", slice(0, 3))
-    artifact.begin({})
-    artifact.create(ArraySpec("x", ("image", "dim"), (3, 4), (3, 4), "float32"))
+    writer, unit = ArtifactWriter(Artifact(tmp_path, "any")), Unit("u", slice(0, 3))
+    writer.begin({})
+    writer.create(ArraySpec("x", ("image", "dim"), (3, 4), (3, 4), "float32"))
     outputs = {"x": np.ones((3, 4), np.float32), "t": pd.DataFrame({"a": range(3)})}
-    artifact.write(unit, outputs)  # which reads how the array is described
+    writer.write(unit, outputs)  # which reads how the array is described
     kept: dict[int, int] = {}
     named = []
     fsync, replace = os.fsync, os.replace
@@ -431,12 +432,12 @@ def test_a_unit_is_on_the_disk_before_its_receipt_and_read_by_nobody(
         patch.setattr(os, "replace", name)
         patch.setattr(Path, "read_bytes", read)
         patch.setattr(files, "sha256_of", read)
-        written = artifact.write(unit, outputs)
-        artifact.commit(unit, 3, written, {"write": 0.1}, {"host": "h"})
+        written = writer.write(unit, outputs)
+        writer.commit(unit, 3, written, {"write": 0.1}, {"host": "h"})
     assert named == ["x.zarr/c/0/0", "t.parquet/u.parquet", "ledger/u.json"]
     paths = {file: tmp_path / file for file in written}
     assert written == {f: (p.stat().st_size, files.checksum(p)) for f, p in paths.items()}
-    assert artifact.ledger.is_finished("u")
+    assert writer.artifact.ledger.is_finished("u")
     pd.testing.assert_frame_equal(pd.read_parquet(paths["t.parquet/u.parquet"]), outputs["t"])
 
 

@@ -19,6 +19,7 @@ from pipeline.core.errors import Damaged
 from pipeline.run import Run
 from pipeline.store.arrays import StoredArray
 from pipeline.store.units import ArraySpec
+from pipeline.store.writer import ArtifactWriter
 from tests.helpers.runs import Runner, make_all
 
 SHAPE, CHUNKS = (7, 4, 3), (3, 2, 3)
@@ -210,7 +211,9 @@ def test_what_another_run_is_adding_is_not_part_of_it(run_of: Runner) -> None:
     before = load.embeddings("tiny", store=run.store.root)[:]
     images, crops, dim = before.shape
     shape, chunks = (images, 10 * crops, dim), (3, 2, dim)
-    artifact.create(ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16"))
+    ArtifactWriter(artifact).create(
+        ArraySpec("embeddings", ("image", "view", "dim"), shape, chunks, "float16")
+    )
     after = load.embeddings("tiny", store=run.store.root)
     assert after.shape == before.shape
     assert np.array_equal(after[:], before)

@@ -14,6 +14,7 @@ from pipeline.core.errors import Damaged
 from pipeline.store import artifact as store
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import Unit, row_units
+from pipeline.store.writer import ArtifactWriter
 
 IDENTITY = {"stage": "any"}
 TURNS = "abc"
@@ -24,10 +25,11 @@ def begun(folder: Path, units: list[Unit]) -> Artifact:
     """An artifact whose units are computed: a table of one row each."""
     artifact = Artifact(folder / "any" / "0123456789abcdef", "any")
     artifact.path.mkdir(parents=True)
-    artifact.begin(IDENTITY)
+    writer = ArtifactWriter(artifact)
+    writer.begin(IDENTITY)
     for unit in units:
-        written = artifact.write(unit, {"t": pd.DataFrame({"row": [unit.rows.start], "x": [1.5]})})
-        artifact.commit(unit, 1, written, {"compute": 1.0}, {"host": "h", "pid": 1, "code": "c"})
+        written = writer.write(unit, {"t": pd.DataFrame({"row": [unit.rows.start], "x": [1.5]})})
+        writer.commit(unit, 1, written, {"compute": 1.0}, {"host": "h", "pid": 1, "code": "c"})
     return artifact
 
 
@@ -46,7 +48,7 @@ def test_receipts_are_held_as_text_while_a_manifest_is_written(tmp_path: Path) -
     peaks = []
     for name in TURNS:
         artifact = begun(tmp_path / name, units)
-        peaks.append(peak(partial(artifact.finalise, units[:1], {})))
+        peaks.append(peak(partial(ArtifactWriter(artifact).finalise, units[:1], {})))
         assert Artifact(artifact.path, "any").missing(units) is None
     assert min(peaks) / len(units) < 1500  # 2,800 with an object for each receipt
 
@@ -56,7 +58,7 @@ def test_a_reader_holds_a_checksum_of_each_file_and_no_receipts(tmp_path: Path) 
     peaks = []
     for name in TURNS:
         artifact = begun(tmp_path / name, units)
-        artifact.finalise(units, {})
+        ArtifactWriter(artifact).finalise(units, {})
         reader = Artifact(artifact.path, "any")
         reader.ledger.sealed()
         peaks.append(peak(partial(reader.table, "t", units[0])))
@@ -70,7 +72,7 @@ def test_pieces_of_a_table_are_its_rows_in_order(
     monkeypatch.setattr(store, "PIECE", piece)
     units = row_units(7, 1)
     artifact = begun(tmp_path, units)
-    artifact.finalise(units, {})
+    ArtifactWriter(artifact).finalise(units, {})
     pieces = list(artifact.pieces("t", ["row"]))
     assert [len(each) for each in pieces] == [piece] * (7 // piece) + [7 % piece] * (7 % piece > 0)
     assert [row for each in pieces for row in each["row"]] == list(range(7))
@@ -82,7 +84,7 @@ def test_a_damaged_piece_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store, "PIECE", 2)
     units = row_units(5, 1)
     artifact = begun(tmp_path, units)
-    artifact.finalise(units, {})
+    ArtifactWriter(artifact).finalise(units, {})
     (artifact.path / "t.parquet" / f"{units[3].name}.parquet").write_bytes(b"no table")
     pieces = artifact.pieces("t")
     assert next(pieces)["row"].tolist() == [0, 1]

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import load
 from pipeline.cli.study_tables import print_settling
-from pipeline.core.errors import ConfigError, UnitsFailed
+from pipeline.core.errors import AbsError, ConfigError, UnitsFailed
 from pipeline.core.progress import Reporter
 from pipeline.explain.explainer import Explainer
 from pipeline.inspect.status import states
@@ -30,7 +30,7 @@ from pipeline.studies.sweeps import Sweep
 from pipeline.texts.vectors import text_vectors
 from pipeline.views.config import BOX
 from pipeline.views.readers import ExpectedReader, patch_probs
-from pipeline.views.settled import settling_views
+from pipeline.views.settled import SettledReader, settling_views
 from stages.settled import SettledWorker
 from tests.helpers.runs import Runner, make_all
 from tests.helpers.settled import SETTLED, N, P, run_in, run_of_both, settled_and_whole
@@ -94,15 +94,17 @@ def test_each_image_stops_by_the_rule_and_no_vector_differs(copied: Path) -> Non
     drawn = drawn[drawn["crop"] < N].sort_values(["image", "crop"])
     boxes = drawn[BOX].to_numpy().reshape(len(raw), N, 4)
     one = lambda v: np.array(soft_scores([v], by_class, temperature))  # noqa: E731
+    crops = settled.store.open(settled.named("embeddings-raw")[0]).table("crops")
     for image, row in table.iterrows():
         others = sum(w * one(v) for v, w in zip(feature[image], weights[image], strict=True))
         own = np.stack([one(v) for v in raw[image]])
-        used, bound, front = settling.stop(own, others, boxes[image], P)
+        order = settling.order(boxes[image], P)
+        used, bound, front = settling.stop(own[order], others, boxes[image][order], P)
         assert (row["crops_used"], row["pred"]) == (used, front)
         assert row["bound"] == pytest.approx(bound, rel=1e-3, abs=1e-12)
         assert row["round"] == round_ends(N).index(used)
+        assert crops["crop"][crops["image"] == image].tolist() == order[:used]
     assert 8 == table["crops_used"].min() < table["crops_used"].max()
-    crops = settled.store.open(settled.named("embeddings-raw")[0]).table("crops")
     assert len(crops) == table["crops_used"].sum()
     assert (np.stack(crops["vector"]) == raw[crops["image"], crops["crop"]]).all()
     none = settled.store.open(settled.named("scores")[0]).table("scores").query("method == 'clip'")
@@ -231,6 +233,31 @@ def test_an_interrupted_run_goes_on_in_the_round_it_was_in(
     again = run_of_both(copied, "settled")
     assert make_all(again) == stored_digests(copied)["settled"]
     assert seen == [1, 2, *range(2, len(round_ends(N)))]
+
+
+@pytest.mark.slow
+def test_rounds_that_do_not_belong_together_are_refused(copied: Path) -> None:
+    """A crop that was embedded is another one than the weights count: no score, but a line."""
+    run = run_of_both(copied, "settled")
+    (stage,) = run.named("embeddings-raw")
+    artifact, units = run.store.artifact(stage), stage.units(run.store)
+    reader = SettledReader.of("raw", artifact, units, stage.identity())
+    reader.read(slice(0, 8))
+    looks, (places, vectors), weights = reader._part(units[0])
+    places[0, 2] = -places[0, 2] - 1
+    reader._held[units[0].name] = looks, (places, vectors), weights
+    with pytest.raises(AbsError, match="do not belong together; remove"):
+        reader.read(slice(0, 8))
+
+
+@pytest.mark.slow
+def test_infinitely_many_crops_are_sampled_in_the_order_of_the_draws(copied: Path) -> None:
+    run = run_in(copied, "whole", *SETTLED, "scores.settle_at=expectation")
+    make_all(run)
+    (stage,) = run.named("embeddings-raw")
+    crops = run.store.open(stage).table("crops")
+    for _, own in crops.groupby("image"):
+        assert own["crop"].tolist() == list(range(len(own)))
 
 
 def test_round_units_cover_every_crop_of_every_image_once() -> None:

@@ -10,7 +10,14 @@ import typer
 from pipeline.core.errors import ConfigError
 from pipeline.core.layers import merge, parse_override
 from pipeline.core.section import flatten
-from pipeline.options import JsonOption, ProfileOption, SetOption, WeightsOption, print_json
+from pipeline.options import (
+    JsonOption,
+    ProfileOption,
+    SentencesOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +31,7 @@ def command(
         str | None,
         typer.Option(help="File of class names: a JSON list, or lines of a .txt."),
     ] = None,
-    descriptions: Annotated[
-        str | None, typer.Option(help="JSON file of sentences by class name.")
-    ] = None,
+    descriptions: SentencesOption = None,
     of_dataset: Annotated[  # `dataset` would also be taken from the words, which are images
         str | None,
         typer.Option("--dataset", "-d", help="Dataset that gives classes, texts and models."),

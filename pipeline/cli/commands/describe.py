@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from pipeline.cli.describe_tables import print_plan, print_report
 from pipeline.core.errors import AbsError, ConfigError
 from pipeline.core.paths import expand
 from pipeline.core.progress import Reporter
 from pipeline.core.words import counted
 from pipeline.describe.answers import Answers
-from pipeline.describe.client import Asked, Endpoint, Price, ask_all
+from pipeline.describe.asking import answer_all
+from pipeline.describe.client import Endpoint, Price, check_address
 from pipeline.describe.description import Description
 from pipeline.describe.recipes import Recipe, load_recipe
 from pipeline.options import (
@@ -88,8 +89,10 @@ def command(
     from OPENAI_API_KEY. The same command goes on where it was interrupted and asks nothing twice.
     Fields of the recipe are set like settings: --set recipe.samples=4.
     """
-    cost = _price(price, budget)
-    _check_address(endpoint)
+    if budget is not None and price is None:
+        raise ConfigError("--budget: give --price IN,OUT too, for a million tokens")
+    cost = Price() if price is None else Price.parse(price)
+    check_address(endpoint)
     by_hand = prompts_to or answers
     if model is None and not by_hand:
         raise ConfigError("give --model NAME, as the endpoint knows it")
@@ -101,16 +104,16 @@ def command(
     _say_damaged(description.answers, reporter)
     if dry_run:
         planned = description.plan(cost)
-        print_json(planned) if as_json else _print_plan(planned)
+        print_json(planned) if as_json else print_plan(planned)
         return 0
     if by_hand:
         if not _by_hand(description, prompts_to, answers):
             return 0
     elif not partial and description.pending():
         place = Endpoint(endpoint, timeout, retries, rate)
-        _ask(description, place, concurrency, budget, cost, reporter)
+        answer_all(description, place, concurrency, budget, cost, reporter)
     report = description.write(_default_file(description) if to is None else expand(to))
-    print_json(report) if as_json else _print_report(report, chosen.rule, dataset)
+    print_json(report) if as_json else print_report(report, chosen.rule, dataset)
     return 0
 
 
@@ -135,31 +138,9 @@ def _description(
     return Description(name, recipe, model, about, found.classes.names, stored)
 
 
-def _check_address(endpoint: str | None) -> None:
-    """Raise ConfigError for an address that no request can be sent to."""
-    if endpoint is not None and not re.match(r"https?://[^/\s]", endpoint):
-        raise ConfigError(
-            f"--endpoint {endpoint!r}: expected an address such as http://127.0.0.1:8000/v1"
-        )
-
-
 def _say_damaged(answers: Answers, reporter: Reporter) -> None:
     if answers.damaged:
         reporter.say(f"{answers.path}: {answers.damaged} lines are damaged and asked again")
-
-
-def _price(given: str | None, budget: float | None) -> Price:
-    if given is None:
-        if budget is not None:
-            raise ConfigError("--budget: give --price IN,OUT too, for a million tokens")
-        return Price()
-    try:
-        prompt, answer = map(float, given.split(","))
-    except ValueError:
-        raise ConfigError(f"--price {given!r}: write two numbers, such as 0.15,0.6") from None
-    if not (0 <= prompt < float("inf") and 0 <= answer < float("inf")):
-        raise ConfigError(f"--price {given!r}: prices are not negative")
-    return Price(prompt, answer)
 
 
 def _by_hand(description: Description, prompts_to: str | None, answers: str | None) -> bool:
@@ -181,66 +162,3 @@ def _by_hand(description: Description, prompts_to: str | None, answers: str | No
             "--prompts-to FILE.csv, or give --partial"
         )
     return True
-
-
-def _ask(
-    description: Description,
-    endpoint: Endpoint,
-    concurrency: int,
-    budget: float | None,
-    price: Price,
-    reporter: Reporter,
-) -> None:
-    """Ask whatever is not answered, step by step; AbsError if something stays unanswered."""
-    with description.answers.writing():
-        while left := description.pending():
-            with reporter.stage(f"describe {description.name}", len(left), "requests") as advance:
-                outcome = ask_all(
-                    left,
-                    lambda request: endpoint.ask(request, description.name),
-                    description.answers,
-                    concurrency,
-                    budget,
-                    price,
-                    description.spent(price),
-                    advance,
-                )
-            _refuse_unanswered(outcome, len(left), budget)
-
-
-def _refuse_unanswered(outcome: Asked, asked: int, budget: float | None) -> None:
-    """Raise AbsError unless every request was answered."""
-    left = f"{asked - outcome.answered:,} of {counted(asked, 'requests')} have no answer"
-    again = "the same command asks only these"
-    if outcome.failed:
-        request, reason = outcome.failed[0]
-        which = repr(request.label) if request.label else "the questions"
-        raise AbsError(f"{left}; the first ({which}): {reason}; {again}")
-    if outcome.over_budget:
-        raise AbsError(f"{left}: the budget of {budget:g} is spent; with a larger one, {again}")
-    if outcome.stopped:
-        raise AbsError(f"stopped; {left}; {again}")
-
-
-def _print_plan(planned: dict[str, Any]) -> None:
-    about = "about " if planned["estimated"] else ""
-    print(
-        f"{about}{counted(planned['requests'], 'requests')}, "
-        f"{planned['stored']:,} answered already\n"
-        f"{about}{planned['to_send']:,} to send: {planned['tokens_in']:,} tokens of prompts, at "
-        f"most {planned['tokens_out_at_most']:,} of answers"
-    )
-    if planned["cost_at_most"] or planned["spent"]:
-        print(f"at most {planned['cost_at_most']:.4g}, and {planned['spent']:.4g} spent already")
-
-
-def _print_report(report: dict[str, Any], rule: str, dataset: str) -> None:
-    print(
-        f"{counted(report['texts'], 'texts')} of {counted(report['classes'], 'classes')}, "
-        f"{report['fewest']} to {report['most']} each: {report['file']}"
-    )
-    if report["dropped"]:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["dropped"].items())
-        print(f"left out: {reasons}; see {report['dropped_file']}")
-    text_set = "cupl" if rule == "sentences" else "clip-d"
-    print(f"Next: abs run --dataset {dataset} --set descriptions.{text_set}.file={report['file']}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.cli.store_tables import print_doctor_report
-from pipeline.doctor import examine, only_index
+from pipeline.first_steps.doctor import examine, only_index
 from pipeline.options import (
     DatasetOption,
     JsonOption,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,15 @@ from pipeline.cli.explain_tables import print_deciding
 from pipeline.core.progress import Reporter
 from pipeline.explain.deciding import Deciding
 from pipeline.explain.explainer import Explainer
-from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
+from pipeline.options import (
+    DatasetOption,
+    JsonOption,
+    SetOption,
+    StoredProfileOption,
+    StoreOption,
+    WeightsOption,
+    print_json,
+)
 from pipeline.report.choice import Choice
 from pipeline.report.stored import StoredRun, find_run
 
@@ -28,15 +36,10 @@ def command(
     texts: Annotated[
         int, typer.Option(min=1, help="Number of descriptions to list, of each of the two classes.")
     ] = 3,
-    profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Profile of the run. Default: official.")
-    ] = None,
+    profile: StoredProfileOption = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Folder or address of the store, or of a copy."),
-    ] = None,
+    store: StoreOption = None,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Also write the crop explorer of this image there."),
@@ -56,16 +59,7 @@ def command(
     deciding = Deciding.of(found, views, texts)
     page = None if html is None else _explored(run, html.absolute(), found.image_id, method)
     if as_json:
-        about: dict[str, Any] = {
-            "dataset": run.dataset,
-            "settings": run.selection,
-            "page": page and str(page),
-        }
-        about["differences"] = {
-            name: {"asked": asked, "stored": stored}
-            for name, (asked, stored) in run.differences.items()
-        }
-        print_json({**about, **deciding.as_dict()})
+        print_json({**run.as_dict(), "page": page and str(page), **deciding.as_dict()})
         return
     print(f"{run.dataset}: {run.selection}")
     print_deciding(deciding)

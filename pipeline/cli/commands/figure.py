@@ -11,7 +11,15 @@ import typer
 from pipeline.core.paths import home
 from pipeline.figures.make import Wanted, make_figure
 from pipeline.figures.style import FORMATS, drawing, save
-from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
+from pipeline.options import (
+    DatasetOption,
+    ExperimentProfileOption,
+    ImagesOption,
+    JsonOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
 
 FileFormat = StrEnum("FileFormat", {name: name for name in FORMATS})  # type: ignore[misc]
 
@@ -26,10 +34,7 @@ def command(
             "view), crops (how they are made), or the lines of another experiment or stored sweep.",
         ),
     ],
-    images: Annotated[
-        list[str] | None,
-        typer.Option(help="Image to show: its number, path or end of its path; may be repeated."),
-    ] = None,
+    images: ImagesOption = None,
     count: Annotated[
         int, typer.Option(min=1, max=60, help="Number of images, where none is chosen.")
     ] = 3,
@@ -44,10 +49,7 @@ def command(
         list[FileFormat] | None,
         typer.Option("--format", help="File format; may be repeated. Default: all of them."),
     ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", "-p", help="Profile, in place of the experiment's own."),
-    ] = None,
+    profile: ExperimentProfileOption = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
     as_json: JsonOption = False,

@@ -10,8 +10,8 @@ import typer
 from pipeline.core.paths import expand
 from pipeline.core.words import counted
 from pipeline.datasets.dataset import Dataset
-from pipeline.new_dataset import templates_beside, write_dataset
-from pipeline.options import JsonOption, print_json
+from pipeline.first_steps.new_dataset import templates_beside, write_dataset
+from pipeline.options import JsonOption, SentencesOption, print_json
 
 
 def command(
@@ -48,9 +48,7 @@ def command(
             help="Read folders that look like splits or variants as classes.",
         ),
     ] = False,
-    descriptions: Annotated[
-        str | None, typer.Option(help="JSON file of sentences by class name.")
-    ] = None,
+    descriptions: SentencesOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing configuration.")
     ] = False,

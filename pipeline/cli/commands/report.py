@@ -10,7 +10,16 @@ import typer
 
 from pipeline.core.paths import home
 from pipeline.core.progress import Reporter
-from pipeline.options import DatasetOption, JsonOption, QuietOption, SetOption, print_json
+from pipeline.options import (
+    DatasetOption,
+    ImagesOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    StoredProfileOption,
+    StoreOption,
+    print_json,
+)
 from pipeline.report.choice import Choice
 from pipeline.report.stored import find_run
 from pipeline.report.write import check_folder, check_packages, write_report
@@ -18,14 +27,9 @@ from pipeline.report.write import check_folder, check_packages, write_report
 
 def command(
     dataset: DatasetOption,
-    profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Profile of the run. Default: official.")
-    ] = None,
+    profile: StoredProfileOption = None,
     overrides: SetOption = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Folder or address of the store, or of a copy."),
-    ] = None,
+    store: StoreOption = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder to write. Default: reports/DATASET."),
@@ -36,10 +40,7 @@ def command(
     against: Annotated[
         str | None, typer.Option(help="Method that it is compared with. Default: cupl.")
     ] = None,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(help="Image to show: its number, path or end of its path; may be repeated."),
-    ] = None,
+    images: ImagesOption = None,
     classes: Annotated[
         list[str] | None,
         typer.Option("--class", help="Show images of this class; may be repeated."),

@@ -13,6 +13,7 @@ from pipeline.core.progress import Reporter
 from pipeline.inspect.status import plan as plan_of
 from pipeline.options import (
     DatasetOption,
+    DryRunOption,
     JsonOption,
     ProfileOption,
     QuietOption,
@@ -37,9 +38,7 @@ def command(
     force: Annotated[
         list[str] | None, typer.Option(help="Stage to compute again; may be repeated.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and compute nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     strict_code: StrictOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,

@@ -15,10 +15,11 @@ from pipeline.cli.study_tables import (
     rows_of,
 )
 from pipeline.core.errors import ConfigError
-from pipeline.core.layers import short
 from pipeline.core.progress import Reporter
 from pipeline.options import (
     DatasetOption,
+    DryRunOption,
+    ExperimentProfileOption,
     JsonOption,
     QuietOption,
     SetOption,
@@ -26,7 +27,7 @@ from pipeline.options import (
     distributed,
     print_json,
 )
-from pipeline.studies.experiments import Experiment, grid_of, load_experiment
+from pipeline.studies.experiments import grid_of
 from pipeline.studies.sweeps import Sweep
 
 
@@ -52,15 +53,10 @@ def command(
         int | None,
         typer.Option(min=1, help="Number of random seeds; sigma is the deviation over them."),
     ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", "-p", help="Profile, in place of the experiment's own."),
-    ] = None,
+    profile: ExperimentProfileOption = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and compute nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     style: FormatOption = Format.plain,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -74,11 +70,15 @@ def command(
     """
     if not name and not over:
         raise ConfigError("sweep: name an experiment, or give --over FIELD=A,B,...")
-    experiment = load_experiment(name, dataset) if name else Experiment()
-    grid = grid_of(over) if over else None
-    chosen = experiment.changed(overrides or (), profile=profile, grid=grid, seeds=seeds)
-    title = short(name).rpartition("/")[2] if name else "sweep"
-    sweep = Sweep.of(title, dataset, chosen, weights_dir)
+    sweep = Sweep.load(
+        name,
+        dataset,
+        overrides or (),
+        profile=profile,
+        grid=grid_of(over) if over else None,
+        seeds=seeds,
+        weights_dir=weights_dir,
+    )
     planned = sweep.plan()
     if dry_run:
         print_json(planned) if as_json else print_sweep(planned)

@@ -15,10 +15,16 @@ from pipeline.cli.study_tables import (
     print_sweep_table,
     rows_of,
 )
-from pipeline.core.layers import known, short
-from pipeline.options import DatasetOption, JsonOption, SetOption, WeightsOption, print_json
-from pipeline.studies import experiments
+from pipeline.options import (
+    DatasetOption,
+    ExperimentProfileOption,
+    JsonOption,
+    SetOption,
+    WeightsOption,
+    print_json,
+)
 from pipeline.studies.costs import with_seconds
+from pipeline.studies.experiments import is_experiment
 from pipeline.studies.paper import beside_paper
 from pipeline.studies.stored import stored_sweep
 from pipeline.studies.sweeps import Sweep
@@ -34,10 +40,7 @@ def command(
             "Or a stored sweep: its name, or the beginning of it (abs list sweeps).",
         ),
     ],
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", "-p", help="Profile, in place of the experiment's own."),
-    ] = None,
+    profile: ExperimentProfileOption = None,
     overrides: SetOption = None,
     weights_dir: WeightsOption = None,
     style: FormatOption = Format.plain,
@@ -47,7 +50,7 @@ def command(
 
     Only stored results are read; `abs sweep` computes the missing ones.
     """
-    if short(name) == name and name not in known("experiments"):
+    if not is_experiment(name):
         (store,) = stores_of(dataset, profile or "official", overrides or (), weights_dir)
         sweep = stored_sweep(store, name)
         rows, chosen = sweep.table(), sweep.selection
@@ -56,11 +59,10 @@ def command(
         else:
             print_sweep_table(rows, store.dataset, chosen, style.value)
         return
-    experiment = experiments.load_experiment(name, dataset)
-    experiment = experiment.changed(overrides or (), profile=profile)
-    planned = Sweep.of(name, dataset, experiment, weights_dir)
+    given = overrides or ()
+    planned = Sweep.load(name, dataset, given, profile=profile, weights_dir=weights_dir)
     table = beside_paper(planned)
-    if experiment.seconds:
+    if planned.experiment.seconds:
         table = with_seconds(table, planned)
     if as_json:
         print_json({"name": name, "settings": planned.selection, "table": rows_of(table)})

@@ -10,6 +10,8 @@ from pipeline.cli.tables import print_results, print_unscored_methods, results
 from pipeline.core.layers import layered, paths_of
 from pipeline.core.paths import expand
 from pipeline.core.progress import Reporter
+from pipeline.first_steps.trial import short_name, write_sample
+from pipeline.first_steps.trial_models import chosen_models
 from pipeline.options import (
     JsonOption,
     ProfileOption,
@@ -20,8 +22,6 @@ from pipeline.options import (
     print_json,
 )
 from pipeline.run import Run
-from pipeline.trial.models import chosen_models
-from pipeline.trial.sample import short_name, write_sample
 
 
 @distributed

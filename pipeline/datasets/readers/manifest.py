@@ -27,7 +27,7 @@ NAMES = ("manifest", "metadata")
 PATHS, LABEL = ("path", "file_name"), "label"
 """Usual columns of paths, of which the first that is there is read, and of labels."""
 SEPARATORS = {";", "\t", "|"}
-"""What parts the cells of other tables than CSV."""
+"""Separators of cells in tables other than CSV."""
 SPLIT, ALL = "split", "all"
 """Column of splits, and the choice of every row."""
 

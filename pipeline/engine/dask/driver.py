@@ -19,6 +19,7 @@ from pipeline.core.under_way import UnderWay
 from pipeline.engine.base import Done, Engine, Failed, Job, Part, Rebuild, Session
 from pipeline.store.claims import living
 from pipeline.store.units import Unit
+from pipeline.store.writer import ArtifactWriter
 
 if TYPE_CHECKING:
     from pipeline.core.runtime import Runtime
@@ -177,7 +178,7 @@ class DaskSession(Session):
     def _retry_or_fail(self, unit: Unit, result: UnitResult) -> None:
         """Record a failure; queue the unit again if it has an attempt left."""
         if result.traceback:
-            self._job.artifact.fail(unit, result.traceback)
+            ArtifactWriter(self._job.artifact).fail(unit, result.traceback)
         workers = self._failed_on.setdefault(unit.name, [])
         workers.append(result.worker)
         if len(workers) == ATTEMPTS:

@@ -1,4 +1,4 @@
-"""How far units are: told by Dask workers to the command that submitted them, as events."""
+"""Progress of units, sent by Dask workers as events to the command that submitted them."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ class StageSpec:
     """Unique name of the command that submits units: files may change between two commands."""
 
     rebuild: Rebuild = field(compare=False)
-    """Follows from `run`; a copy that was sent need not equal another one."""
+    """Function that rebuilds store and stages. Not compared: a copy that was sent may not be equal,
+    and the run decides.
+    """
     sharing: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Number of workers by their host, as far as known; that of any host under an empty name."""
 

@@ -9,7 +9,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.kernels.prompt_names import FeaturePrompt
 
 Pooling = Literal["class token", "mean", "attention", "segments", "queries"]
-"""What becomes the vector of an image: its class token, the mean of its patches, an attention over
+"""Source of the vector of an image: its class token, the mean of its patches, an attention over
 its tokens by one constant query, the mean of the segments that its patches are grouped into, or
 several queries that read its tokens, of which each becomes a vector.
 """

@@ -61,7 +61,7 @@ class Built(NamedTuple):
     steps: Steps
     """Preprocessing."""
     choice: dict[str, str]
-    """What was taken of a weights file with several models (`weights.Found.choice`)."""
+    """Model that was taken from a weights file with several (`weights.Found.choice`)."""
 
 
 class ClipModel:

@@ -7,12 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from pipeline.first_steps import trial_models
 from pipeline.models.at_hand import Known
-from pipeline.trial import models
-from pipeline.trial.sample import evenly
 from tests.helpers.runs import DEMO, said
 
 SMALL = (
@@ -30,18 +27,6 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for image in sorted(source.iterdir())[:3]:
             shutil.copy(image, tmp_path / "my birds" / source.name)
     return tmp_path / "my birds"
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 30))
-def test_a_sample_is_spread_evenly_over_the_classes(labels: list[int], count: int) -> None:
-    samples = [(f"{number:02d}", str(label)) for number, label in enumerate(labels)]
-    chosen = evenly(samples, count)
-    assert len(chosen) == min(count, len(samples))
-    assert set(chosen) <= set(samples)
-    sizes = {label: sum(each == label for _, each in chosen) for label in map(str, set(labels))}
-    spare = {label for label in sizes if sizes[label] < labels.count(int(label))}
-    if count >= len(sizes) and spare:  # only a class without further images has fewer
-        assert max(sizes.values()) - min(sizes[label] for label in spare) <= 1
 
 
 @pytest.mark.slow
@@ -69,7 +54,7 @@ def test_photographs_and_texts_are_one_command_and_a_table(
 def test_without_weights_all_choices_are_named(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "clip_at_hand", lambda paths, model: None)
+    monkeypatch.setattr(trial_models, "clip_at_hand", lambda paths, model: None)
     done = said("try", photographs)
     assert (done.returncode, done.stdout) == (1, "")
     assert "no weights of a CLIP are on this machine; choose one:" in done.stderr
@@ -79,13 +64,13 @@ def test_without_weights_all_choices_are_named(
 
 def test_models_that_are_named_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     clip = Known("clip", "ViT-B-16", "openai", Path("/w"))
-    monkeypatch.setattr(models, "clip_at_hand", lambda paths, model: clip)
-    monkeypatch.setattr(models, "attention_at_hand", lambda paths: None)
+    monkeypatch.setattr(trial_models, "clip_at_hand", lambda paths, model: clip)
+    monkeypatch.setattr(trial_models, "attention_at_hand", lambda paths: None)
     paths = object()
-    found = models.chosen_models(["scores.n=4"], paths)  # type: ignore[arg-type]
+    found = trial_models.chosen_models(["scores.n=4"], paths)  # type: ignore[arg-type]
     assert found == ["clip.model=ViT-B-16", "clip.weights=openai", "attention.model=clip"]
     named = ["attention.model=random clip.model=RN50"]
-    assert models.chosen_models(named, paths) == []  # type: ignore[arg-type]
+    assert trial_models.chosen_models(named, paths) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from pipeline.datasets.config import DatasetConfig
 from pipeline.datasets.contents import FolderContents
 from pipeline.datasets.listing import LayoutNotFound, Listing
 from pipeline.datasets.readers.registry import reader_of
-from pipeline.new_dataset import detected_reader
+from pipeline.datasets.subset import evenly
+from pipeline.first_steps.new_dataset import detected_reader
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.rules import is_sentence
 from pipeline.texts.sets import Sentences
@@ -131,22 +132,6 @@ def short_name(images: Path) -> str:
     """Return the name of a folder or table as part of a dataset's name."""
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in images.absolute().stem)
     return kept.strip("-")[:30] or "images"
-
-
-def evenly(samples: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
-    """Take up to `count` images with their class: the first of every class, then the second.
-
-    If there are more classes than images, the classes are spread over all of them.
-    """
-    by_class: dict[str, list[tuple[str, str]]] = {}
-    for path, label in samples:
-        by_class.setdefault(label, []).append((path, label))
-    groups = [by_class[label] for label in sorted(by_class)]
-    if len(groups) > count:
-        groups = [groups[number * len(groups) // count] for number in range(count)]
-    rounds = max(map(len, groups))
-    in_turn = [group[turn] for turn in range(rounds) for group in groups if turn < len(group)]
-    return sorted(in_turn[:count])
 
 
 def _copy(listing: Listing, images: Path, chosen: list[tuple[str, str]], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`abs doctor` and `abs init`: what they find, what they refuse, and their exit codes."""
+"""`abs doctor`: what it finds, what prevents a run, and its exit codes."""
 
 from __future__ import annotations
 
@@ -13,47 +13,12 @@ import yaml
 from PIL import Image
 
 from pipeline.core.errors import AbsError
-from pipeline.core.layers import CFGS
-from pipeline.doctor import examine, only_index
+from pipeline.first_steps.doctor import examine, only_index
 from pipeline.plan import read
 from pipeline.run import Run
 from pipeline.texts.class_texts import ClassTexts
 from pipeline.texts.published import PUBLISHED, published
-from tests.helpers.runs import ROOT, said
-
-
-@pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A dataset of three folders, two of one class, with texts of various quality."""
-    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "store"))
-    images = tmp_path / "images"
-    for folder, count in (("crane_bird", 3), ("crane_machine", 2), ("wren", 1)):
-        (images / folder).mkdir(parents=True)
-        for number in range(count):
-            Image.new("RGB", (20, 20), (number, 0, 0)).save(images / folder / f"{number}.png")
-    (images / "wren" / "broken.jpg").write_bytes(b"\xff\xd8 not really")
-    (images / "wren" / "loop.jpg").symlink_to("loop.jpg")
-    (images / "stray.png").write_bytes(b"")
-    names = {"crane bird": "crane", "crane machine": "crane", "wren": "wren"}
-    (tmp_path / "names.json").write_text(json.dumps(names))
-    texts = {"crane": ["A crane.", ""], "wren": ["A wren."], "heron": ["A heron."]}
-    (tmp_path / "cupl.json").write_text(json.dumps(texts))
-    config = {
-        "dataset": {
-            "name": "mine",
-            "root": str(images),
-            "names": str(tmp_path / "names.json"),
-            "published": {"images": 7, "classes": 3},
-        },
-        "descriptions": {
-            "cupl": {"file": str(tmp_path / "cupl.json")},
-            "clip-d": {"file": "?nowhere/clip-d.json"},
-        },
-        "index": {"max_skipped": 0.5},
-    }
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
+from tests.helpers.runs import said
 
 
 def facts(path: Path, *changes: str, profile: str = "official") -> dict[str, Any]:
@@ -339,75 +304,6 @@ def test_other_spellings_of_a_class_do_not_enter_texts(pets: Path) -> None:
     texts = {"Cat": ["fur"], "DOG": ["tail"], "apple_pie": ["crust"]}
     made = descriptors_of(pets, json.dumps(texts))
     assert made == ["apple pie, which has crust", "cat, which has fur", "dog, which has tail"]
-
-
-# --- abs init ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of configurations that may be written to."""
-    copy = tmp_path / "cfgs"
-    for file in CFGS.rglob("*.yaml"):
-        (copy / file.relative_to(CFGS)).parent.mkdir(parents=True, exist_ok=True)
-        (copy / file.relative_to(CFGS)).write_bytes(file.read_bytes())
-    for module in ("pipeline.settings", "pipeline.core.layers"):
-        monkeypatch.setattr(f"{module}.CFGS", copy)
-    return copy
-
-
-def test_a_folder_becomes_a_dataset(mine: Path, configs: Path) -> None:
-    from pipeline.new_dataset import write_dataset
-
-    told = mine.parent / "cupl.json"
-    path, found = write_dataset("birds", mine.parent / "images", descriptions=told)
-    assert path == configs / "datasets" / "birds.yaml"
-    assert (len(found.samples), len(found.classes.names)) == (7, 3)
-    loaded = Run.of("birds", "official", ["index.max_skipped=1"], plan=only_index)
-    assert loaded.settings.dataset.root == (str(mine.parent / "images"),)
-    assert loaded.settings.descriptions["cupl"].file == str(told)
-
-
-def test_folders_of_imagenet_become_a_dataset_by_their_reader(
-    tmp_path: Path, configs: Path
-) -> None:
-    from pipeline.new_dataset import write_dataset
-
-    images(tmp_path / "some", "n01440764", "n02123045")
-    with pytest.raises(AbsError, match=r"reader=imagenet-part \(abs init: --reader\)"):
-        write_dataset("some", tmp_path / "some")
-    write_dataset("some", tmp_path / "some", reader="imagenet-part")
-    settings = Run.of("some", "official", [], plan=only_index).settings
-    found = read(settings)[1]
-    assert [found.classes.names[label] for _, label in found.samples] == ["tench", "tabby cat"]
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["a/b", "--images", "."], 2, "cannot be a dataset's name"),
-        (["demo", "--images", "."], 1, "demo.yaml is there already"),
-        (["new", "--images", "/nowhere"], 1, "no folder or table at /nowhere"),
-        (["new", "--images", "README.md"], 1, "README.md is no folder, no table (.csv, "),
-        (["new"], 2, "--images"),
-        (["new\n", "--images", "."], 2, "cannot be a dataset's name"),
-        (["new.yaml", "--images", "."], 2, "cannot be a dataset's name"),
-        (
-            ["new", "--images", "pipeline/demo/images", "--descriptions", "/nowhere.json"],
-            1,
-            "descriptions not found: /nowhere.json",
-        ),
-    ],
-)
-def test_what_cannot_become_one(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
-) -> None:
-    monkeypatch.chdir(ROOT)
-    answer = said("init", *words)
-    assert answer.returncode == code
-    assert answer.stderr.startswith("abs: ")
-    assert message in answer.stderr
-    assert not (CFGS / "datasets" / "new.yaml").exists()
 
 
 def test_the_clip_of_a_file_is_described_and_what_is_assumed_of_it(

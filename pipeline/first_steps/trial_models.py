@@ -16,7 +16,7 @@ NONE = f"""no weights of a CLIP are on this machine; choose one:
   --set "clip.model={FIRST} clip.weights=FILE"     a file of your own
   --set "clip.model={FIRST} clip.weights=openai"   fetch 350 MB once
   --set "clip.model={FIRST} clip.weights=random:0" random, to see what is computed and when"""
-"""What can be done where there are no weights."""
+"""Ways on where there are no weights."""
 
 
 def chosen_models(overrides: Sequence[str], paths: Paths) -> list[str]:

@@ -1,0 +1,1 @@
+"""Comparisons of `abs bench`: one file for each name of `--only`."""

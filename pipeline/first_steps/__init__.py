@@ -1,0 +1,1 @@
+"""First steps with one's own images: `abs init`, `abs try` and `abs doctor`."""
