@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from pipeline.engine.dask.local import IMPORTED
+from pipeline.engine.dask.local import PRELOADED
 
 
 def run_python(text: str, folder: Path, output: Path) -> CompletedProcess[str]:
@@ -18,7 +18,7 @@ def run_python(text: str, folder: Path, output: Path) -> CompletedProcess[str]:
     prints there is in `stderr`, with its traceback if it fails.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_run, args=(text, folder, output, dict(os.environ)))
     process.start()
     process.join(500)
