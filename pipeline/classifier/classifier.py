@@ -27,7 +27,7 @@ from pipeline.stage import Stage
 from pipeline.store.units import row_units
 from pipeline.texts.vectors import by_class
 from pipeline.views.readers import DrawnReader, ExpectedReader, Rows, ViewReader
-from pipeline.views.reuse import DrawnViews
+from pipeline.views.requested import DrawnViews
 from stages.attention import Attention
 from stages.crops import Crops, FeatureCrops
 from stages.descriptions import BLOCK, DescriptionsStage, DescriptionsWorker
