@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
-import io
 import json
 import os
 import re
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from pipeline.core.errors import AbsError, Damaged, MissingInput
 
@@ -37,50 +37,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def send_to_disk(file: BinaryIO, start: int, size: int) -> None:
+    """Let the system begin to write a part of a file to the disk, so that fsync waits less for it.
+
+    Only Linux can; elsewhere nothing is done. What fails on the way is fsync's to say, as without.
+    """
+    if _sync_file_range:
+        file.flush()
+        _sync_file_range(file.fileno(), ctypes.c_int64(start), ctypes.c_int64(size), BEGIN_WRITING)
+
+
+BEGIN_WRITING = 2
+"""SYNC_FILE_RANGE_WRITE of Linux."""
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
+
+
 def write_atomic(path: Path, *content: bytes | memoryview) -> None:
     """Write bytes to `path` by temporary file, fsync and rename. Its folder must be there."""
     with replacing(path) as file:
         file.writelines(content)
-
-
-class Content(NamedTuple):
-    """Size and checksum of the content of a file, as receipts have them."""
-
-    size: int
-    checksum: str
-
-    @classmethod
-    def of(cls, content: memoryview) -> Content:
-        """Return those of bytes."""
-        return cls(content.nbytes, checksum_of(content))
-
-
-class Hashing(io.RawIOBase):
-    """A file that hashes what is written to it on its way to another one."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._hashed, self._size = file, hashlib.sha256(), 0
-
-    def writable(self) -> bool:
-        """Return True: that is all it can do."""
-        return True
-
-    def write(self, content: Any, /) -> int:
-        """Write and hash all of some bytes; return their number."""
-        view = memoryview(content)
-        self._file.write(view)
-        self._hashed.update(view)
-        self._size += view.nbytes
-        return view.nbytes
-
-    def tell(self) -> int:
-        """Return the number of bytes written."""
-        return self._size
-
-    @property
-    def content(self) -> Content:
-        """Size and checksum of all that was written."""
-        return Content(self._size, checksum_in(self._hashed))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -124,7 +99,7 @@ def write_sealed(
 ) -> None:
     """Write JSON with a digest of its own content, so that any changed byte is detected."""
     before, _, comma, after = _SEAL.split(render({**value, "seal": "0" * 32}))
-    seal = _digest(_without_seal(before, comma, after)).encode()
+    seal = seal_of(_without_seal(before, comma, after)).encode()
     write_atomic(path, before + b'\n "seal": "%b"%b' % (seal, comma) + after)
 
 
@@ -169,7 +144,7 @@ def _is_whole(content: bytes) -> bool:
     if len(found) != 3:
         return False
     seal, comma, after = found
-    return bool(_digest(_without_seal(before, comma, after)) == seal.decode())
+    return bool(seal_of(_without_seal(before, comma, after)) == seal.decode())
 
 
 def _without_seal(before: bytes, comma: bytes, after: bytes) -> bytes:
@@ -177,12 +152,14 @@ def _without_seal(before: bytes, comma: bytes, after: bytes) -> bytes:
     return (before if comma else before.removesuffix(b",")) + after
 
 
-def _digest(content: bytes | memoryview) -> str:
-    return _half(hashlib.sha256(content).hexdigest())
+def seal_of(content: bytes | memoryview) -> str:
+    """Digest of text that is stored with it: half of a sha256."""
+    return seal_in(hashlib.sha256(content))
 
 
-def _half(sha256: str) -> str:
-    return sha256[:32]
+def seal_in(hashed: hashlib._Hash) -> str:
+    """Digest of the bytes that a sha256 was given, as `seal_of` returns it."""
+    return hashed.hexdigest()[:32]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -199,21 +176,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def checksum(path: Path) -> str:
-    """Digest of a file's bytes as receipts have it: half of its sha256."""
-    return _half(sha256_of(path))
-
-
-def checksum_of(content: bytes | memoryview) -> str:
-    """Digest of bytes, equal to `checksum` of a file that holds them."""
-    return _digest(content)
-
-
-def checksum_in(hashed: hashlib._Hash) -> str:
-    """Digest of the bytes that a sha256 was given, as `checksum_of` returns it."""
-    return _half(hashed.hexdigest())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.core.errors import AbsError
-from pipeline.core.files import checksum_of
+from pipeline.core.files import seal_of
 from pipeline.describe.requests import Request
 
 SYNC_EVERY = 1.0
@@ -68,7 +68,7 @@ class Answers:
             return
         for line in filter(None, lines):
             seal, _, content = line.partition(b" ")
-            if checksum_of(content).encode() == seal:
+            if seal_of(content).encode() == seal:
                 answer = Answer(**json.loads(content))
                 self._known.setdefault(answer.key, answer)
             else:
@@ -110,7 +110,7 @@ class Answers:
             assert self._file is not None, "answers are added within `writing`"
             if answer.key in self._known:
                 return
-            self._file.write(checksum_of(content).encode() + b" " + content + b"\n")
+            self._file.write(seal_of(content).encode() + b" " + content + b"\n")
             self._file.flush()
             self._known[answer.key] = answer
             if time.monotonic() - self._synced > SYNC_EVERY:

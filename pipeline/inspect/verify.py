@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import files
+from pipeline.core.checksums import is_file
 from pipeline.core.errors import AbsError, Damaged, MissingInput
 from pipeline.core.hashing import SCHEMA
 from pipeline.core.threads import READERS, prefetch, readers
@@ -115,7 +116,7 @@ def _contents(
         try:
             if path.stat().st_size != size:
                 return f"has {path.stat().st_size} bytes, not {size}"
-            return "" if files.checksum(path) == checksum else "is not what was written"
+            return "" if is_file(path, checksum) else "is not what was written"
         except OSError as error:
             return f"cannot be read ({error.strerror})"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.core import files
+from pipeline.core.checksums import Content, Hashing
 from pipeline.core.errors import Damaged
 from pipeline.core.threads import READERS, prefetch, readers
 from pipeline.store.units import ArraySpec, Unit
@@ -98,7 +99,7 @@ def _metadata(spec: ArraySpec) -> dict[str, Any]:
 
 def write_chunk(
     folder: Path, metadata: dict[str, Any], unit: Unit, values: np.ndarray
-) -> tuple[str, files.Content]:
+) -> tuple[str, Content]:
     """Write the chunk of a unit, atomically; what the unit leaves of it is NaN.
 
     Returns its path below the folder, and its content. A chunk is the bytes of its values, so it is
@@ -118,8 +119,10 @@ def write_chunk(
     chunk = _chunk([*place, *[0] * (len(shape) - len(place))])
     path, content = folder / chunk, _bytes(np.ascontiguousarray(values))
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(path, content)
-    return chunk, files.Content.of(content)
+    with files.replacing(path) as file:
+        hashing = Hashing(file)
+        hashing.write(content)
+    return chunk, hashing.content
 
 
 def dtype_of(metadata: dict[str, Any]) -> np.dtype[Any]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pipeline.core import files
 from pipeline.core.addresses import elsewhere
+from pipeline.core.checksums import is_content, is_file
 from pipeline.core.errors import AbsError, Damaged, MissingInput
 from pipeline.core.hashing import SCHEMA, digest
 from pipeline.core.threads import READERS, prefetch, readers
@@ -292,7 +292,7 @@ class Artifact:
         except OSError:
             whole = False
         if whole and name not in self._checked:
-            whole = files.checksum_of(into) == written.checksum
+            whole = is_content(into, written.checksum, self.path / name)
         if not whole:
             self.damaged(name, written.unit)
         self._checked.add(name)
@@ -315,10 +315,16 @@ class Artifact:
     def _check(self, names: Iterable[str]) -> None:
         """Compare files with their receipts; each is read once as long as this object lives."""
         unseen = {name: self._file(name) for name in names if name not in self._checked}
-        paths = [self.path / name for name in unseen]
-        sums = prefetch(readers(), files.checksum, paths, depth=READERS)
-        for (name, written), (_, found) in zip(unseen.items(), sums, strict=True):
-            if _outcome(found) != written.checksum:
+
+        def is_whole(file: tuple[str, _File]) -> bool:
+            name, written = file
+            try:
+                return is_file(self.path / name, written.checksum)
+            except OSError:
+                return False
+
+        for (name, written), found in prefetch(readers(), is_whole, unseen.items(), READERS):
+            if not found.result():
                 self.damaged(name, written.unit)
         self._checked.update(unseen)
 
@@ -364,14 +370,6 @@ class Artifact:
 def _parsed(manifest: bytes) -> dict[str, Any]:
     """Parse a manifest once: a command asks for those of large artifacts many times."""
     return files.parse_sealed(manifest)
-
-
-def _outcome(found: Future[str]) -> str:
-    """A checksum; that of a file that cannot be read is none."""
-    try:
-        return found.result()
-    except OSError:
-        return ""
 
 
 def put_aside(path: Path) -> Path:

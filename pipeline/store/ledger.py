@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from pipeline.core import files
 from pipeline.core.addresses import elsewhere
+from pipeline.core.checksums import Hashing, is_content
 from pipeline.core.errors import Damaged, MissingInput
 from pipeline.store import sealed
 
@@ -158,11 +159,12 @@ class Ledger:
         """
         for path, (_, checksum) in receipt.files.items():
             if path.partition("/")[0] == name:
+                file = self.artifact / path
                 try:
-                    content = (self.artifact / path).read_bytes()
+                    content = file.read_bytes()
                 except OSError:
                     return None
-                return content if files.checksum_of(content) == checksum else None
+                return content if is_content(content, checksum, file) else None
         return None
 
     # -- sealing ----------------------------------------------------------------------------
@@ -187,7 +189,7 @@ class Ledger:
         """
         for copy in self.copies:
             with files.replacing(copy) as file:
-                hashing = files.Hashing(file)
+                hashing = Hashing(file)
                 for line in sealed.lines(texts):
                     hashing.write(line)
         files.sync_folder(self.folder)

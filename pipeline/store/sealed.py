@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from pipeline.core.files import checksum_in, checksum_of
+from pipeline.core.files import seal_in, seal_of
 
-LAST = len(checksum_of(b"")) + 1
+LAST = len(seal_of(b"")) + 1
 """Bytes of the last line."""
 
 
@@ -26,13 +26,13 @@ def lines(receipts: Mapping[str, bytes]) -> Iterator[bytes]:
         line = _line(unit, receipts[unit])
         body.update(line)
         yield line
-    yield checksum_in(body).encode() + b"\n"
+    yield seal_in(body).encode() + b"\n"
 
 
 def is_whole(content: bytes) -> bool:
     """Return whether a file has the bytes that were written."""
     body, last = content[:-LAST], content[-LAST:]
-    return last == checksum_of(body).encode() + b"\n"
+    return last == seal_of(body).encode() + b"\n"
 
 
 def receipts(content: bytes) -> dict[str, bytes]:
@@ -40,11 +40,11 @@ def receipts(content: bytes) -> dict[str, bytes]:
     whole = is_whole(content)
     lines = content[:-LAST].split(b"\n")[:-1] if whole else content.split(b"\n")
     parts = (line.partition(b" ") for line in lines)
-    kept = (rest for seal, _, rest in parts if whole or seal == checksum_of(rest).encode())
+    kept = (rest for seal, _, rest in parts if whole or seal == seal_of(rest).encode())
     named = (rest.partition(b" ") for rest in kept)
     return {unit.decode(): text for unit, _, text in named if text}
 
 
 def _line(unit: str, text: bytes) -> bytes:
     rest = unit.encode() + b" " + text
-    return checksum_of(rest).encode() + b" " + rest + b"\n"
+    return seal_of(rest).encode() + b" " + rest + b"\n"

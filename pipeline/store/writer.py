@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import files
+from pipeline.core.checksums import Content, Hashing
 from pipeline.core.errors import AbsError
 from pipeline.core.hashing import SCHEMA
 from pipeline.store import arrays
@@ -56,7 +57,7 @@ class ArtifactWriter:
             arrays.create(folder, spec)
             files.write_sealed(_growth(self.path, folder.name), arrays.described(folder) or {})
 
-    def write(self, unit: Unit, outputs: dict[str, Output]) -> dict[str, files.Content]:
+    def write(self, unit: Unit, outputs: dict[str, Output]) -> dict[str, Content]:
         """Write a unit's outputs to the disk; return what each file holds, by its path below here.
 
         That is known from what was written: no file is read again.
@@ -70,17 +71,17 @@ class ArtifactWriter:
             written[file] = content
         return written
 
-    def _write_table(self, unit: Unit, name: str, table: Any) -> tuple[str, files.Content]:
+    def _write_table(self, unit: Unit, name: str, table: Any) -> tuple[str, Content]:
         file = f"{name}.parquet"
         if unit.name != "all":
             (self.path / file).mkdir(exist_ok=True)
             file = f"{file}/{unit.name}.parquet"
         with files.replacing(self.path / file) as opened:
-            hashing = files.Hashing(opened)
+            hashing = Hashing(opened)
             table.to_parquet(hashing, index=False)
         return file, hashing.content
 
-    def _write_chunk(self, unit: Unit, name: str, values: Any) -> tuple[str, files.Content]:
+    def _write_chunk(self, unit: Unit, name: str, values: Any) -> tuple[str, Content]:
         folder = self.path / f"{name}.zarr"
         if name not in self._opened:
             self._opened[name] = arrays.described(folder)
@@ -98,7 +99,7 @@ class ArtifactWriter:
         self,
         unit: Unit,
         rows: int,
-        written: Mapping[str, files.Content],
+        written: Mapping[str, Content],
         seconds: dict[str, float],
         maker: dict[str, Any],
         by_method: dict[str, float] | None = None,

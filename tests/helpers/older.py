@@ -1,10 +1,15 @@
-"""Artifacts as older versions of the store left them: a receipt of its own for each unit."""
+"""Artifacts as older versions of the store left them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.core import files
 from pipeline.run import Run
 from pipeline.store.artifact import MANIFEST, Artifact
+from pipeline.store.writer import ArtifactWriter
+from tests.helpers.checksums import half
 
 
 def unseal(artifact: Artifact) -> None:
@@ -23,3 +28,21 @@ def unseal_all(run: Run) -> None:
     """Unseal the artifacts of a run whose stages are finished."""
     for stage in run.stages:
         unseal(run.store.artifact(stage))
+
+
+def with_sha256(artifact: Artifact) -> None:
+    """Let the receipts of a finished artifact state halves of sha256, without a name."""
+    with_checksums(artifact, lambda name: half(artifact.path / name))
+
+
+def with_checksums(artifact: Artifact, checksum: Callable[[str], str]) -> None:
+    """Let the receipts of a finished artifact state other checksums, by the names of files."""
+    stated = {}
+    for receipt in artifact.ledger.stored().values():
+        sums = {name: (size, checksum(name)) for name, (size, _) in receipt.files.items()}
+        other = replace(receipt, files=sums)
+        artifact.ledger.write(other)
+        stated[receipt.unit] = other.digest
+    files.write_sealed(artifact.path / MANIFEST, {**artifact.manifest, "units": stated})
+    artifact.__dict__.pop("manifest")
+    ArtifactWriter(artifact).seal()

@@ -29,6 +29,7 @@ from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, Unit
 from pipeline.store.writer import ArtifactWriter
+from tests.helpers.checksums import content_of
 from tests.helpers.older import unseal
 from tests.helpers.runs import DEMO, ROOT, Runner, digests, make_all
 
@@ -326,7 +327,7 @@ def test_an_array_grows_and_never_shrinks(tmp_path: Path) -> None:
         unit = Unit("u", slice(0, 3), crops)
         ((written, content),) = writer.write(unit, {"x": np.ones((3, 2), np.float16)}).items()
         path = tmp_path / written
-        assert content == (path.stat().st_size, files.checksum(path))
+        assert content == content_of(path)
     found = np.asarray(zarr.open_array(tmp_path / "x.zarr", mode="r")[:])
     assert np.isnan(found[:, 2:4]).all()
     assert (found[:, [0, 1, 4, 5]] == 1).all()
@@ -431,12 +432,12 @@ def test_a_unit_is_on_the_disk_before_its_receipt_and_read_by_nobody(
         patch.setattr(os, "fsync", keep)
         patch.setattr(os, "replace", name)
         patch.setattr(Path, "read_bytes", read)
-        patch.setattr(files, "sha256_of", read)
+        patch.setattr(Path, "open", read)
         written = writer.write(unit, outputs)
         writer.commit(unit, 3, written, {"write": 0.1}, {"host": "h"})
     assert named == ["x.zarr/c/0/0", "t.parquet/u.parquet", "ledger/u.json"]
     paths = {file: tmp_path / file for file in written}
-    assert written == {f: (p.stat().st_size, files.checksum(p)) for f, p in paths.items()}
+    assert written == {file: content_of(path) for file, path in paths.items()}
     assert writer.artifact.ledger.is_finished("u")
     pd.testing.assert_frame_equal(pd.read_parquet(paths["t.parquet/u.parquet"]), outputs["t"])
 
