@@ -354,7 +354,7 @@ def _one(stage: str, dataset: str, store: str | Path | None, filters: dict[str, 
 def _some(
     stage: str, dataset: str | None, store: str | Path | None, filters: dict[str, Any]
 ) -> list[tuple[Record, Artifact]]:
-    """Return what `_finished` finds; MissingInput if that is nothing."""
+    """Return the artifacts that `_finished` finds; MissingInput if there are none."""
     found = _finished(stage, dataset, store, filters)
     if not found:
         of = "" if dataset is None else f" of {dataset!r}"

@@ -130,10 +130,13 @@ LogOption = Annotated[
 WHERE = {"workers": WorkersOption, "scheduler": SchedulerOption, "part": PartOption}
 
 
-def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
+def distributed(
+    command: Callable[..., Result], fixed: tuple[str, ...] = ()
+) -> Callable[..., Result]:
     """Replace a command's parameter `engine` by the options that choose one.
 
-    The command must take `context`, whose `obj` is the `Program`.
+    The command must take `context`, whose `obj` is the `Program`. Parameters in `fixed` are no
+    options: they keep their default.
     """
 
     @wraps(command)
@@ -150,7 +153,7 @@ def distributed(command: Callable[..., Result]) -> Callable[..., Result]:
     own = [
         parameter.replace(annotation=hints[parameter.name])
         for parameter in inspect.signature(command).parameters.values()
-        if parameter.name != "engine"
+        if parameter.name not in ("engine", *fixed)
     ]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
@@ -166,26 +169,7 @@ def stage_command(kind: str, summary: str, module_doc: str | None) -> Callable[.
 
     Its help is `summary`, then the docstring of the stage's module without its first paragraph.
     """
-
-    @distributed
-    def command(
-        context: typer.Context,
-        dataset: DatasetOption,
-        profile: ProfileOption = "official",
-        overrides: SetOption = None,
-        weights_dir: WeightsOption = None,
-        force: ForceOption = False,
-        strict_code: StrictOption = False,
-        quiet: QuietOption = False,
-        as_json: JsonOption = False,
-        engine: Any = None,
-    ) -> None:
-        chosen = context.obj.run(dataset, profile, overrides, weights_dir)
-        outcomes = chosen.make_alone(kind, force, quiet or as_json, strict_code, engine)
-        print_json([outcome.as_dict() for outcome in outcomes]) if as_json else None
-
-    command.__doc__ = _stage_help(summary, module_doc)
-    return command
+    return _computing(kind, _stage_help(summary, module_doc), fixed=("which",))
 
 
 def variants_command(kind: str, summary: str, module_doc: str | None) -> Callable[..., None]:
@@ -193,8 +177,12 @@ def variants_command(kind: str, summary: str, module_doc: str | None) -> Callabl
 
     Its help is that of `stage_command`.
     """
+    return _computing(kind, _stage_help(summary, module_doc))
 
-    @distributed
+
+def _computing(kind: str, help_text: str, fixed: tuple[str, ...] = ()) -> Callable[..., None]:
+    """Return the command of a stage without the parameters in `fixed`, which keep their default."""
+
     def command(
         context: typer.Context,
         dataset: DatasetOption,
@@ -213,8 +201,8 @@ def variants_command(kind: str, summary: str, module_doc: str | None) -> Callabl
         outcomes = chosen.make_alone(name, force, quiet or as_json, strict_code, engine)
         print_json([outcome.as_dict() for outcome in outcomes]) if as_json else None
 
-    command.__doc__ = _stage_help(summary, module_doc)
-    return command
+    command.__doc__ = help_text
+    return distributed(command, fixed)
 
 
 def _stage_help(summary: str, module_doc: str | None) -> str:

@@ -106,7 +106,7 @@ class Run:
         for note in dict.fromkeys([*departures, *self.notes, *assumed]):
             reporter.say(note)
         if not quiet and self._can_start(stages):
-            self._foretell(stages, force, reporter, engine)
+            self._predict_time(stages, force, reporter, engine)
         for stage in force:
             self.store.artifact(stage).remove()
         with on_record(self.store, self.stages, self.settings):
@@ -123,7 +123,7 @@ class Run:
             return False
         return True
 
-    def _foretell(
+    def _predict_time(
         self, stages: list[Stage], force: list[Stage], reporter: Reporter, engine: Engine | None
     ) -> None:
         """Say what is left to do and how long it takes here; other machines are not measured.

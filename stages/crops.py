@@ -80,7 +80,7 @@ class Crops(ViewSet):
 
     @abstractmethod
     def drawer(self, images: pd.DataFrame, maps: Any) -> CropsWorker:
-        """Return what draws the crops of images.
+        """Return the worker that draws crops of images.
 
         Args:
             images: Table of the images: width, height and sha256.
@@ -126,7 +126,7 @@ class RawCrops(_Drawn):
         check_maps(self.attention, self.config.layer, {"crops.k": self.config.k})
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> RawWorker:
-        """Return what draws boxes."""
+        """Return the worker that draws boxes."""
         return RawWorker(images, LayerMaps.of(maps, self.config.layer), self.config)
 
 
@@ -150,7 +150,7 @@ class FeatureCrops(_Drawn):
         check_maps(self.attention, self.config.layer, {setting: k})
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> FeatureWorker:
-        """Return what draws windows."""
+        """Return the worker that draws windows."""
         layer_maps = LayerMaps.of(maps, self.config.layer)
         return FeatureWorker(images, layer_maps, self.config, self.windows, self.grid)
 
@@ -181,7 +181,7 @@ class Windows(Crops):
         return LayerMaps.of(self._maps(store), self.space.layer).patches
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> WindowsWorker:
-        """Return what lists windows."""
+        """Return the worker that lists windows."""
         layer_maps = LayerMaps.of(maps, self.space.layer)
         return WindowsWorker(images, layer_maps, self.space, self.grid)
 
@@ -196,7 +196,7 @@ class SquareCrops(_Drawn):
     common = ("crop_block", "config.seed")
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> SquaresWorker:
-        """Return what draws squares."""
+        """Return the worker that draws squares."""
         return SquaresWorker(images, self.config)
 
 
@@ -211,7 +211,7 @@ class AugmentedCrops(_Drawn):
     common = ("crop_block", "config.seed")
 
     def drawer(self, images: pd.DataFrame, maps: Any) -> AugmentedWorker:
-        """Return what draws boxes and flips."""
+        """Return the worker that draws boxes and flips."""
         return AugmentedWorker(images, self.config)
 
 

@@ -45,7 +45,8 @@ from pipeline.stage import Cost, Stage, Worker, timed
 from pipeline.store.units import ArraySpec, Footprint, Unit, Units, row_units
 from pipeline.views.config import BOX, FLIPPED_BOX, WINDOW, FeatureConfig, RawConfig
 from pipeline.views.encoding import ImageEncoding
-from pipeline.views.reuse import RequestedViews, ReusableViews, ViewSource, sources
+from pipeline.views.requested import RequestedViews, ViewSource
+from pipeline.views.reuse import ReusableViews, sources
 from pipeline.views.sets import ViewSet
 from pipeline.views.workers import ViewInputs, ViewWorker
 

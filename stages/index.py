@@ -122,7 +122,7 @@ def _skipped(skipped: pd.DataFrame) -> list[str]:
 
 
 def warnings(classes: Classes, images: Callable[[], Iterable[pd.DataFrame]]) -> list[str]:
-    """Return what may be wrong with the labels of images, a line each.
+    """Return possible faults of the labels of images, a line each.
 
     Classes of the dataset without an image, images of one class alone, and files with the same
     bytes in several classes. Names of classes are no part of the index, so none is given.

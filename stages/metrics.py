@@ -133,7 +133,7 @@ class MetricsWorker(Worker):
 
 
 class _Results:
-    """Results of a method, image by image: only what is summarised of the table."""
+    """Results of a method, image by image: the columns of the table that are summarised."""
 
     def __init__(self) -> None:
         self.top5 = 0

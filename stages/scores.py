@@ -162,7 +162,7 @@ class Scores(Stage):
         views: Mapping[str, Reader],
         boxes: Mapping[str, Tensor],
     ) -> ScoresWorker:
-        """Return what scores images.
+        """Return the worker that scores images.
 
         Args:
             images: Table of the images, with the columns IMAGES.
@@ -240,7 +240,7 @@ class ScoresWorker(Worker):
                 self._scorers[name] = self._scorer(method)
 
     def _measured(self, name: str) -> AbstractContextManager[None]:
-        """Measure what a method does inside, if methods are measured."""
+        """Measure the block as work of a method, if methods are measured."""
         return self.watch.part(name) if self.watch else nullcontext()
 
     def by_method(self) -> dict[str, float]:

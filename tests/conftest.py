@@ -30,6 +30,13 @@ settings.register_profile("plain", deadline=None, derandomize="CI" in os.environ
 settings.load_profile("plain")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than cores for the whole suite: tests wait for others that they start."""
+    cores = os.cpu_count() or 1
+    return cores if config.option.markexpr else cores + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Look for no garbage among modules and tests, while they are loaded and after: they stay."""

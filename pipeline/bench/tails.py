@@ -122,7 +122,7 @@ def _tokens_before(tower: Tower, pixels: Tensor, layer: int) -> Tensor:
 def _encoder_of_windows(
     tower: Tower, tokens: Tensor, drawn: Tensor, layer: int
 ) -> Callable[[], object]:
-    """Return what encodes windows of an image, shared where a run shares them."""
+    """Return the function that encodes windows of an image, shared where a run shares them."""
     if layer == tower.layers - 1 and tower.shares_windows:
         return partial(finish_windows, tower.exact_end(), tokens, drawn[None])
 

@@ -27,7 +27,7 @@ from pipeline.stage import Stage
 from pipeline.store.units import row_units
 from pipeline.texts.vectors import by_class
 from pipeline.views.readers import DrawnReader, ExpectedReader, Rows, ViewReader
-from pipeline.views.reuse import DrawnViews
+from pipeline.views.requested import DrawnViews
 from stages.attention import Attention
 from stages.crops import Crops, FeatureCrops
 from stages.descriptions import BLOCK, DescriptionsStage, DescriptionsWorker
@@ -183,7 +183,10 @@ class Classifier:
         self._common = None if self._boxed else self._scorer({})
 
     def _scorer(self, boxes: Mapping[str, Tensor]) -> ScoresWorker:
-        """Return what scores images; `boxes` of their views by view set, int64 (n, views, 4)."""
+        """Return the worker that scores images.
+
+        boxes: Boxes of their views by view set, int64 (n, views, 4).
+        """
         others: dict[str, ViewReader] = {
             name: OtherImages(name, None, count) for name, count in self._counts.items()
         }

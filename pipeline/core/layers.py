@@ -12,7 +12,9 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -261,10 +263,16 @@ def layer(folder: str, name: str) -> dict[str, Any]:
     return read_yaml(files[name])
 
 
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """The content of a YAML file, which many runs of a sweep read; each is to copy it."""
+    return yaml.safe_load(text)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The sections of a YAML file; ConfigError if it cannot be read or holds anything else."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

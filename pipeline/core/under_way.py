@@ -28,7 +28,7 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def heard(listener: Listener) -> Iterator[None]:
-    """Hear what is told inside the block, in this thread."""
+    """Listen to the progress that the block reports, in this thread."""
     token = _listener.set(listener)
     try:
         yield
@@ -52,7 +52,7 @@ def each(items: Iterable[Item], of: int) -> Iterator[Item]:
 
 @contextmanager
 def stretch(start: float, end: float) -> Iterator[None]:
-    """Take what is told inside the block for the stretch from `start` to `end`, both shares."""
+    """Map progress of the block to the stretch from `start` to `end`, both shares of the whole."""
     outer = _listener.get()
     if outer is None:
         yield

@@ -65,7 +65,7 @@ def holds_image(source: Path | io.BytesIO, name: str) -> bool:
         with Image.open(source, formats=allowed):
             return True
     except (Image.DecompressionBombError, PermissionError):
-        return True  # whoever decodes it says what is wrong
+        return True  # decoding it says what is wrong
     except Exception:  # whatever a file of another kind makes Pillow raise
         return False
 

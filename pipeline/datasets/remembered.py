@@ -1,4 +1,4 @@
-"""Remember what a dataset's files came to, as long as none of them has changed.
+"""Memory of a dataset's listing, valid as long as none of its files has changed.
 
 Listing a dataset reads every folder, every header of a shard, or every row of a table, and its
 digest follows from a sha256 for every image. Of a listing that follows from one place, the classes,

@@ -194,7 +194,7 @@ class Explainer:
         return {name: self.sets.vectors(name).to(dtype) for name in self.method.texts}
 
     def _weigher(self, row: int, views: Mapping[str, ImageViews]) -> Weigher:
-        """Return what weighs the views of an image; boxes that it reads are of this image alone."""
+        """Return the function that weighs the views of an image, and reads boxes of it alone."""
         if not self.method.boxes:
             return self._common_weigher
         boxes = {name: _boxes(views[name]) for name in self.method.boxes}

@@ -62,35 +62,19 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     """Index the dataset of a run if necessary, and report on it."""
     (index,) = run.named("index")
     assert isinstance(index, Index)
-    problems = []
-    try:
-        run.execute([index], [], quiet)
-    except MissingInput:
-        raise
-    except AbsError as error:
-        problems.append(str(error))
-    artifact, dataset = run.store.artifact(index), index.dataset
+    dataset, settings = index.dataset, run.settings
+    problems = _index_problems(run, index, quiet)
+    artifact = run.store.artifact(index)
     images, skipped = (artifact.table(name, finished=False) for name in ("images", "skipped"))
     if not len(images):
-        usual = skipped[skipped["reason"] == skipped["reason"].mode()[0]]
-        raise AbsError(
-            f"{dataset.root}: none of {len(skipped)} images can be read, such as "
-            f"{usual['file'].iloc[0]} ({usual['reason'].iloc[0]}); save them in another form, such "
-            "as PNG with 8 bits a channel"
-        )
-    tokenizer = _tokenizer(run.settings)
-    prompts = _prompts(run, dataset)
-    texts = {name: _text_set(each, tokenizer) for name, each in prompts.items()}
-    problems += [facts["problem"] for facts in texts.values() if "problem" in facts]
+        raise _no_image(dataset, skipped)
+    texts = _text_sets(settings, dataset)
     warnings = warnings_of(dataset.classes, lambda: [images])
     warnings += [f"{n}: {line}" for n, facts in texts.items() for line in facts.pop("warnings", ())]
-    clip = _clip(run.settings, dataset)
-    problems += [clip["problem"]] if "problem" in clip else []
-    unseen, wrong = _models(run.settings, dataset)
-    problems += wrong
-    methods = _methods(run.settings)
-    if not methods["can be scored"]:
-        problems.append("no method has its texts")
+    clip, methods = _clip(settings, dataset), _methods(settings)
+    unseen, wrong = _models(settings, dataset)
+    problems += [facts["problem"] for facts in (*texts.values(), clip) if "problem" in facts]
+    problems += [*wrong, *([] if methods["can be scored"] else ["no method has its texts"])]
     facts = {
         "dataset": _found(dataset),
         "images": _images(dataset, images, skipped),
@@ -102,9 +86,34 @@ def examine(run: Run, quiet: bool) -> DoctorReport:
     return DoctorReport(facts, list(dict.fromkeys(problems)), warnings, unseen)
 
 
-def _prompts(run: Run, dataset: Dataset) -> dict[str, ClassTexts]:
-    paths, sets = run.settings.paths, run.settings.descriptions
-    return {n: ClassTexts(n, c, dataset.classes, paths, dataset.digests) for n, c in sets.items()}
+def _index_problems(run: Run, index: Index, quiet: bool) -> list[str]:
+    """Index the dataset; return why its index cannot be finished, if it cannot."""
+    try:
+        run.execute([index], [], quiet)
+    except MissingInput:
+        raise
+    except AbsError as error:
+        return [str(error)]
+    return []
+
+
+def _no_image(dataset: Dataset, skipped: pd.DataFrame) -> AbsError:
+    """Return the error of a dataset none of whose images can be read."""
+    usual = skipped[skipped["reason"] == skipped["reason"].mode()[0]]
+    return AbsError(
+        f"{dataset.root}: none of {len(skipped)} images can be read, such as "
+        f"{usual['file'].iloc[0]} ({usual['reason'].iloc[0]}); save them in another form, such "
+        "as PNG with 8 bits a channel"
+    )
+
+
+def _text_sets(settings: Settings, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Return facts of each text set, problems and warnings among them."""
+    tokenizer, paths, cache = _tokenizer(settings), settings.paths, dataset.digests
+    return {
+        name: _text_set(ClassTexts(name, config, dataset.classes, paths, cache), tokenizer)
+        for name, config in settings.descriptions.items()
+    }
 
 
 def _methods(settings: Settings) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def detected_reader(images: Path) -> str:
         return "folder"  # an archive beside the images is not what is meant
     if images.is_file():
         raise AbsError(
-            f"{images} is no folder, no table ({', '.join(READERS)}) and no split of CoOp; of "
-            "shards, give the folder"
+            f"{images} is no folder, no table ({', '.join(READERS)}) and no split of CoOp; "
+            "if it is a shard, give its folder"
         )
     return "webdataset" if shards_below(images) else "folder"

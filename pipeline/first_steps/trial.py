@@ -64,7 +64,10 @@ def write_sample(images: Path, count: int, texts: Path | None, paths: Paths) -> 
     found = _texts_of(texts, names, paths) if texts else {name: [] for name in names}
     kept = [(path, names[label]) for path, label in listing.samples if names[label] in found]
     if len(found) < 2 or not kept:
-        raise AbsError(f"{texts}: texts for {len(found)} of {counted(len(set(names)), 'classes')}")
+        raise AbsError(
+            f"{texts}: texts for {len(found)} of {counted(len(set(names)), 'classes')}; give texts "
+            "for two classes or more, under their names"
+        )
     chosen = evenly(kept, count)
     name = f"try-{short_name(images)}-{digest([str(images.absolute()), chosen, found])[:6]}"
     folder = paths.store / ".try" / name

@@ -1,4 +1,4 @@
-"""Computes finished units again and compares them with what is stored."""
+"""Compute finished units again, and compare them with the stored ones."""
 
 from __future__ import annotations
 

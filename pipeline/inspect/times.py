@@ -76,7 +76,7 @@ def foresee(
     probing: bool = True,
     sharing: int | None = 1,
 ) -> list[Foreseen]:
-    """Return what is left to do of each stage, and the time it takes.
+    """Return the work left of each stage, and the time it takes.
 
     Args:
         store: Store of the run.
@@ -189,7 +189,7 @@ def _artifacts(store: Store, stage: Stage) -> list[Artifact]:
 
 
 def _models(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return what an identity says of models; datasets and texts do not matter."""
+    """Return the part of an identity that is about models, not about datasets or texts."""
     outside = identity.get("outside", {})
     return {name: outside[name] for name in ("clip", "model") if name in outside}
 

@@ -86,7 +86,7 @@ class BoostAdapter(Tda):
         return score
 
     def gain(self, cosines: Tensor) -> Tensor:
-        """Return what a member of the positive cache adds to the logit of its class."""
+        """Return the addition of a member of the positive cache to the logit of its class."""
         return self.alpha * (self.beta * (cosines - 1)).exp()
 
 

@@ -23,7 +23,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Measure what is inside as a part of that name."""
+        """Measure the block as a part of that name."""
         start = self._mark()
         yield
         end = self._mark()

@@ -37,7 +37,7 @@ class SampledDataset(Dataset):
         return Samples((path, int(label)) for path, label in evenly(everything, self.size))
 
     def _look(self) -> str:
-        """Return nothing: what the whole dataset came to is not what a sample comes to."""
+        """Return no memory: that of the whole dataset does not hold for a sample."""
         return ""
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from pipeline.views.reuse import RequestedViews
+    from pipeline.views.requested import RequestedViews
 
 
 class ViewInputs(NamedTuple):

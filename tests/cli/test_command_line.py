@@ -338,6 +338,22 @@ def test_the_main_path_fits_one_screen_and_no_stage_imports_another() -> None:
 
 @pytest.mark.slow
 @pytest.mark.subprocess
+def test_what_is_printed_arrives_or_the_exit_code_says_that_it_did_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process ends at once, so that it must have written what it holds."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    command = [sys.executable, "-m", "pipeline", "--version"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert printed.stdout.startswith("abs-pipeline ")
+    with open("/dev/full", "w") as full:
+        failed = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=ROOT)
+    assert failed.returncode != 0
+    assert b"No space left" in failed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_what_looks_does_not_import_torch(made: Run, tiny: Path) -> None:
     commands = [
         [*words, "-d", str(tiny), *SMALL] for words in (["run"], ["status"], ["run", "--dry-run"])

@@ -5,6 +5,7 @@ The clusters are real: `dask scheduler` and `dask worker` over TCP, and processe
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -158,9 +159,11 @@ def test_workers_find_imported_what_takes_long_to_import() -> None:
         once(lambda: len(connection.worker_states()) == 2)
         parents = set(connection.client.run(os.getppid).values())
         missing = connection.client.run(lambda: [m for m in IMPORTED if m not in sys.modules])
+        thresholds = {first for first, *_ in connection.client.run(gc.get_threshold).values()}
     assert len(parents) == 1
     assert os.getpid() not in parents
     assert list(missing.values()) == [[], []]
+    assert thresholds == {10_000}, "its parent did not import fork_parent"
 
 
 @pytest.mark.subprocess

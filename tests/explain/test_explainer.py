@@ -62,7 +62,10 @@ RIVALS = [
 """Methods of other papers."""
 WHY = {"zero-crops": "views vote", "tda": "they depend on other images"}
 """Why two of them do not explain their scores."""
-RIVAL_SETTINGS = ["methods.mta.n=5", "methods.awt.n=5", "methods.bifta-views.overlap=0.5"]
+RIVAL_SETTINGS = [
+    *("methods.mta.n=5", "methods.awt.n=5"),
+    *(f"methods.bifta-views.{given}" for given in ("overlap=0.5", "pool=12", "n=7")),
+]
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,17 @@ def test_photographs_and_texts_are_one_command_and_a_table(
     assert [line[20:] for line in log] == done.stderr.splitlines()
 
 
+def test_texts_of_one_class_are_refused_in_one_line(photographs: Path, tmp_path: Path) -> None:
+    (name, *_) = sorted(folder.name.replace("_", " ") for folder in photographs.iterdir())
+    file = tmp_path / "texts.json"
+    file.write_text(json.dumps({name: ["A bird."]}))
+    done = said("try", photographs, "--descriptions", file)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(
+        "texts for 1 of 3 classes; give texts for two classes or more, under their names\n"
+    )
+
+
 def test_without_weights_all_choices_are_named(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from pipeline.engine.dask.local import IMPORTED
+from pipeline.engine.dask.local import PRELOADED
 
 
 def run_python(text: str, folder: Path, output: Path) -> CompletedProcess[str]:
@@ -17,14 +18,24 @@ def run_python(text: str, folder: Path, output: Path) -> CompletedProcess[str]:
     It has the environment variables of this process. `output` is a new file; what the program
     prints there is in `stderr`, with its traceback if it fails.
     """
+    return ended(start_python(text, folder, output), output)
+
+
+def start_python(text: str, folder: Path, output: Path) -> BaseProcess:
+    """Start what `run_python` runs; `ended` waits for it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_run, args=(text, folder, output, dict(os.environ)))
     process.start()
+    return process
+
+
+def ended(process: BaseProcess, output: Path) -> CompletedProcess[str]:
+    """Wait for a process of `start_python`."""
     process.join(500)
     if process.exitcode is None:
         process.kill()
-        raise TimeoutError(text)
+        raise TimeoutError(output)
     return CompletedProcess(["python"], process.exitcode, stderr=output.read_text())
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from distributed import Nanny
 from distributed.utils import get_mp_context
 
-from pipeline.engine.dask.local import IMPORTED
+from pipeline.engine.dask.local import PRELOADED
 
 
 async def dask_setup(nanny: Nanny) -> None:
-    get_mp_context().set_forkserver_preload(IMPORTED)
+    get_mp_context().set_forkserver_preload(PRELOADED)

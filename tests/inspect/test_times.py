@@ -1,4 +1,4 @@
-"""Work and time are foretold: counts before anything is there, seconds from receipts or a probe."""
+"""Work and time are predicted: counts before there is anything, seconds by receipts or a probe."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_seconds_come_from_receipts_of_this_machine(made: Run) -> None:
         (5, 2.0 * 8 / 3 + 6.0 / 5),  # no more than a unit each
     ],
 )
-def test_workers_are_foretold_by_receipts_of_as_many(
+def test_workers_are_predicted_by_receipts_of_as_many(
     made: Run, workers: int, seconds: float
 ) -> None:
     """Receipts hold the seconds of one of them; a manifest, those that all took to load."""
@@ -153,7 +153,7 @@ def test_plan_and_the_start_of_a_run_say_crops_units_and_time(tiny: str) -> None
     assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
 
 
-def test_receipts_of_what_is_made_once_more_foretell_its_time(
+def test_receipts_of_what_is_made_once_more_predict_its_time(
     made: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stage = made.named("crops-raw")[0]

@@ -24,6 +24,7 @@ from pipeline.store.claims import BEAT, STALE, Claims, living
 from pipeline.store.ledger import Ledger, Receipt
 from pipeline.store.writer import ArtifactWriter
 from tests.helpers.claims import HERE, claim_of, gone
+from tests.helpers.forked import ended, start_python
 from tests.helpers.runs import ABS, ROOT, Runner, digests, said
 
 
@@ -182,16 +183,18 @@ def test_a_heart_beats_as_long_as_a_claim_is_held(
 
 def together(run: Run, dataset: Path, number: int) -> list[dict[str, int]]:
     """`number` processes make all of `run` at once: units that each computed, by stage."""
-    words = ["run", "--json", "--dataset", str(dataset), "--set", "scores.n=4 layout.images=1"]
-    processes = [
-        subprocess.Popen([ABS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
-        for _ in range(number)
-    ]
+    words = ["run", "--json", "--quiet", "--dataset", str(dataset)]
+    words += ["--set", "scores.n=4 layout.images=1"]
+    program = f"import sys; sys.argv = {['abs', *words]}; "
+    program += "from pipeline.__main__ import main; main()"
+    outputs = [dataset.parent / f"output-{number}" for number in range(number)]
+    processes = [start_python(program, ROOT, output) for output in outputs]
     answers = []
-    for process in processes:
-        out, err = process.communicate(timeout=500)
-        assert process.returncode == 0, err.decode()
-        answers.append({each["stage"]: each["computed"] for each in json.loads(out)["stages"]})
+    for process, output in zip(processes, outputs, strict=True):
+        done = ended(process, output)
+        assert done.returncode == 0, done.stderr
+        stages = json.loads(done.stderr)["stages"]
+        answers.append({each["stage"]: each["computed"] for each in stages})
     return answers
 
 

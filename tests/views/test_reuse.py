@@ -19,7 +19,7 @@ from pipeline.studies.experiments import Experiment, Grid
 from pipeline.studies.sharing import crops_to_embed
 from pipeline.studies.sweeps import Sweep
 from pipeline.views.config import BOX, WINDOW
-from pipeline.views.reuse import RequestedViews
+from pipeline.views.requested import RequestedViews
 from tests.helpers.runs import Runner, make_all
 
 SETTINGS = ("crops.alpha=0.3", "crops.k=5")

@@ -32,19 +32,7 @@ def rows(case: Case, pairs: int) -> Iterator[Row]:
     )
     for each in (clip, case.auto_clip):
         yield _share_of_products(each, pixels, pairs)
-    last, generator = len(clip._tower.blocks) - 1, np.random.default_rng(0)
-    sides = generator.choice([7, 9, 11, 13], N)
-    corners = (generator.random((2, N)) * (15 - sides)).astype(int)
-    ends = [np.zeros(N, int), *corners, *(corners + sides)]
-    windows = torch.from_numpy(np.stack(ends, axis=1))
-    tokens = clip.tokens_before(pixels[:1], last)
-    row = compare(
-        f"{N} feature crops in the last block, against one forward pass of open_clip",
-        lambda: clip.encode_windows(tokens, windows, last, "crop", 2.0),
-        lambda: bare(normalised[:1]),
-        2 * pairs,
-    )
-    yield replace(row, note=f"{1 / row.ratio:.3f} of a forward pass")
+    yield _windows(case, pixels, normalised, pairs)
     maps = case.workers["attention"].maps
     timm_vit = timm.create_model(VIT).eval().to(clip.device)
     yield compare(
@@ -61,6 +49,24 @@ def rows(case: Case, pairs: int) -> Iterator[Row]:
         pairs,
         reason,
     )
+
+
+def _windows(case: Case, pixels: Tensor, normalised: Tensor, pairs: int) -> Row:
+    """Compare the feature crops of an image with a forward pass of it."""
+    clip, bare, rng = case.clip, case.plain.clip.visual, np.random.default_rng(0)
+    last = len(clip._tower.blocks) - 1
+    sides = rng.choice([7, 9, 11, 13], N)
+    corners = (rng.random((2, N)) * (15 - sides)).astype(int)
+    ends = [np.zeros(N, int), *corners, *(corners + sides)]
+    windows = torch.from_numpy(np.stack(ends, axis=1))
+    tokens = clip.tokens_before(pixels[:1], last)
+    row = compare(
+        f"{N} feature crops in the last block, against one forward pass of open_clip",
+        lambda: clip.encode_windows(tokens, windows, last, "crop", 2.0),
+        lambda: bare(normalised[:1]),
+        2 * pairs,
+    )
+    return replace(row, note=f"{1 / row.ratio:.3f} of a forward pass")
 
 
 def _share_of_products(clip: Any, pixels: Tensor, pairs: int) -> Row:

@@ -1,4 +1,4 @@
-"""Remember what each shard of a dataset holds: one that has changed is read again, alone.
+"""Memory of the content of each shard of a dataset; a changed shard is read again, alone.
 
 The rows of a shard lie in a file of their own, which may be deleted at any time. They are used
 again where the shard has the size, times and inode that it had before it was read, and the code

@@ -91,7 +91,7 @@ class _Member(NamedTuple):
 
 
 def samples_of(root: Path, shard: Path, columns: Columns) -> Iterator[Sample]:
-    """Yield what a shard holds; AbsError if it is damaged or a sample's files lie apart."""
+    """Yield the content of a shard; AbsError if it is damaged or a sample's files lie apart."""
     name, seen = require_utf8(shard.relative_to(root).as_posix()), set[str]()
     with open(shard, "rb") as file:
         try:

@@ -178,7 +178,7 @@ def _words(split: str) -> set[str]:
 
 
 def _remembered(root: Path, shard: Path, columns: Columns, memory: Path | None) -> Iterator[Sample]:
-    """Yield what a shard holds, from memory if the shard has not changed."""
+    """Yield the content of a shard, from memory if the shard has not changed."""
 
     def read() -> Rows:
         return [[KINDS.index(type(each)), *each] for each in samples_of(root, shard, columns)]

@@ -48,6 +48,9 @@ CONFIG = {
 IMPORTED = ["distributed", "distributed.nanny", "open_clip", "timm", "pandas", "pyarrow", "zarr"]
 """Modules that workers find imported; none of them starts a thread or touches a GPU by that."""
 
+PRELOADED = ["pipeline.engine.dask.fork_parent", *IMPORTED]
+"""Modules that the process imports from which workers are forked."""
+
 
 @contextmanager
 def workers_here(count: int, reporter: Reporter, runtime: Runtime) -> Iterator[Connection]:
@@ -90,7 +93,7 @@ def _forked_after_imports() -> Iterator[None]:
         yield
         return
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload(IMPORTED)  # after Dask has set its own
+        get_mp_context().set_forkserver_preload(PRELOADED)  # after Dask has set its own
         yield
 
 

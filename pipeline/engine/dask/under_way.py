@@ -19,7 +19,7 @@ EVERY = 0.5
 
 @lru_cache(maxsize=4)
 def teller(worker: Any, run: str, stage: str) -> Told:
-    """Return what tells of the units of a stage that a worker computes."""
+    """Return the function by which a worker reports progress of a stage's units."""
     last: dict[str, float] = {}
 
     def told(unit: str, step: str, share: float) -> None:
@@ -33,7 +33,7 @@ def teller(worker: Any, run: str, stage: str) -> Told:
 
 
 def listener(run: str, stage: str, told: Told) -> Callable[[Any], None]:
-    """Return what hears events of the scheduler, and passes on those of a stage of a run."""
+    """Return the handler of the scheduler's events that passes on those of a stage of a run."""
 
     def hear(event: Any) -> None:
         of_run, of_stage, unit, step, share = event[1]

@@ -65,7 +65,7 @@ def _ends(tower: Any, tokens: Tensor) -> Tensor:
 
 
 def _at_end(tower: Any, values: Tensor, tokens: Tensor) -> Tensor:
-    """Take what stands at the end token of each text: (texts, tokens, n) to (texts, n)."""
+    """Select the vector at the end token of each text: (texts, tokens, n) to (texts, n)."""
     taken: Tensor = text_global_pool(values, tokens, _pool(tower), eos_token_id=_end_id(tower))
     return taken
 
