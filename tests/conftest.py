@@ -30,6 +30,10 @@ settings.register_profile("plain", deadline=None, derandomize="CI" in os.environ
 settings.load_profile("plain")
 
 
+# Processes of pytest share the cores: threads that wait for each other take the time of the others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One process more than cores for the whole suite: tests wait for others that they start."""
