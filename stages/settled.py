@@ -81,7 +81,7 @@ class SettledEmbeddings(Stage):
     runtime: Annotated[Runtime, NOT_IN_KEY]
 
     kind: ClassVar[str] = "embeddings"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     counts = "crops at most"
 
     @property

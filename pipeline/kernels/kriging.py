@@ -11,12 +11,16 @@ the formulas.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.kernels.rounds import NUGGET, REACH
+
+NUMBERS = 2**20
+"""Correlations under a law that are held at once."""
 
 
 class Prediction(NamedTuple):
@@ -59,6 +63,18 @@ def by_place(places: Tensor, n: int, reach: float = REACH, nugget: float = NUGGE
         reach: Distance over which correlation falls off.
         nugget: Share of the variance that does not correlate.
     """
+    found = [_of_part(part, n, reach, nugget) for part in in_parts(places)]
+    return Prediction(*map(torch.cat, zip(*found, strict=True)))
+
+
+def in_parts(places: Tensor) -> Sequence[Tensor]:
+    """Split images by what their correlations hold: NUMBERS a part, or one image."""
+    parts: Sequence[Tensor] = places.split(max(1, NUMBERS // max(1, places.shape[1]) ** 2))
+    return parts
+
+
+def _of_part(places: Tensor, n: int, reach: float, nugget: float) -> Prediction:
+    """Predict the draws of some images, as `by_place` does."""
     count = places.shape[1]
     laws = correlations(places, reach, nugget)
     assumed = laws[0]

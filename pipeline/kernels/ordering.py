@@ -13,11 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.kernels.kriging import correlations
+from pipeline.kernels.kriging import correlations, in_parts
 from pipeline.kernels.rounds import NUGGET, REACH, looks
 
-NUMBERS = 2**21
-"""Correlations under a law that are held at once."""
+CHOSEN = 100
+"""Draws that are chosen at most: each costs time that grows as N times their number, and the few
+images that take more are near ties.
+"""
+TINY = 1e-300
+"""Least probability of which the normal quantile is taken, so that it is finite."""
 DIGITS = 9
 """Decimals to which half-widths are compared, so that rounding decides nothing."""
 
@@ -29,7 +33,7 @@ def best_order(places: Tensor, p: float, reach: float = REACH, nugget: float = N
     The half-width of the interval of a predicted mean is Student's quantile times the root of the
     variance of its error; the largest under the laws of `correlations` counts. Its degrees of
     freedom are those of the estimated variance under each law (Satterthwaite). Of equal draws the
-    first is chosen. Draws after the last look follow in their own order.
+    first is chosen. Draws after the last look, or after `CHOSEN`, follow in their own order.
 
     Args:
         places: Left, top, right and bottom end of each of the N draws, (images, N, 4).
@@ -44,50 +48,52 @@ def best_order(places: Tensor, p: float, reach: float = REACH, nugget: float = N
     taken = looks(count)
     if not taken or not images:
         return torch.arange(count).expand(images, count)
-    z = float(torch.special.ndtri(torch.tensor(1 - p / len(taken), dtype=torch.float64)))
-    step = max(1, NUMBERS // count**2)
-    return torch.cat(
-        [_ordered(correlations(part, reach, nugget), taken[-1], z) for part in places.split(step)]
-    )
+    tail = torch.tensor(p, dtype=torch.float64) / len(taken)
+    z = -float(torch.special.ndtri(tail.clamp(min=TINY)))
+    last = min(taken[-1], CHOSEN)
+    parts = in_parts(places)
+    return torch.cat([_ordered(correlations(part, reach, nugget), last, z) for part in parts])
 
 
 def _ordered(laws: Tensor, last: int, z: float) -> Tensor:
-    """Order draws of which the correlations are given, (laws, images, N, N), up to the last look.
+    """Order draws of which the correlations are given, (laws, images, N, N): the first `last`.
 
     Args:
         laws: Correlations under each law, the assumed one first.
-        last: Number of draws at the last look.
+        last: Number of draws that are chosen; the others follow.
         z: Normal quantile of the interval.
     """
     design = Design.of(laws)
-    while len(design.chosen) < last:
+    while design.chosen.shape[1] < last:
         widths = design.half_widths(z).round(decimals=DIGITS)
         design.take(widths.masked_fill(design.taken, torch.inf).argmin(dim=1))
     rest = (~design.taken).nonzero()[:, 1].reshape(len(design.taken), -1)
-    return torch.cat([torch.stack(design.chosen, dim=1), rest], dim=1)
+    return torch.cat([design.chosen, rest], dim=1)
 
 
 @dataclass
 class Design:
     """Chosen draws, and what each further one would change of the prediction of the mean of all.
 
-    For each draw j holds the combination a_j of draws that is its score less its best prediction
-    from the chosen ones. Choosing a draw takes its share out of all other combinations, which is
-    one step of Gram and Schmidt's method, so that nothing is ever inverted.
+    The residual of a draw j is its score less its best prediction from the n chosen ones. Choosing
+    a draw takes its share out of the residuals of all others, which is one step of Gram and
+    Schmidt's method, so that nothing is ever inverted; its cost grows as N n.
     """
 
-    chosen: list[Tensor]
-    """Number of each chosen draw, int64 (images,)."""
+    laws: Tensor
+    """Correlations under each law, (laws, images, N, N)."""
+    chosen: Tensor
+    """Numbers of the chosen draws, int64 (images, n)."""
     taken: Tensor
     """True for chosen draws, bool (images, N)."""
-    residuals: Tensor
-    """The a_j, (images, N, N); zero for chosen draws."""
-    by_law: Tensor
-    """Law times a_j, (laws, images, N, N)."""
+    weights: Tensor
+    """Weights of the chosen draws in the prediction of each draw, (images, N, n)."""
+    columns: Tensor
+    """Correlations of all draws with the chosen ones, (laws, images, N, n)."""
     squares: Tensor
     """Variance of each residual under each law, (laws, images, N)."""
-    difference: Tensor
-    """Weights of the predicted mean less those of the mean, (images, N)."""
+    level: Tensor
+    """Covariance of draws with the predicted mean less the mean, (laws, images, N)."""
     error: Tensor
     """Variance of the error of the predicted mean under each law, (laws, images)."""
     trace: Tensor
@@ -102,20 +108,20 @@ class Design:
     @classmethod
     def of(cls, laws: Tensor) -> Design:
         """Choose the first draw: the one that correlates most with all, as assumed."""
-        count = laws.shape[-1]
-        images = torch.arange(laws.shape[1])
         first = laws[0].sum(dim=2).round(decimals=DIGITS).argmax(dim=1)
+        images = torch.arange(len(first))
         taken = torch.zeros(laws.shape[1:3], dtype=torch.bool)
         taken[images, first] = True
-        residuals = torch.eye(count, dtype=torch.float64).expand(laws.shape[1:]).clone()
-        residuals[images, :, first] -= 1
-        by_law = residuals @ laws
-        difference = taken.double() - 1 / count
-        error = ((laws @ difference[:, :, None])[..., 0] * difference).sum(dim=2)
+        column = laws[:, images, first]
+        own = column[:, images, first, None]
+        squares = own + laws.diagonal(dim1=2, dim2=3) - 2 * column
+        mean = laws.mean(dim=3)
+        level = column - mean
+        error = level[:, images, first] - level.mean(dim=2)
         none = torch.zeros_like(error)
         return cls(
-            [first], taken, residuals, by_law, (by_law * residuals).sum(dim=3), difference, error,
-            none, none, none[0, :, None][:, :0], by_law[..., :0],
+            laws, first[:, None], taken, torch.ones_like(laws[0, :, :, :1]), column[..., None],
+            squares, level, error, none, none, none[0, :, None][:, :0], column[..., None][..., :0],
         )  # fmt: skip
 
     def half_widths(self, z: float) -> Tensor:
@@ -127,7 +133,7 @@ class Design:
         _, error, trace, spread = self._with_each()
         freedom = trace.square() / spread
         quantile = z + (z**3 + z) / (4 * freedom)
-        return (quantile * (error.clamp(min=0) * len(self.chosen) / trace).sqrt()).amax(dim=0)
+        return (quantile * (error.clamp(min=0) * self.chosen.shape[1] / trace).sqrt()).amax(dim=0)
 
     def _with_each(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return gain, (images, N), and error, trace and spread with each draw, (laws, images, N).
@@ -135,7 +141,7 @@ class Design:
         The gain is the weight of the draw's residual in the predicted mean.
         """
         scale = self.squares[0].masked_fill(self.taken, 1)
-        by_draw = (self.by_law * self.difference[:, None]).sum(dim=3)
+        by_draw = self._of_residuals(self.level)
         gain = -by_draw[0] / scale
         error = self.error[..., None] + 2 * gain * by_draw + gain.square() * self.squares
         share = self.squares / scale
@@ -143,21 +149,29 @@ class Design:
         spread = self.spread[..., None] + 2 * crossed / scale + share.square()
         return gain, error, self.trace[..., None] + share, spread
 
+    def _of_residuals(self, values: Tensor) -> Tensor:
+        """Return of values of draws, such as covariances, those of residuals: (laws, images, N)."""
+        of_chosen = values.take_along_dim(self.chosen[None], dim=2)
+        return values - (self.weights @ of_chosen[..., None])[..., 0]
+
     def take(self, draws: Tensor) -> None:
         """Choose a draw of each image, int64 (images,)."""
         images = torch.arange(len(draws))
         gain, error, trace, spread = (part[..., images, draws] for part in self._with_each())
-        residual, scale = self.residuals[images, draws], self.squares[0, images, draws]
-        by_law, square = self.by_law[:, images, draws], self.squares[:, images, draws, None]
-        common = (self.residuals @ by_law[..., None])[..., 0]
+        weights, scale = self.weights[images, draws], self.squares[0, images, draws]
+        square = self.squares[:, images, draws, None]
+        column = self.laws[:, images, draws]
+        with_all = column - (self.columns @ weights[..., None])[..., 0]
+        common = self._of_residuals(with_all)
         share = common[0] / scale[:, None]
-        self.difference = self.difference + gain[:, None] * residual
+        self.level = self.level + gain[:, None] * with_all
         self.error, self.trace, self.spread = error, trace, spread
         self.squares = self.squares - 2 * share * common + share.square() * square
         others = self.shared - share[..., None] * self.shared[:, images, draws, None]
         self.shared = torch.cat([others, (common - share * square)[..., None]], dim=3)
         self.scales = torch.cat([self.scales, scale[:, None]], dim=1)
-        self.by_law -= share[..., None] * by_law[:, :, None]
-        self.residuals -= share[..., None] * residual[:, None]
+        others = self.weights - share[..., None] * weights[:, None]
+        self.weights = torch.cat([others, share[..., None]], dim=2)
+        self.columns = torch.cat([self.columns, column[..., None]], dim=3)
         self.taken[images, draws] = True
-        self.chosen.append(draws)
+        self.chosen = torch.cat([self.chosen, draws[:, None]], dim=1)

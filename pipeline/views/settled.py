@@ -101,7 +101,7 @@ def unsettled(artifact: Artifact, units: Units, unit: Unit) -> list[int]:
     for part in before:
         table = stored_table(artifact, part, "looks", ["image", "settled"])
         if table is None:
-            raise _lost(artifact, part)
+            raise _lost(artifact, part, "looks")
         images, settled = (table[name].to_numpy() for name in ("image", "settled"))
         found += images[~settled].tolist()
     return [row for row in sorted(found) if row in rows]
@@ -117,7 +117,7 @@ def stored_order(artifact: Artifact, units: Units, rows: Sequence[int]) -> np.nd
     for part in (each for each in units.overlapping(rows, None) if each.round == 0):
         table = stored_table(artifact, part, "order", ["image", "crop"])
         if table is None:
-            raise _lost(artifact, part)
+            raise _lost(artifact, part, "order")
         images, crops = (table[name].to_numpy() for name in ("image", "crop"))
         crops = crops.reshape(part.rows.stop - part.rows.start, -1)
         found.append(crops[np.isin(images[:: crops.shape[1]], rows)])
@@ -133,7 +133,7 @@ def earlier_views(
     for part in before:
         table = vector_table(artifact, part, ["image"], dim)
         if table is None:
-            raise _lost(artifact, part)
+            raise _lost(artifact, part, "crops")
         assert part.crops is not None
         views = part.crops.stop - part.crops.start
         images, vectors = table[0][::views, 0].tolist(), table[1].reshape(-1, views, dim)
@@ -141,7 +141,10 @@ def earlier_views(
     return found
 
 
-def _lost(artifact: Artifact, unit: Unit) -> AbsError:
+def _lost(artifact: Artifact, unit: Unit, table: str) -> AbsError:
+    """Return the error for a table that a unit lacks; Damaged, and marked, if it has changed."""
+    if artifact.ledger.read(unit.name):
+        artifact.damaged(f"{table}.parquet/{unit.name}.parquet", unit.name)
     return AbsError(
         f"{artifact.stage}: unit {unit.name} of an earlier round is gone or damaged; run the same "
         "command again"
@@ -237,8 +240,7 @@ class SettledReader:
         looks = self.artifact.table("looks", unit)
         views = vector_table(self.artifact, unit, ["image", "crop"], self.dim)
         if views is None:
-            self.artifact.table("crops", unit)  # says what is damaged, and marks it
-            raise _lost(self.artifact, unit)
+            raise _lost(self.artifact, unit, "crops")
         table = self.artifact.table("weights", unit)
         assert unit.crops is not None
         taken = _in_order(views[0], range(unit.crops.start, unit.crops.stop))

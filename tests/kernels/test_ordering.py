@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipeline.kernels import kriging, ordering
 from pipeline.kernels.kriging import by_place, correlations
 from pipeline.kernels.ordering import best_order
 from pipeline.kernels.rounds import looks
@@ -17,7 +18,7 @@ from tests.kernels.test_settling import places_of
 from tests.reference import settling
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(9, 16), st.sampled_from([1e-4, 1e-3, 0.2]))
+@given(st.integers(0, 2**32 - 1), st.integers(9, 16), st.sampled_from([1e-17, 1e-3, 0.2]))
 @hypothesis_settings(max_examples=8)
 def test_each_draw_leaves_the_narrowest_interval(seed: int, count: int, p: float) -> None:
     places = places_of(np.random.default_rng(seed), 1, count)
@@ -34,6 +35,35 @@ def test_order_has_every_draw_once_and_is_that_of_the_image_alone(
     assert found.shape == (images, count)
     assert (found.sort(dim=1).values == torch.arange(count)).all()
     assert torch.equal(found[-1:], best_order(places[-1:], 1e-3))
+
+
+@pytest.mark.parametrize("p", [1e-17, 5e-324])
+def test_order_has_every_draw_once_however_small_the_probability(p: float) -> None:
+    places = torch.tensor(places_of(np.random.default_rng(0), 3, 60))
+    assert (best_order(places, p).sort(dim=1).values == torch.arange(60)).all()
+
+
+def test_draws_after_those_that_are_chosen_follow_in_their_own_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ordering, "CHOSEN", 9)
+    places = places_of(np.random.default_rng(6), 1, 16)
+    found = best_order(torch.tensor(places), 1e-3)[0].tolist()
+    assert found[:9] == settling.order(places[0], 1e-3)[:9]
+    assert found[9:] == sorted(found[9:])
+    assert sorted(found) == list(range(16))
+
+
+def test_predictions_of_an_image_do_not_depend_on_what_is_held_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = torch.tensor(places_of(np.random.default_rng(7), 5, 20))
+    whole, order = by_place(places, 8), best_order(places, 1e-3)
+    monkeypatch.setattr(kriging, "NUMBERS", 2 * 20**2)
+    assert [len(part) for part in kriging.in_parts(places)] == [2, 2, 1]
+    for one, other in zip(whole, by_place(places, 8), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert torch.equal(order, best_order(places, 1e-3))
 
 
 def test_too_few_draws_for_a_look_keep_their_order() -> None:

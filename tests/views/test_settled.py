@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline import load
+from pipeline.bench.damage import flip
 from pipeline.cli.study_tables import print_settling
 from pipeline.core.errors import AbsError, ConfigError, UnitsFailed
 from pipeline.core.progress import Reporter
@@ -233,6 +235,24 @@ def test_an_interrupted_run_goes_on_in_the_round_it_was_in(
     again = run_of_both(copied, "settled")
     assert make_all(again) == stored_digests(copied)["settled"]
     assert seen == [1, 2, *range(2, len(round_ends(N)))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["order", "looks", "crops"])
+def test_a_damaged_unit_that_a_later_round_reads_is_made_again(copied: Path, table: str) -> None:
+    """A changed byte leaves the size, so that only reading finds it; the next run mends it."""
+    run = run_of_both(copied, "settled")
+    (stage,) = run.named("embeddings-raw")
+    artifact, units = run.store.artifact(stage), stage.units(run.store)
+    used = artifact.table("looks").groupby("image")["crops_used"].max()
+    first, second, *_ = units.overlapping([used.idxmax()], None)
+    artifact.forget([u.name for u in units if u.round > 1])
+    read = second if table == "looks" else first
+    flip(artifact.path / f"{table}.parquet" / f"{read.name}.parquet", Random(0))
+    with pytest.raises((UnitsFailed, AbsError), match="what is lost is computed again"):
+        run.execute([stage], [], quiet=True)
+    again = run_of_both(copied, "settled")
+    assert make_all(again) == stored_digests(copied)["settled"]
 
 
 @pytest.mark.slow
