@@ -189,7 +189,8 @@ def embeddings(
     if "settled" in (artifact.identity or {}):
         raise ConfigError(
             f"{artifact.stage}: images settled early (scores.settle) and have no array; "
-            f'read load.settled({dataset!r}, "{view}"), or choose a run with scores_settle=None'
+            f'read load.settled({dataset!r}, "{view}"), or choose a run by '
+            '**{"scores.settle": None}'
         )
     return artifact.array("embeddings", dtype)
 

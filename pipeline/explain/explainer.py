@@ -156,7 +156,8 @@ class Explainer:
         )
         if not self._all_present:
             weights = weights[:, self._present_columns]
-        return Branch(views.counts, views.places, weights.numpy(), cosines.numpy())
+        parts = weights.numpy(), cosines.numpy()
+        return Branch(views.numbers, views.counts, views.places, *parts)
 
     @cached_property
     def _explained_vectors(self) -> Tensor:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Branch:
     """Views of one kind, and the weighted cosines that make up their part of the scores."""
 
+    numbers: np.ndarray
+    """Number of each view among those of its kind, int64 (views,)."""
     counts: np.ndarray
     """Number of times that each view counts, float64 (views,)."""
     places: pd.DataFrame
@@ -111,7 +113,7 @@ class Explanation:
                 "weight": branch.weights[:, places, positions].ravel(),
                 "contribution": branch.contributions[:, places, positions].ravel(),
             }
-            views = pd.DataFrame({"branch": name, "view": np.repeat(np.arange(count), len(chosen))})
+            views = pd.DataFrame({"branch": name, "view": np.repeat(branch.numbers, len(chosen))})
             columns = repeated[["label", "class", "position", "text"]]
             parts.append(pd.concat([views, columns, pd.DataFrame(values)], axis=1))
         return pd.concat(parts, ignore_index=True)
@@ -128,7 +130,7 @@ class Explanation:
             pd.DataFrame(
                 {
                     "branch": name,
-                    "view": np.repeat(np.arange(len(branch.counts)), len(names)),
+                    "view": np.repeat(branch.numbers, len(names)),
                     "label": np.tile(self.labels, len(branch.counts)),
                     "class": names * len(branch.counts),
                     "contribution": branch.by_class.ravel(),
@@ -155,7 +157,7 @@ class Explanation:
         for name, branch in self.branches.items():
             predicted = branch.by_class[:, self._place(self.predicted)]
             against = 0 * predicted if other is None else branch.by_class[:, self._place(other)]
-            head = {"branch": name, "view": range(len(branch.counts)), "count": branch.counts}
+            head = {"branch": name, "view": branch.numbers, "count": branch.counts}
             tail = {"predicted": predicted, "rival": against, "difference": predicted - against}
             parts.append(pd.concat([pd.DataFrame(head), branch.places, pd.DataFrame(tail)], axis=1))
         return pd.concat(parts, ignore_index=True)

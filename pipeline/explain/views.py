@@ -28,6 +28,8 @@ PLACE = ["space", *ENDS]
 class ImageViews:
     """Views of one kind of one image."""
 
+    numbers: np.ndarray
+    """Number of each view among those of its kind, int64 (views,)."""
     vectors: np.ndarray
     """Unit vectors as stored, float16 (views, dim)."""
     counts: np.ndarray
@@ -93,7 +95,9 @@ class StoredBranch:
             drawn = self._of_image(self.draws, "crops", row, ["crop", "outcome"])
             drawn = drawn.sort_values("crop")
             chosen, counts = drawn["outcome"].to_numpy()[:count], np.ones(count)
-        return ImageViews(vectors[chosen], counts, places.iloc[chosen].reset_index(drop=True))
+        numbers = np.arange(len(chosen))
+        places = places.iloc[chosen].reset_index(drop=True)
+        return ImageViews(numbers, vectors[chosen], counts, places)
 
     def _expected(self, row: int, views: int, count: int) -> np.ndarray:
         """Return the expected number of times that each view is drawn."""
@@ -130,7 +134,7 @@ class SettledBranch(StoredBranch):
         (vectors,), (counts,) = reader.read(one)
         (numbers,) = reader.numbers(one)
         places = self._places(image, row).iloc[numbers].reset_index(drop=True)
-        return ImageViews(vectors, counts, places)
+        return ImageViews(numbers, vectors, counts, places)
 
 
 def rows_of(

@@ -28,7 +28,8 @@ def drawn(classes: int, views: int, texts: int, seed: int = 0) -> Explanation:
     rng = np.random.default_rng(seed)
     weights, cosines = rng.normal(size=(2, views, classes, texts))
     place = {"space": "pixels", "left": 0, "top": 0, "right": 9, "bottom": 9}
-    branch = Branch(np.ones(views), pd.DataFrame([place] * views), weights, cosines)
+    places = pd.DataFrame([place] * views)
+    branch = Branch(np.arange(views), np.ones(views), places, weights, cosines)
     rows = [(c, t, f"{ODD[t % 3]} {t}") for c in range(classes) for t in range(texts)]
     scores = pd.Series((weights * cosines).sum(axis=(0, 2)), index=range(classes))
     table = pd.DataFrame(rows, columns=["label", "position", "text"])

@@ -14,7 +14,7 @@ import pytest
 from pipeline import load
 from pipeline.bench.damage import flip
 from pipeline.cli.study_tables import print_settling
-from pipeline.core.errors import AbsError, ConfigError, UnitsFailed
+from pipeline.core.errors import AbsError, ConfigError, MissingInput, UnitsFailed
 from pipeline.core.progress import Reporter
 from pipeline.explain.explainer import Explainer
 from pipeline.inspect.status import states
@@ -120,8 +120,10 @@ def test_what_reads_a_store_reads_settled_views(both: Path) -> None:
     table = load.scores("tiny", "abs", **at)
     crops = load.settled("tiny", **at)
     assert crops.groupby("image").size().tolist() == table["crops_used"].tolist()
-    with pytest.raises(ConfigError, match=r"load\.settled"):
+    with pytest.raises(ConfigError, match=r'load\.settled.*\*\*\{"scores\.settle": None\}'):
         load.embeddings("tiny", **at)
+    with pytest.raises(MissingInput, match="no finished"):
+        load.embeddings("tiny", **at, **{"scores.settle": None})
     metrics = load.metrics("tiny", **at).set_index("method")["crops_used"]
     assert metrics["abs"] == table["crops_used"].mean()
     assert np.isnan(metrics["clip"])
@@ -129,7 +131,10 @@ def test_what_reads_a_store_reads_settled_views(both: Path) -> None:
     assert f"{metrics['abs']:.1f} of {N} crops an image" in raw["remarks"][0]
     image = int(table["crops_used"].argmax())
     explained = Explainer.of(run.store.open(run.named("scores")[0]), "abs").explain(image)
-    assert len(explained.branches["raw"].places) == table["crops_used"][image]
+    views = explained.by_view().query("branch == 'raw'").sort_values("view")
+    own = crops[crops["image"] == image]
+    ends = ["left", "top", "right", "bottom"]
+    assert views[["view", *ends]].to_numpy().tolist() == own[["crop", *BOX]].to_numpy().tolist()
 
 
 @pytest.mark.slow
