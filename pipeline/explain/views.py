@@ -130,9 +130,7 @@ class SettledBranch(StoredBranch):
         """Read the views of one image, each with the number of views that it stands for."""
         units = round_units(row + 1, self.image_block, round_ends(count))
         reader = SettledReader.of("views", self.vectors, units, identity_of(self.vectors))
-        one = slice(row, row + 1)
-        (vectors,), (counts,) = reader.read(one)
-        (numbers,) = reader.numbers(one)
+        (vectors,), (counts,), (numbers,) = reader.numbered(slice(row, row + 1))
         places = self._places(image, row).iloc[numbers].reset_index(drop=True)
         return ImageViews(numbers, vectors, counts, places)
 

@@ -89,7 +89,7 @@ def _of_part(places: Tensor, n: int, reach: float, nugget: float) -> Prediction:
     difference = torch.cat([weights, weights.new_zeros(len(weights), count - n)], dim=1) - 1 / count
     squared = ((laws @ difference[:, :, None])[..., 0] * difference).sum(dim=2)
     estimated = (residual * laws[:, :, :n, :n]).sum(dim=(2, 3)) / max(1, n - 1)
-    error = squared.clamp(min=0) / estimated.clamp(min=nugget) if n < count else squared * 0
+    error = squared / estimated if n < count else torch.zeros_like(squared)
     return Prediction(weights, residual, error.amax(dim=0))
 
 

@@ -191,14 +191,14 @@ class SettledReader:
         Raises:
             AbsError: If an image was embedded in another order than it was decided in.
         """
-        vectors, weights, _ = self._read(rows)
+        vectors, weights, _ = self.numbered(rows)
         return vectors, weights
 
-    def numbers(self, rows: slice) -> np.ndarray:
-        """Read the number of each view, int64 (images, most); -1 where padded."""
-        return self._read(rows)[2]
+    def numbered(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read vectors and weights as `read` does, and the number of each view.
 
-    def _read(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        Numbers are int64 (images, most); -1 where padded.
+        """
         used = self.looks(rows)["crops_used"].to_numpy()
         shape = len(used), used.max()
         vectors, weights = np.zeros((*shape, self.dim), np.float16), np.zeros(shape)
