@@ -19,6 +19,7 @@ from pipeline.core.layers import (
     merge,
     origins,
     parse_override,
+    read_yaml,
     selection,
 )
 from pipeline.methods.wca import Wca
@@ -140,6 +141,16 @@ def test_shipped_datasets_depart_from_no_profile() -> None:
 def test_a_wrong_setting_is_refused_with_a_hint(changes: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load("demo", overrides=changes)
+
+
+def test_a_file_that_is_read_twice_is_not_changed_by_its_first_reader(tmp_path: Path) -> None:
+    """Runs of a sweep share the parsed text, and each changes its own settings."""
+    path = tmp_path / "one.yaml"
+    path.write_text("scores: {n: 4, methods: [abs]}")
+    first = read_yaml(path)
+    first["scores"]["methods"].append("clip")
+    first["scores"]["n"] = 5
+    assert read_yaml(path) == {"scores": {"n": 4, "methods": ["abs"]}}
 
 
 def test_an_unknown_dataset_or_profile_names_the_closest() -> None:
