@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 
-Mark = float | torch.cuda.Event
+Mark: TypeAlias = "float | torch.cuda.Event"
 
 
 class Stopwatch:
