@@ -9,6 +9,7 @@ nothing to do with places it is as good as any other, and where they do, predict
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,10 +66,24 @@ def _ordered(laws: Tensor, last: int, z: float) -> Tensor:
     """
     design = Design.of(laws)
     while design.chosen.shape[1] < last:
-        widths = design.half_widths(z).round(decimals=DIGITS)
-        design.take(widths.masked_fill(design.taken, torch.inf).argmin(dim=1))
+        each = design.with_each()
+        widths = design.half_widths(each, z).round(decimals=DIGITS)
+        design.take(widths.masked_fill(design.taken, torch.inf).argmin(dim=1), each)
     rest = (~design.taken).nonzero()[:, 1].reshape(len(design.taken), -1)
     return torch.cat([design.chosen, rest], dim=1)
+
+
+class Each(NamedTuple):
+    """Prediction of the mean of all draws with one draw more, for each that it may be."""
+
+    gain: Tensor
+    """Weight of the draw's residual in the predicted mean, (images, N)."""
+    error: Tensor
+    """As `Design.error`, (laws, images, N)."""
+    trace: Tensor
+    """As `Design.trace`, (laws, images, N)."""
+    spread: Tensor
+    """As `Design.spread`, (laws, images, N)."""
 
 
 @dataclass
@@ -124,22 +139,19 @@ class Design:
             squares, level, error, none, none, none[0, :, None][:, :0], column[..., None][..., :0],
         )  # fmt: skip
 
-    def half_widths(self, z: float) -> Tensor:
+    def half_widths(self, each: Each, z: float) -> Tensor:
         """Return the half-width that choosing each draw would leave, (images, N).
 
         Student's quantile is that of the normal law and the first term of its expansion in the
         degrees of freedom.
         """
-        _, error, trace, spread = self._with_each()
-        freedom = trace.square() / spread
+        freedom = each.trace.square() / each.spread
         quantile = z + (z**3 + z) / (4 * freedom)
-        return (quantile * (error.clamp(min=0) * self.chosen.shape[1] / trace).sqrt()).amax(dim=0)
+        error = each.error.clamp(min=0) * self.chosen.shape[1] / each.trace
+        return (quantile * error.sqrt()).amax(dim=0)
 
-    def _with_each(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return gain, (images, N), and error, trace and spread with each draw, (laws, images, N).
-
-        The gain is the weight of the draw's residual in the predicted mean.
-        """
+    def with_each(self) -> Each:
+        """Return what choosing each draw would give."""
         scale = self.squares[0].masked_fill(self.taken, 1)
         by_draw = self._of_residuals(self.level)
         gain = -by_draw[0] / scale
@@ -147,17 +159,17 @@ class Design:
         share = self.squares / scale
         crossed = (self.shared.square() / self.scales[:, None]).sum(dim=3)
         spread = self.spread[..., None] + 2 * crossed / scale + share.square()
-        return gain, error, self.trace[..., None] + share, spread
+        return Each(gain, error, self.trace[..., None] + share, spread)
 
     def _of_residuals(self, values: Tensor) -> Tensor:
         """Return of values of draws, such as covariances, those of residuals: (laws, images, N)."""
         of_chosen = values.take_along_dim(self.chosen[None], dim=2)
         return values - (self.weights @ of_chosen[..., None])[..., 0]
 
-    def take(self, draws: Tensor) -> None:
-        """Choose a draw of each image, int64 (images,)."""
+    def take(self, draws: Tensor, each: Each) -> None:
+        """Choose a draw of each image, int64 (images,), of which `with_each` has found `each`."""
         images = torch.arange(len(draws))
-        gain, error, trace, spread = (part[..., images, draws] for part in self._with_each())
+        gain, error, trace, spread = (part[..., images, draws] for part in each)
         weights, scale = self.weights[images, draws], self.squares[0, images, draws]
         square = self.squares[:, images, draws, None]
         column = self.laws[:, images, draws]

@@ -24,12 +24,14 @@ from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
+from pipeline.store.artifact import Artifact
 from pipeline.store.units import by_round, round_units
 from pipeline.studies.experiments import Experiment
 from pipeline.studies.settling import check_settling, on_sample
 from pipeline.studies.sharing import crops_at_most
 from pipeline.studies.sweeps import Sweep
 from pipeline.texts.vectors import text_vectors
+from pipeline.views import reuse
 from pipeline.views.config import BOX
 from pipeline.views.readers import ExpectedReader, patch_probs
 from pipeline.views.settled import SettledReader, settling_views
@@ -216,6 +218,68 @@ def test_both_kinds_lend_and_borrow(
     looks = after.store.open(after.named("embeddings-raw")[0]).table("looks")
     used = looks.groupby("image")["crops_used"].max().sum()
     assert 0 < sum(counts) <= 8 * N - used  # equal boxes of an image are embedded once
+
+
+@pytest.mark.slow
+def test_rounds_read_each_table_of_views_once_and_no_vector_in_vain(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images come round after round; what is known of their crops is not read again each time."""
+    settled, whole = run_in(copied, "whole", *SETTLED), run_of_both(copied, "whole")
+    stages = settled.named("embeddings-raw")
+    tables, chunks = [], []
+    stored, table, read = reuse.stored_table, Artifact.table, reuse.StoredViews.read
+
+    def counted_stored(artifact: Artifact, unit: Any, name: str, columns: list[str]) -> Any:
+        tables.append((artifact.path, unit.name, name, *columns))
+        return stored(artifact, unit, name, columns)
+
+    def counted_table(self: Artifact, name: str, unit: Any = None, **more: Any) -> Any:
+        tables.append((self.path, unit and unit.name, name, *(more.get("columns") or ())))
+        return table(self, name, unit, **more)
+
+    def counted_read(self: reuse.StoredViews, unit: Any, *more: Any) -> Any:
+        chunks.append(unit.name)
+        return read(self, unit, *more)
+
+    settled.execute(settled.stages[: settled.stages.index(stages[0])], [], quiet=True)
+    monkeypatch.setattr(reuse, "stored_table", counted_stored)
+    monkeypatch.setattr(Artifact, "table", counted_table)
+    monkeypatch.setattr(reuse.StoredViews, "read", counted_read)
+    settled.execute(stages, [], quiet=True)
+    views = whole.named("crops-raw")[0].key
+    of_views = [each for each in tables if each[0].name == views]
+    assert len(of_views) == len(set(of_views)) > 0
+    units, most = stages[0].units(settled.store), N // 2
+    taken = settled.store.open(stages[0]).table("crops")
+    wanted = sum(
+        len(own.assign(block=own["crop"] // 2)[["block"]].drop_duplicates())
+        for unit in units
+        for _, own in taken[
+            taken["image"].between(unit.rows.start, unit.rows.stop - 1)
+            & (taken.groupby("image").cumcount().between(unit.crops.start, unit.crops.stop - 1))
+        ].groupby(taken["image"] // 3)
+    )
+    assert len(chunks) == wanted < most * len(units)
+
+
+def test_a_memory_keeps_what_it_read_first_and_no_more_than_there_is_room_for() -> None:
+    memory, asked = reuse.Memory(100), []
+
+    def value(key: str, numbers: int | None) -> np.ndarray | None:
+        def read() -> np.ndarray | None:
+            asked.append(key)
+            return None if numbers is None else np.full(numbers, ord(key))
+
+        return memory.of(key, read)
+
+    for _ in range(2):
+        first, large, second, none = value("a", 6), value("b", 7), value("c", 6), value("d", None)
+        assert none is None
+        for found, key in ((first, "a"), (large, "b"), (second, "c")):
+            assert found is not None
+            assert set(found.tolist()) == {ord(key)}
+    assert "".join(asked) == "abcdbd"
 
 
 @pytest.mark.slow
