@@ -42,7 +42,7 @@ TIMED = {
 """Parts of the work, each a method of a part of the worker."""
 ENCODING = ("decoding", "encoding")
 ALL = "all"
-SHOWN = (ALL, *TIMED)
+REST = "the rest"
 
 Seconds = defaultdict[str, float]
 """Seconds of the processor by part."""
@@ -107,6 +107,12 @@ class Pair(NamedTuple):
     whole: Seconds
     """The same, where all crops are embedded."""
 
+    def seconds(self, side: int, part: str) -> float:
+        """Return the seconds of a part, or the rest, of the settled side (0) or the other (1)."""
+        if part == REST:
+            return self[side][ALL] - sum(self[side][each] for each in TIMED)
+        return self[side][part]
+
     @property
     def overhead(self) -> float:
         """Seconds of the settled run that are neither decoding nor encoding."""
@@ -139,8 +145,9 @@ def _spent(run: Run, runs: Sequence[Run]) -> Seconds:
 def table(pairs: Sequence[Pair]) -> str:
     """Format the medians of all parts as Markdown, below the share of the overhead."""
 
-    def seconds(side: int, part: str) -> float:
-        return statistics.median(pair[side][part] for pair in pairs)
+    def cells(part: str) -> str:
+        medians = (statistics.median(pair.seconds(side, part) for pair in pairs) for side in (0, 1))
+        return " | ".join([f"| {part}", *(f"{median:.2f}" for median in medians), ""]).rstrip()
 
     overhead = statistics.median(pair.overhead for pair in pairs)
     saved = statistics.median(pair.saved for pair in pairs)
@@ -150,7 +157,7 @@ def table(pairs: Sequence[Pair]) -> str:
         f"{saved:.1f} CPU seconds saved ({faster:.2f} times faster), {overhead:.2f} spent on what "
         f"is neither decoding nor encoding: {share:.1%} of what is saved\n\n"
     )
-    rows = [f"| {part} | {seconds(0, part):.2f} | {seconds(1, part):.2f} |" for part in SHOWN]
+    rows = map(cells, (*TIMED, REST, ALL))
     return head + "\n".join(["| CPU seconds | settled | all crops |", "|---|---|---|", *rows])
 
 

@@ -26,7 +26,7 @@ from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
 from pipeline.store.artifact import Artifact
 from pipeline.store.units import by_round, round_units
-from pipeline.studies.experiments import Experiment
+from pipeline.studies.experiments import Experiment, grid_of
 from pipeline.studies.settling import check_settling, on_sample
 from pipeline.studies.sharing import crops_at_most
 from pipeline.studies.sweeps import Sweep
@@ -36,7 +36,7 @@ from pipeline.views.config import BOX
 from pipeline.views.readers import ExpectedReader, patch_probs
 from pipeline.views.settled import SettledReader, settling_views
 from stages.settled import SettledWorker
-from tests.helpers.runs import Runner, make_all
+from tests.helpers.runs import Runner, abs_command, make_all
 from tests.helpers.settled import SETTLED, N, P, run_in, run_of_both, settled_and_whole
 from tests.reference import settling
 from tests.reference.formulas import soft_scores
@@ -164,6 +164,39 @@ def test_a_sweep_compares_settled_images_with_all_crops(
     sweep.write()
     stored = load.sweep("tiny", store=copied / "settled")["crops_used"]
     np.testing.assert_array_equal(stored, table["crops_used"])
+
+
+def test_values_that_yaml_takes_for_texts_are_numbers_of_a_sweep() -> None:
+    """As `1e-5`, which YAML 1.1 reads as a text: a table cannot hold it beside numbers."""
+    for grid in (
+        grid_of(["scores.settle=null,1e-5,1.5E-3,0.001"]),
+        Experiment.model_validate(
+            {"grids": [{"over": {"scores.settle": [None, "1e-5", "1.5E-3", 0.001]}}]}
+        ).grids[0],
+    ):
+        assert grid.over["scores.settle"] == [None, 1e-5, 1.5e-3, 0.001]
+    assert grid_of(["clip.precision=auto,1e", "crops.k=5"]).over == {
+        "clip.precision": ["auto", "1e"], "crops.k": [5],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--set", "scores.methods=[clip]"], "no view of clip may stop early"),
+        (["--set", "scores.settle=null"], "give a probability"),
+    ],
+)
+def test_a_check_that_would_compare_nothing_computes_nothing(
+    tiny: Path, tmp_path: Path, changes: list[str], message: str
+) -> None:
+    found = abs_command(
+        "check-settle", "--dataset", tiny, *changes, ABS_ARTIFACTS=str(tmp_path / "store")
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert message in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert not list((tmp_path / "store").rglob("*.parquet"))
 
 
 def test_settling_that_has_no_effect_is_said(run_of: Runner) -> None:
