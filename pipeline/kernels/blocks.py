@@ -20,6 +20,10 @@ from pipeline.kernels import folding
 
 QUICK = 1.702
 """Factor within QuickGELU."""
+HELD = 1 << 25
+"""Most bytes of hidden tokens at once on a CPU. For a larger piece of memory, the C library asks
+the system each time, which fills its pages with zeros.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,14 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     On a CPU this is a convolution over single tokens, since torch hands convolutions to oneDNN in
     every precision it has, and oneDNN adds the bias within the product. Other products go to the
-    BLAS library in float32, and fill the result with the bias first.
+    BLAS library in float32, and fill the result with the bias first. Without a dilation, which
+    changes nothing about single tokens, torch keeps batches below 16 from oneDNN in float32 where
+    it has one thread.
     """
     if not _has_convolutions(tokens):
         return F.linear(tokens, weight, bias)
     pixels = tokens.reshape(len(tokens), -1, 1, tokens.shape[-1]).permute(0, 3, 1, 2)
-    products = F.conv2d(pixels, weight[:, :, None, None], bias).permute(0, 2, 3, 1)
+    products = F.conv2d(pixels, weight[:, :, None, None], bias, dilation=2).permute(0, 2, 3, 1)
     return products.reshape(*tokens.shape[:-1], -1)
 
 
@@ -143,8 +149,18 @@ def after_attention(block: ResidualAttentionBlock, tokens: Tensor, attended: Ten
         Tokens that leave the block, of the same shape.
     """
     tokens, mlp = tokens + block.ls_1(attended), block.mlp
-    hidden = mlp.gelu(linear(norm(block.ln_2, tokens), mlp.c_fc.weight, mlp.c_fc.bias))
-    return tokens.add_(block.ls_2(linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)))
+    for some in tokens.split(_at_once(tokens, len(mlp.c_fc.weight))):
+        hidden = mlp.gelu(linear(norm(block.ln_2, some), mlp.c_fc.weight, mlp.c_fc.bias))
+        some.add_(block.ls_2(linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)))
+    return tokens
+
+
+def _at_once(tokens: Tensor, width: int) -> int:
+    """Return how many sequences have hidden tokens of a width at once: all, but on a CPU."""
+    if tokens.device.type != "cpu":
+        return len(tokens)
+    hidden = tokens.nbytes // tokens.shape[-1] * width
+    return -(-len(tokens) // max(1, -(-hidden // HELD)))
 
 
 @singledispatch

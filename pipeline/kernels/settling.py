@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipeline.kernels.kriging import Prediction
 from pipeline.kernels.rounds import FIRST, looks
+from pipeline.kernels.transfer import to_device
 
 Tail = Callable[[Tensor, Tensor, int, Tensor], Tensor]
 """Function of leads, spreads, n and errors that bounds the probability that a lead is lost.
@@ -99,11 +100,11 @@ def change_bound(
     images, n, _ = scores.shape
     if not 0 < n <= count:
         raise ValueError(f"{n} draws: expected 1 to {count}")
-    weights, residual, error = (part.to(scores.device) for part in prediction)
-    if not error.any():
+    if not prediction.error.any():
         return torch.zeros(images, dtype=torch.float64)
     if n < FIRST:
         return torch.ones(images, dtype=torch.float64)
+    weights, residual, error = (to_device(part, scores.device) for part in prediction)
     scores = scores.double()
     mean = (weights[:, None] @ scores)[:, 0] + others.double() / count
     front = mean.argmax(dim=1)

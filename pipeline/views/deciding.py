@@ -49,6 +49,11 @@ class Decider:
 
     def __post_init__(self) -> None:
         """Build the scorer of each method."""
+        import torch
+
+        from pipeline.kernels.transfer import to_device
+
+        self._columns = to_device(torch.tensor(self.predicted), self.device)
         self._scorers = {name: self._scorer(method) for name, method in self.methods.items()}
 
     def _scorer(self, method: SumOverViews) -> ViewScorer:
@@ -158,7 +163,7 @@ class Decider:
 
         with torch.inference_mode():
             views = ViewVectors(self._on_device(vectors).flatten(0, 1)[:, None])
-            found = [score(views)[:, self.predicted] for score in self._scorers.values()]
+            found = [score(views)[:, self._columns] for score in self._scorers.values()]
             by_image = [scores.unflatten(0, vectors.shape[:2]) for scores in found]
         return torch.stack(by_image, dim=1)
 
@@ -176,9 +181,7 @@ class Decider:
             sums = []
             for name, score in self._scorers.items():
                 named = self.methods[name].views(self.config)
-                parts = [
-                    score(views[other])[:, self.predicted] for other in named if other in views
-                ]
+                parts = [score(views[other])[:, self._columns] for other in named if other in views]
                 sums.append(sum(parts, start=none))
             self._others |= dict(zip(new, torch.stack(sums, dim=1), strict=True))
         return torch.stack([self._others[row] for row in rows])

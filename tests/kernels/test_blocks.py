@@ -11,6 +11,7 @@ import torch
 from open_clip.transformer import LayerScale, QuickGELU
 from torch import Tensor, nn
 
+from pipeline.kernels import blocks
 from pipeline.kernels.blocks import all_tokens_after, class_token_after, fold, linear
 from tests.helpers.plain_vit import doubled, one_thread, small_vit
 
@@ -76,3 +77,32 @@ def test_a_product_of_tokens(shape: tuple[int, ...], dtype: torch.dtype) -> None
     found = linear(tokens, weight, bias)
     assert (found.shape, found.dtype) == (exact.shape, dtype)
     assert (found - exact).abs().max() <= 4 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_product_does_not_depend_on_threads_or_on_how_many_it_is_computed_with(
+    dtype: torch.dtype,
+) -> None:
+    """To the bit; torch's own convolution does: one thread and fewer than 16 take another path."""
+    generator, before = torch.Generator().manual_seed(0), torch.get_num_threads()
+    sizes = (16, 50, 256), (512, 256), (512,)
+    tokens, weight, bias = ((torch.randn(s, generator=generator) / 8).to(dtype) for s in sizes)
+    expected = linear(tokens, weight, bias)
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for count in (2, 3, 8, 16):
+                found = linear(tokens[:count], weight, bias)
+                assert torch.equal(found, expected[:count])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_hidden_tokens_in_parts_give_the_same_tokens(
+    block: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = tokens_of(6).float()
+    expected, one = all_tokens_after(block, tokens), 50 * len(block.mlp.c_fc.weight) * 4
+    for held in (2 * one, 3 * one):
+        monkeypatch.setattr(blocks, "HELD", held)
+        assert torch.equal(all_tokens_after(block, tokens), expected)

@@ -17,7 +17,6 @@ NO_ORDER = [
     "index_add",
     "index_reduce",
     "index_put",
-    "put_along_dim",
     "bincount",
     "histc",
     "histogram",

@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.kernels.kriging import by_mean
+from pipeline.kernels.rounds import FIRST
+from pipeline.kernels.settling import change_bound
 from pipeline.models.clip.model import ClipModel
 from pipeline.models.preprocessing import Sent
 from pipeline.run import Run
@@ -20,6 +23,7 @@ from pipeline.stage import Stage
 from pipeline.store.units import Unit
 from tests.helpers import shared
 from tests.helpers.fake_cuda import Counts, fake_cuda
+from tests.helpers.methods import FEW as FEW_VIEWS
 from tests.helpers.runs import write_dataset
 
 METHODS = "scores.methods=[clip,clip-e,clip-d,waffle,cupl,wca,abs]"
@@ -100,6 +104,7 @@ CASES = [
     ("scores", ("runtime.method_seconds=true",), 63),
     ("scores", ("scores.soft=false",), 25),
     ("scores", ALL, 63),
+    ("embeddings-raw", ("scores.settle=0.01",), 125),
 ]
 
 
@@ -190,6 +195,30 @@ def test_views_that_are_stored_ask_nothing(folder: Path, monkeypatch: pytest.Mon
         outputs = worker.compute(unit, worker.read(unit))
     assert counts == Counts()
     assert np.array_equal(outputs["embeddings"], stored)
+
+
+@pytest.mark.slow
+def test_methods_of_other_papers_read_no_value_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that go on until a value says so, and those over a stream, do read some."""
+    write_dataset(tmp_path)
+    changes = ("scores.methods=[zero,mta,zero-crops,mta-crops,bifta-views,rated-texts]", *FEW_VIEWS)
+    run = run_in(tmp_path, monkeypatch, *changes)
+    run.execute(run.stages, [], quiet=True)
+    run = run_in(tmp_path, monkeypatch, "runtime.device=cuda", *changes)
+    counts, outputs, _ = asked(run.named("scores")[0], run)
+    assert counts.waits == 1
+    assert outputs
+
+
+def test_a_look_whether_images_have_settled_waits_for_its_tails_and_its_bounds() -> None:
+    prediction = by_mean(3, 2 * FIRST, 1 / 60)
+    with fake_cuda() as counts:
+        scores, others = torch.ones(3, 2 * FIRST, 5), torch.ones(3, 5)
+        change_bound(scores.to("cuda"), others.to("cuda"), 60, prediction)
+    assert counts.waits == 2
+    assert counts.launches <= 40
 
 
 def test_the_device_refuses_what_a_card_refuses() -> None:
