@@ -31,6 +31,7 @@ from pipeline.bench.timing import machine
 from pipeline.core.progress import Reporter
 from pipeline.core.runtime import Runtime
 from pipeline.datasets.images import decode
+from pipeline.engine.dask.local import PRELOADED
 from pipeline.inspect.recompute import recompute
 from pipeline.inspect.verify import VerifyReport
 from pipeline.kernels import resize
@@ -299,7 +300,8 @@ def lines_of(bench: Bench, parts: dict[str, Part]) -> Iterator[Line]:
         if left <= 0:
             yield Line(name, "not run: time is up", False)
             continue
-        processes = get_context("spawn")
+        processes = get_context("forkserver")
+        processes.set_forkserver_preload(PRELOADED)
         here, there = processes.Pipe(duplex=False)
         process = processes.Process(target=_send, args=(there, bench, name, part))
         process.start()
@@ -357,7 +359,7 @@ def main(images: Path) -> int:
         return 2
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Case.of(Path(folder), images, 64), torch.device("cuda"))
+        bench = Bench(Case.of(Path(folder), images, 64), torch.device("cuda:0"))
         for line in lines_of(bench, parts_of(bench)):
             Reporter().say(f"{line.what}: {line.result}")
             lines.append(line)

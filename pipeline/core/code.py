@@ -13,6 +13,7 @@ import io
 import tokenize
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.core.paths import PROJECT
 
@@ -35,7 +36,7 @@ def code_of(stage: object) -> str:
 @cache
 def _code_of(module: str) -> str:
     found = sorted(modules_of(module))
-    texts = "\n".join(f"{name}\n{_normalised(_file(name))}" for name in found)
+    texts = "\n".join(f"{name}\n{_read(_file(name)).code}" for name in found)
     return hashlib.blake2b(texts.encode(), digest_size=6).hexdigest()
 
 
@@ -48,7 +49,7 @@ def modules_of(module: str) -> frozenset[str]:
         if name in found or _excluded(name):
             continue
         found.add(name)
-        pending += _imported(name)
+        pending += _read(_file(name)).imported
     return frozenset(found)
 
 
@@ -57,12 +58,38 @@ def _excluded(module: str) -> bool:
     return module == "pipeline" or (module not in COUNTED and any(inside))
 
 
+def _file(module: str) -> Path:
+    path = PROJECT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+class Source(NamedTuple):
+    """What the digest takes of a file."""
+
+    imported: list[str]
+    """Modules of this project that it imports."""
+    code: str
+    """Its lines without comments, docstrings and blank lines."""
+
+
 @cache
-def _imported(module: str) -> list[str]:
+def _read(path: Path) -> Source:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    for_types = [node for node in tree.body if _for_types(node)]
+    tree.body = [node for node in tree.body if node not in for_types]
+    nodes = list(ast.walk(tree))
+    imported = _imported(nodes)
+    return Source(imported, _code(text, nodes + [n for part in for_types for n in ast.walk(part)]))
+
+
+def _for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def _imported(nodes: list[ast.AST]) -> list[str]:
     found = []
-    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if not _for_types(node)]
-    for node in ast.walk(tree):
+    for node in nodes:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
             # What is imported from a package may be a module of it.
@@ -71,29 +98,15 @@ def _imported(module: str) -> list[str]:
     return found
 
 
-def _for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def _file(module: str) -> Path:
-    path = PROJECT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-@cache
-def _normalised(path: Path) -> str:
-    """The lines of a file without comments, docstrings and blank lines."""
-    text = path.read_text(encoding="utf-8")
-    lines, kept, tree = text.split("\n"), set(), ast.parse(text)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    docstrings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
-    for node in ast.walk(tree):
+def _code(text: str, nodes: list[ast.AST]) -> str:
+    lines, kept = text.split("\n"), set()
+    for row, column in _comments(text):
+        lines[row - 1] = lines[row - 1][:column]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.Constant | ast.JoinedStr):
             rows = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            if node in docstrings:
+            if id(node) in docstrings:
                 for row in rows:
                     lines[row - 1] = ""
             elif len(rows) > 1:
@@ -104,3 +117,11 @@ def _normalised(path: Path) -> str:
         if line.strip() or number in kept
     ]
     return "\n".join(found)
+
+
+def _comments(text: str) -> list[tuple[int, int]]:
+    """Row, from 1, and column of each comment."""
+    if "#" not in text:
+        return []
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [token.start for token in tokens if token.type == tokenize.COMMENT]

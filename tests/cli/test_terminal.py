@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.runs import abs_command
-from tests.helpers.terminal import on_a_terminal, slowed
+from tests.helpers.forked import ended, start_abs
+from tests.helpers.terminal import SLOW, on_a_terminal
 
 RUN = "run", "--to", "attention", "-s", "layout.images=4", "-s", "runtime.batch_size=1"
 
@@ -17,9 +17,11 @@ RUN = "run", "--to", "attention", "-s", "layout.images=4", "-s", "runtime.batch_
 @pytest.mark.subprocess
 @pytest.mark.parametrize("engine", [(), ("--workers", "2")], ids=["here", "workers"])
 def test_the_live_line_counts_images_within_units_wherever_they_are_computed(
-    tiny: Path, tmp_path: Path, engine: tuple[str, ...]
+    tiny: Path, tmp_path: Path, engine: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = on_a_terminal(*RUN, "-d", tiny, *engine, **slowed(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(SLOW)  # which workers find
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    shown = on_a_terminal(*RUN, "-d", tiny, *engine, folder=tmp_path, first=SLOW)
     counts = {int(count) for count in re.findall(r"2/2 attention (\d)/8 images", shown)}
     assert counts - {0, 4, 8}, shown
     assert "attention: loading " in shown
@@ -29,8 +31,12 @@ def test_the_live_line_counts_images_within_units_wherever_they_are_computed(
 
 @pytest.mark.slow
 @pytest.mark.subprocess
-def test_a_file_receives_whole_lines_alone(tiny: Path) -> None:
-    done = abs_command(*RUN, "-d", tiny, "--workers", "1", TERM="xterm")
+def test_a_file_receives_whole_lines_alone(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    output = tmp_path / "output"
+    done = ended(start_abs(*RUN, "-d", tiny, "--workers", "1", output=output), output)
     assert done.returncode == 0
-    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stderr + done.stdout)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stderr)
     assert "attention: done, 2 of 2 units" in done.stderr

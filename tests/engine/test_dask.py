@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -46,6 +45,7 @@ from tests.helpers.clusters import (
     there,
     worker_at,
 )
+from tests.helpers.forked import ended, start_abs
 from tests.helpers.runs import Runner, digests
 
 ATTENTION = "stages.attention:AttentionWorker"
@@ -265,15 +265,13 @@ def test_a_unit_that_ends_every_process_is_reported_and_the_others_finish(
 @pytest.mark.subprocess
 @pytest.mark.cluster
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_the_command_that_started_them(tiny: Path, number: int) -> None:
-    words = ["run", "--dataset", str(tiny), "--workers", "2", "--set", "layout.images=1"]
-    command = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *words],
-        env=clusters.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def test_workers_end_with_the_command_that_started_them(
+    tiny: Path, tmp_path: Path, number: int
+) -> None:
+    words = "run", "--dataset", tiny, "--workers", "2", "--set", "layout.images=1"
+    output = tmp_path / "output"
+    command = start_abs(*words, output=output, first="import os\nos.setsid()")
+    assert command.pid is not None
     artifacts = tiny.parent / "store" / "tiny"
     once(lambda: list(artifacts.glob("descriptions-*/*/manifest.json")))
     workers = [each.pid for each in psutil.Process(command.pid).children(recursive=True)]
@@ -282,15 +280,19 @@ def test_workers_end_with_the_command_that_started_them(tiny: Path, number: int)
         os.killpg(command.pid, number)  # as a terminal does
     else:
         command.kill()
-    _, told = command.communicate(timeout=60)
+    done = ended(command, output)
     assert once(lambda: not any(psutil.pid_exists(pid) for pid in workers))
-    assert "Traceback" not in told
+    assert "Traceback" not in done.stderr
     if number == signal.SIGINT:
-        assert command.returncode == 130
-        assert told.endswith(
+        assert done.returncode == 130
+        assert done.stderr.endswith(
             "abs: stopped; finished units are kept, the same command goes on from there\n"
         )
     assert not [each for folder in artifacts.glob("*/*/claims") for each in living(folder)]
+
+
+WITHOUT_RESULTS = "import os\nos.dup2(os.open(os.devnull, os.O_WRONLY), 1)"
+"""Lets a program write to standard error alone."""
 
 
 @pytest.mark.subprocess
@@ -298,22 +300,15 @@ def test_workers_end_with_the_command_that_started_them(tiny: Path, number: int)
 def test_that_no_worker_is_there_is_said(tiny: Path, tmp_path: Path) -> None:
     with clusters.scheduler(tmp_path) as (address, _):
         once(lambda: clusters.answers(address))
-        words = ["sweep", "--over", "crops.k=5", "--dataset", str(tiny), "--scheduler", address]
-        command = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *words],
-            env=clusters.environment(),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        assert command.stderr
-        told = [command.stderr.readline()]
-        said = takewhile(lambda line: line != "no Dask worker connected; waiting\n", command.stderr)
-        told += said  # progress, on a slow machine
+        words = "sweep", "--over", "crops.k=5", "--dataset", tiny, "--scheduler", address
+        output, waiting = tmp_path / "output", "no Dask worker connected; waiting\n"
+        command = start_abs(*words, output=output, first=WITHOUT_RESULTS)
+        once(lambda: output.exists() and waiting in output.read_text())
         command.terminate()
-        rest = command.communicate(timeout=60)[1]
+        said, _, rest = ended(command, output).stderr.partition(waiting)
+    told = said.splitlines()  # with progress, on a slow machine
     assert sum(line.startswith("dashboard: http://") for line in told) == 1
-    assert all(line.startswith(("dashboard: ", "sweep: ")) for line in told)
+    assert all(line.startswith(("dashboard: ", "sweep: ")) for line in told), told
     assert "abs: stopped" in rest
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.runs import DEMO, ROOT, abs_command
+from tests.helpers.runs import DEMO, ROOT, said
 from tests.helpers.shared import once
 
 EACH = 1
@@ -25,7 +25,7 @@ def finished_demo(factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def _make(folder: Path) -> None:
     write_images(folder / "data")
-    done = abs_command("run", "--dataset", "demo", **_environment(folder))
+    done = said("run", "--dataset", "demo", **_environment(folder))
     assert done.returncode == 0, done.stderr
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from pipeline.engine.dask.local import PRELOADED
+from tests.helpers.runs import ROOT
 
 
 def run_python(text: str, folder: Path, output: Path) -> CompletedProcess[str]:
@@ -28,6 +29,12 @@ def start_python(text: str, folder: Path, output: Path) -> BaseProcess:
     process = context.Process(target=_run, args=(text, folder, output, dict(os.environ)))
     process.start()
     return process
+
+
+def start_abs(*words: str | Path, output: Path, first: str = "") -> BaseProcess:
+    """Start the command `abs` as `start_python` does; the program `first` is run before it."""
+    program = f"import sys\nsys.argv = {['abs', *map(str, words)]}\n{first}\n"
+    return start_python(f"{program}from pipeline.__main__ import main\nmain()\n", ROOT, output)
 
 
 def ended(process: BaseProcess, output: Path) -> CompletedProcess[str]:

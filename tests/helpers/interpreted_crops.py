@@ -25,9 +25,9 @@ RESIZERS = [Resizer(16), Resizer(13, "squash", "bilinear"), Resizer(18, "longest
 
 
 def pictures() -> list[Image.Image]:
-    """Photographs and noise: RGB, grey, tall, wide and tiny."""
+    """Small photographs, as each input takes time, and noise: RGB, grey, tall, wide and tiny."""
     files = sorted(DEMO.glob("*/*"))[:2]
-    drawn = [Image.open(file).convert("RGB") for file in files]
+    drawn = [Image.open(file).convert("RGB").reduce(3) for file in files]
     grey = drawn[1].convert("L").convert("RGB")
     return [
         *drawn,

@@ -7,11 +7,13 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import termios
 from pathlib import Path
+from select import select
 
-from tests.helpers.runs import ABS, ROOT
+import pytest
+
+from tests.helpers.forked import ended, start_abs
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SLOW = """
@@ -28,24 +30,25 @@ def slow(function, batch):
 
 Batches._try = staticmethod(slow)
 """
+"""A program after which every batch of a model takes its time."""
 
 
-def slowed(folder: Path) -> dict[str, str]:
-    """An environment in which every batch of a model takes its time, in workers too."""
-    (folder / "sitecustomize.py").write_text(SLOW)
-    return {"PYTHONPATH": str(folder)}
+def on_a_terminal(*words: str | Path, folder: Path, first: str = "") -> str:
+    """What `abs` writes to a terminal of 80 columns, without codes for colours and the cursor.
 
-
-def on_a_terminal(*words: str | Path, **environment: str) -> str:
-    """What `abs` writes to a terminal of 80 columns, without codes for colours and the cursor."""
+    `folder` is empty; `first` is a program that is run before.
+    """
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    told = {"TERM": "xterm", **os.environ, **environment}
-    told = {name: value for name, value in told.items() if name not in ("COLUMNS", "NO_COLOR")}
-    started = subprocess.Popen(
-        [str(ABS), *map(str, words)], stdin=its, stdout=its, stderr=its, cwd=ROOT, env=told
-    )
-    os.close(its)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", os.environ.get("TERM", "xterm"))
+        for name in ("COLUMNS", "NO_COLOR"):
+            patch.delenv(name, raising=False)
+        attached = f"import os\nit = os.open({os.ttyname(its)!r}, os.O_RDWR)\n"
+        attached += "for standard in range(3):\n    os.dup2(it, standard)\nos.close(it)\n"
+        started = start_abs(*words, output=folder / "output", first=attached + first)
+    assert select([ours], [], [], 120)[0], "nothing was written"
+    os.close(its)  # the command has opened it
     written = bytearray()
     try:
         while some := os.read(ours, 65536):
@@ -53,5 +56,6 @@ def on_a_terminal(*words: str | Path, **environment: str) -> str:
     except OSError:  # the command has closed it
         pass
     os.close(ours)
-    assert started.wait(60) == 0, written.decode(errors="replace")
+    done = ended(started, folder / "output")
+    assert done.returncode == 0, written.decode(errors="replace") + done.stderr
     return ANSI.sub("", written.decode())

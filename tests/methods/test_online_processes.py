@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +14,9 @@ from pipeline.core.progress import Reporter
 from pipeline.engine.runner import run_stage
 from pipeline.run import Run
 from pipeline.store.claims import living
-from tests.helpers.clusters import again, aside, kill_at_a_unit, meddled, started, there
-from tests.helpers.runs import ROOT, Runner, digests, make_all
+from tests.helpers.clusters import again, aside, kill_at_a_unit, meddled, once, started, there
+from tests.helpers.forked import start_abs
+from tests.helpers.runs import Runner, digests, make_all
 from tests.reference.case import array
 
 METHODS = "scores.methods=[tda, dmn-zs]"
@@ -27,9 +25,8 @@ ALL = "scores.methods=[tda, boost-adapter, dmn-zs]", "methods.boost-adapter.n=3"
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
 SLOW = """
-import sys, time
+import time
 from stages.scores import ScoresWorker
-from pipeline.__main__ import main
 
 real = ScoresWorker.compute
 
@@ -40,26 +37,22 @@ def compute(self, unit, inputs):
     return found
 
 ScoresWorker.compute = compute
-main()
 """
-"""The program, which waits where it has computed a unit of scores and not written it."""
+"""Lets a program wait where it has computed a unit of scores and not written it."""
 
 
 def killed(dataset: Path, store: Path, *changes: str) -> None:
     """Kill a process that scores, while it is at a unit."""
     words = ["run", "--quiet", "--dataset", str(dataset), "--set", "scores.n=4"]
     words += [word for change in changes for word in ("--set", change)]
-    with subprocess.Popen(
-        [sys.executable, "-c", SLOW, *words],
-        cwd=ROOT,
-        env={**os.environ, "ABS_ARTIFACTS": str(store)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert "computed" in process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    output = store.parent / "output"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABS_ARTIFACTS", str(store))
+        process = start_abs(*words, output=output, first=SLOW)
+    assert once(lambda: output.exists() and output.read_text() == "computed\n")
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def logits(run: Run) -> np.ndarray:

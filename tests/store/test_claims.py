@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.core.errors import AbsError
@@ -23,9 +25,10 @@ from pipeline.store import claims
 from pipeline.store.claims import BEAT, STALE, Claims, living
 from pipeline.store.ledger import Ledger, Receipt
 from pipeline.store.writer import ArtifactWriter
+from tests.helpers import clusters
 from tests.helpers.claims import HERE, claim_of, gone
-from tests.helpers.forked import ended, start_python
-from tests.helpers.runs import ABS, ROOT, Runner, digests, said
+from tests.helpers.forked import ended, start_abs
+from tests.helpers.runs import Runner, digests, said
 
 
 def test_a_unit_is_claimed_once_and_given_back(tmp_path: Path) -> None:
@@ -185,10 +188,8 @@ def together(run: Run, dataset: Path, number: int) -> list[dict[str, int]]:
     """`number` processes make all of `run` at once: units that each computed, by stage."""
     words = ["run", "--json", "--quiet", "--dataset", str(dataset)]
     words += ["--set", "scores.n=4 layout.images=1"]
-    program = f"import sys; sys.argv = {['abs', *words]}; "
-    program += "from pipeline.__main__ import main; main()"
     outputs = [dataset.parent / f"output-{number}" for number in range(number)]
-    processes = [start_python(program, ROOT, output) for output in outputs]
+    processes = [start_abs(*words, output=output) for output in outputs]
     answers = []
     for process, output in zip(processes, outputs, strict=True):
         done = ended(process, output)
@@ -295,29 +296,31 @@ def test_an_interrupted_run_gives_its_claims_back_and_goes_on_later(
 
     def interrupted(number: signal.Signals) -> dict[str, Receipt]:
         """Receipts of a run that a signal ended while it was at raw crops."""
-        process = subprocess.Popen([ABS, *words], stderr=subprocess.PIPE, cwd=ROOT)
+        output = tmp_path / f"output-{number}"
+        command = start_abs(*words, output=output)
+        process = psutil.Process(command.pid)
         hold_with_claim(process)
         states = said("status", "--json", *words[1:])
         process.send_signal(number)
-        process.send_signal(signal.SIGCONT)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 128 + number
-        assert "the same command goes on from there" in err.decode()
-        assert "Traceback" not in err.decode()
+        process.resume()
+        done = ended(command, output)
+        assert done.returncode == 128 + number
+        assert "the same command goes on from there" in done.stderr
+        assert "Traceback" not in done.stderr
         assert not list(store.glob("*/*/claims/*.json"))
         running = {row["stage"]: row.get("running") for row in json.loads(states.stdout)}
         assert running["embeddings-raw"] == [f"{HERE}:{process.pid}"]
         return receipts()
 
-    def hold_with_claim(process: subprocess.Popen[bytes]) -> None:
+    def hold_with_claim(process: psutil.Process) -> None:
         """Stop a process while it has a claim on raw crops, so that it cannot end the unit."""
         until = time.time() + 120
         while time.time() < until:
-            process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            process.suspend()
+            clusters.once(partial(clusters.is_stopped, process))
             if list(store.glob("embeddings-raw/*/claims/*.json")):
                 return
-            process.send_signal(signal.SIGCONT)
+            process.resume()
             time.sleep(0.05)
 
     def receipts() -> dict[str, Receipt]:

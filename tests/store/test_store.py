@@ -6,9 +6,6 @@ import errno
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +27,9 @@ from pipeline.store.artifact import Artifact
 from pipeline.store.units import ArraySpec, Unit
 from pipeline.store.writer import ArtifactWriter
 from tests.helpers.checksums import content_of
+from tests.helpers.forked import start_abs
 from tests.helpers.older import unseal
-from tests.helpers.runs import DEMO, ROOT, Runner, digests, make_all
+from tests.helpers.runs import DEMO, Runner, digests, make_all
 
 STAGES = [
     "index", "descriptions-clip", "descriptions-clip-d", "descriptions-clip-e", "descriptions-cupl",
@@ -296,13 +294,13 @@ def test_kill_9_in_the_middle_of_a_stage_loses_at_most_the_unit_in_flight(
     before = digests(made)
     raw = made.store.artifact(made.named("embeddings-raw")[0])
     raw.remove()
-    command = [sys.executable, "-m", "pipeline", "run", "--dataset", str(tiny)]
-    process = subprocess.Popen([*command, "--set", "scores.n=4"], cwd=ROOT, env=os.environ)
+    words = "run", "--dataset", tiny, "--set", "scores.n=4"
+    process = start_abs(*words, output=tiny.parent / "output")
     ledger = raw.path / "ledger"
-    while process.poll() is None and not (ledger.is_dir() and any(ledger.glob("*.json"))):
+    while process.is_alive() and not (ledger.is_dir() and any(ledger.glob("*.json"))):
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     kept = raw.ledger.stored()
     fresh = run_of()
     outcome = run_stage(
