@@ -189,7 +189,9 @@ class SettledReader:
             Weights, float64 (images, most): how many of N views each stands for; zero where padded.
 
         Raises:
-            AbsError: If an image was embedded in another order than it was decided in.
+            Damaged: If an image was embedded in another order than it was decided in, as where its
+                first round was made again on another machine. Its later rounds are then marked, so
+                that the next run makes them again.
         """
         vectors, weights, _ = self.numbered(rows)
         return vectors, weights
@@ -211,10 +213,8 @@ class SettledReader:
                 place = at[own, 0] - rows.start, at[own, 1]
                 values[place], numbers[place] = found[own], at[own, 2]
         if (embedded != counted).any():
-            raise AbsError(
-                f"{self.artifact.stage}: rounds of images {rows.start} to {rows.stop} do not "
-                f"belong together; remove {self.artifact.path} and run the same command again"
-            )
+            later = (unit.name for unit in self._units(rows) if unit.round)
+            self.artifact.damaged(f"a round of images {rows.start} to {rows.stop - 1}", *later)
         return vectors, self.count * weights, embedded
 
     def looks(self, rows: slice) -> pd.DataFrame:
@@ -230,11 +230,15 @@ class SettledReader:
 
     def _parts(self, rows: slice) -> list[tuple[pd.DataFrame, Placed, Placed]]:
         """Read looks, views and weights of all units with any of the images, round after round."""
-        units = self.units.overlapping(range(rows.start, rows.stop), None)
+        units = self._units(rows)
         held = {unit.name: self._held.get(unit.name) or self._part(unit) for unit in units}
         self._held.clear()
         self._held.update(held)
         return list(held.values())
+
+    def _units(self, rows: slice) -> Sequence[Unit]:
+        """Return the units with any of the images, round after round."""
+        return self.units.overlapping(range(rows.start, rows.stop), None)
 
     def _part(self, unit: Unit) -> tuple[pd.DataFrame, Placed, Placed]:
         looks = self.artifact.table("looks", unit)

@@ -33,8 +33,9 @@ from pipeline.studies.sweeps import Sweep
 from pipeline.texts.vectors import text_vectors
 from pipeline.views import reuse
 from pipeline.views.config import BOX
+from pipeline.views.deciding import Decider
 from pipeline.views.readers import ExpectedReader, patch_probs
-from pipeline.views.settled import SettledReader, settling_views
+from pipeline.views.settled import settling_views
 from stages.settled import SettledWorker
 from tests.helpers.runs import Runner, abs_command, make_all
 from tests.helpers.settled import SETTLED, N, P, run_in, run_of_both, settled_and_whole
@@ -358,18 +359,34 @@ def test_a_damaged_unit_that_a_later_round_reads_is_made_again(copied: Path, tab
 
 
 @pytest.mark.slow
-def test_rounds_that_do_not_belong_together_are_refused(copied: Path) -> None:
-    """A crop that was embedded is another one than the weights count: no score, but a line."""
+def test_rounds_that_do_not_belong_together_are_refused_and_made_again(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a first round that was lost were made again on a machine with another order."""
     run = run_of_both(copied, "settled")
-    (stage,) = run.named("embeddings-raw")
-    artifact, units = run.store.artifact(stage), stage.units(run.store)
-    reader = SettledReader.of("raw", artifact, units, stage.identity())
-    reader.read(slice(0, 8))
-    looks, (places, vectors), weights = reader._part(units[0])
-    places[0, 2] = -places[0, 2] - 1
-    reader._held[units[0].name] = looks, (places, vectors), weights
-    with pytest.raises(AbsError, match="do not belong together; remove"):
-        reader.read(slice(0, 8))
+    stages = [
+        stage for name in ("embeddings-raw", "scores", "metrics") for stage in run.named(name)
+    ]
+    raw, *of_scores = (run.store.artifact(stage) for stage in stages)
+    last = raw.table("looks").groupby("image")["crops_used"].max().idxmax()
+    first, *_ = stages[0].units(run.store).overlapping([last], None)
+    read, order = SettledWorker.read, Decider.order
+
+    def elsewhere(self: SettledWorker, unit: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            if unit == first:
+                patch.setattr(Decider, "order", lambda *given: order(*given)[:, ::-1])
+            return read(self, unit)
+
+    monkeypatch.setattr(SettledWorker, "read", elsewhere)
+    expected = make_all(run_in(copied, "elsewhere", *SETTLED))
+    raw.forget([first.name])
+    for artifact in of_scores:
+        artifact.remove()
+    images = f"a round of images {first.rows.start} to {first.rows.stop - 1}"
+    with pytest.raises(AbsError, match=f"{images} is not what was written; .* computed again"):
+        run_of_both(copied, "settled").execute(run.stages, [], quiet=True)
+    assert make_all(run_of_both(copied, "settled")) == expected
 
 
 @pytest.mark.slow
