@@ -368,6 +368,10 @@ class _ViewWorker(_ClipWorker, ViewWorker):
         """Embed every view, also those that are stored under other settings."""
         self.views = self.views.without_reuse()
 
+    def expect_rounds(self) -> None:
+        """Remember what is read of the store: images are asked for round after round."""
+        self.views = self.views.remembering()
+
     def read(self, unit: Unit) -> ViewInputs:
         """Return the unit's views, and what the model reads of those without a vector."""
         rows = range(unit.rows.start, unit.rows.stop)

@@ -133,6 +133,7 @@ class SettledEmbeddings(Stage):
     def worker(self, store: Store) -> Worker:
         """Load CLIP, and what decides."""
         encoder = self.whole.worker(store)
+        encoder.expect_rounds()
         units, code = self.units(store), code_of(self.whole)
         return SettledWorker(
             encoder, self._decider(store), store.artifact(self), units, self.whole.columns, code

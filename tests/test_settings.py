@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,24 @@ def test_an_unknown_dataset_or_profile_names_the_closest() -> None:
         load("dmo")
     with pytest.raises(ConfigError, match=r"unknown profile 'offical'; did you mean 'official'\?"):
         load("demo", "offical")
+
+
+def test_a_path_in_place_of_a_name_is_answered_as_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load("demo").dataset.name == "demo"  # a name is looked for among names alone
+    gone = f"no file or folder at {re.escape(str(tmp_path))}/birds; give the name of a "
+    for name in ("./birds", "birds/", str(tmp_path / "birds")):
+        with pytest.raises(ConfigError, match=f"^{gone}dataset or its YAML file$"):
+            load(name)
+    with pytest.raises(ConfigError, match=f"^{gone}profile or its YAML file$"):
+        load("demo", "./birds")
+    for name in ("./demo", "."):
+        hint = f"is not a dataset; give .* or make one of images: abs init NAME --images {name}$"
+        with pytest.raises(ConfigError, match=hint):
+            load(name)
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\xff\xfe", "crops: {k: }"])

@@ -359,7 +359,7 @@ def main(images: Path) -> int:
         return 2
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Case.of(Path(folder), images, 64), torch.device("cuda"))
+        bench = Bench(Case.of(Path(folder), images, 64), torch.device("cuda:0"))
         for line in lines_of(bench, parts_of(bench)):
             Reporter().say(f"{line.what}: {line.result}")
             lines.append(line)

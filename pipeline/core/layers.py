@@ -257,10 +257,20 @@ def layer(folder: str, name: str) -> dict[str, Any]:
         return read_yaml(Path(name))
     files = found(folder)
     if name not in files:
-        hint = did_you_mean(name, files)
-        place = own_cfgs() / folder
-        raise ConfigError(f"unknown {folder.removesuffix('s')} {name!r}; {hint} (in {place})")
+        raise ConfigError(_unknown(folder, name, files))
     return read_yaml(files[name])
+
+
+def _unknown(folder: str, name: str, files: Iterable[str]) -> str:
+    """Say what is wrong with the name of a configuration that is none of `files`."""
+    kind, place = folder.removesuffix("s"), Path(name).absolute()
+    if "/" not in name and name not in (".", ".."):
+        return f"unknown {kind} {name!r}; {did_you_mean(name, files)} (in {own_cfgs() / folder})"
+    ask = f"give the name of a {kind} or its YAML file"
+    if not place.exists():
+        return f"no file or folder at {place}; {ask}"
+    images = f", or make one of images: abs init NAME --images {name}"
+    return f"{place} is not a {kind}; {ask}{images if folder == 'datasets' else ''}"
 
 
 @lru_cache(maxsize=64)

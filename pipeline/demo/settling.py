@@ -245,6 +245,9 @@ DRAWS: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
     "one in 20 ten times as far": lambda rng, shape: (
         rng.normal(size=shape) * np.where(rng.random(shape) < 0.05, 10, 1)
     ),
+    "one in 20 far to one side": lambda rng, shape: (
+        rng.normal(size=shape) + np.where(rng.random(shape) < 0.05, 10, 0)
+    ),
     "constant": lambda rng, shape: np.ones(shape) * rng.normal(size=(shape[0], 1, shape[2])),
 }
 """Scores of independent draws: (images, N, classes)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.kernels.sums import sums_of_others
+
 
 def entropy(logits: Tensor) -> Tensor:
     """Compute the entropy of softmax(logits) over the last axis, from 0 to log(classes).
@@ -51,15 +53,8 @@ def _without_each(logits: Tensor) -> tuple[Tensor, Tensor]:
     highest = values[:, :1].expand_as(logits).scatter(1, top, values[:, 1:])
     apart = logits - values[:, :1]
     below = (logits - values[:, 1:]).scatter(1, top, -torch.inf)
-    mass, product = _of_others(apart.exp()), _of_others(apart.exp() * apart)
+    mass, product = sums_of_others(apart.exp()), sums_of_others(apart.exp() * apart)
     own = below.exp()
     mass = mass.scatter(1, top, own.sum(dim=1, keepdim=True))
     product = product.scatter(1, top, torch.where(own > 0, own * below, 0).sum(1, keepdim=True))
     return highest + mass.log(), highest + product / mass
-
-
-def _of_others(values: Tensor) -> Tensor:
-    """Sum the values of all other classes: (images, classes)."""
-    before, after = values.cumsum(dim=1), values.flip(1).cumsum(dim=1).flip(1)
-    nothing = values.new_zeros(len(values), 1)
-    return torch.cat([nothing, before[:, :-1]], dim=1) + torch.cat([after[:, 1:], nothing], dim=1)

@@ -8,7 +8,7 @@ nothing to do with places it is as good as any other, and where they do, predict
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,115 +63,137 @@ def _ordered(laws: Tensor, last: int, z: float) -> Tensor:
         last: Number of draws that are chosen; the others follow.
         z: Normal quantile of the interval.
     """
-    design = Design.of(laws)
-    while design.chosen.shape[1] < last:
-        widths = design.half_widths(z).round(decimals=DIGITS)
-        design.take(widths.masked_fill(design.taken, torch.inf).argmin(dim=1))
+    design = Design(laws, last)
+    while design.n < last:
+        each = design.with_each()
+        widths = design.half_widths(each, z).round(decimals=DIGITS)
+        design.take(widths.masked_fill(design.taken, torch.inf).argmin(dim=1), each)
     rest = (~design.taken).nonzero()[:, 1].reshape(len(design.taken), -1)
     return torch.cat([design.chosen, rest], dim=1)
 
 
-@dataclass
+class Each(NamedTuple):
+    """Prediction of the mean of all draws with one draw more, for each that it may be."""
+
+    gain: Tensor
+    """Weight of the draw's residual in the predicted mean, (images, N)."""
+    error: Tensor
+    """As `Design.error`, (laws, images, N)."""
+    trace: Tensor
+    """As `Design.trace`, (laws, images, N)."""
+    spread: Tensor
+    """As `Design.spread`, (laws, images, N)."""
+
+
 class Design:
     """Chosen draws, and what each further one would change of the prediction of the mean of all.
 
     The residual of a draw j is its score less its best prediction from the n chosen ones. Choosing
     a draw takes its share out of the residuals of all others, which is one step of Gram and
-    Schmidt's method, so that nothing is ever inverted; its cost grows as N n.
+    Schmidt's method, so that nothing is ever inverted; its cost grows as N n. What is kept for each
+    chosen draw has its place from the start, in rows of N, and is changed where it lies.
+
+    Attributes:
+        n: Number of chosen draws.
+        laws: Correlations under each law, (laws, images, N, N).
+        chosen: Numbers of the chosen draws, int64 (images, last).
+        taken: True for chosen draws, bool (images, N).
+        weights: Weight of each chosen draw in the prediction of each draw, (images, last, N).
+        columns: Correlation of each chosen draw with all, (laws, images, last, N).
+        squares: Variance of each residual under each law, (laws, images, N).
+        level: Covariance of each residual with the predicted mean less the mean, (laws, images, N).
+        error: Variance of the error of the predicted mean under each law, (laws, images).
+        trace: Mean of the estimated variance, times its degrees of freedom, (laws, images).
+        spread: Half the variance of that, (laws, images).
+        scales: Assumed variance of the residual of each chosen draw but the first, (images, last).
+        shared: Covariance of each of these with all residuals, (laws, images, last, N).
+        crossed: Its square by their scales, summed over them, (laws, images, N).
     """
 
-    laws: Tensor
-    """Correlations under each law, (laws, images, N, N)."""
-    chosen: Tensor
-    """Numbers of the chosen draws, int64 (images, n)."""
-    taken: Tensor
-    """True for chosen draws, bool (images, N)."""
-    weights: Tensor
-    """Weights of the chosen draws in the prediction of each draw, (images, N, n)."""
-    columns: Tensor
-    """Correlations of all draws with the chosen ones, (laws, images, N, n)."""
-    squares: Tensor
-    """Variance of each residual under each law, (laws, images, N)."""
-    level: Tensor
-    """Covariance of draws with the predicted mean less the mean, (laws, images, N)."""
-    error: Tensor
-    """Variance of the error of the predicted mean under each law, (laws, images)."""
-    trace: Tensor
-    """Mean of the estimated variance, times its degrees of freedom, (laws, images)."""
-    spread: Tensor
-    """Half the variance of that, (laws, images)."""
-    scales: Tensor
-    """Assumed variance of the residual of each chosen draw but the first, (images, n - 1)."""
-    shared: Tensor
-    """Covariance of residuals with those of these draws, (laws, images, N, n - 1)."""
-
-    @classmethod
-    def of(cls, laws: Tensor) -> Design:
+    def __init__(self, laws: Tensor, last: int) -> None:
         """Choose the first draw: the one that correlates most with all, as assumed."""
+        count, images, draws, _ = laws.shape
+        self.n, self.laws, self._images = 1, laws, torch.arange(images)
         first = laws[0].sum(dim=2).round(decimals=DIGITS).argmax(dim=1)
-        images = torch.arange(len(first))
-        taken = torch.zeros(laws.shape[1:3], dtype=torch.bool)
-        taken[images, first] = True
-        column = laws[:, images, first]
-        own = column[:, images, first, None]
-        squares = own + laws.diagonal(dim1=2, dim2=3) - 2 * column
-        mean = laws.mean(dim=3)
-        level = column - mean
-        error = level[:, images, first] - level.mean(dim=2)
-        none = torch.zeros_like(error)
-        return cls(
-            laws, first[:, None], taken, torch.ones_like(laws[0, :, :, :1]), column[..., None],
-            squares, level, error, none, none, none[0, :, None][:, :0], column[..., None][..., :0],
-        )  # fmt: skip
+        column = laws[:, self._images, first]
+        self.chosen = first[:, None].repeat(1, last)
+        self.taken = torch.zeros(images, draws, dtype=torch.bool)
+        self.taken[self._images, first] = True
+        self.weights = laws.new_ones(images, last, draws)
+        self.columns = column[:, :, None].repeat(1, 1, last, 1)
+        own = column[:, self._images, first, None]
+        self.squares = own + laws.diagonal(dim1=2, dim2=3) - 2 * column
+        covariance = column - laws.mean(dim=3)
+        of_first = covariance[:, self._images, first]
+        self.level = covariance - of_first[..., None]
+        self.error = of_first - covariance.mean(dim=2)
+        self.trace = self.spread = torch.zeros_like(self.error)
+        self.scales = laws.new_ones(images, last)
+        self.shared = laws.new_empty(count, images, last, draws)
+        self.crossed = torch.zeros_like(self.level)
 
-    def half_widths(self, z: float) -> Tensor:
+    def half_widths(self, each: Each, z: float) -> Tensor:
         """Return the half-width that choosing each draw would leave, (images, N).
 
         Student's quantile is that of the normal law and the first term of its expansion in the
         degrees of freedom.
         """
-        _, error, trace, spread = self._with_each()
-        freedom = trace.square() / spread
+        freedom = each.trace.square() / each.spread
         quantile = z + (z**3 + z) / (4 * freedom)
-        return (quantile * (error.clamp(min=0) * self.chosen.shape[1] / trace).sqrt()).amax(dim=0)
+        return (quantile * (each.error.clamp(min=0) * self.n / each.trace).sqrt()).amax(dim=0)
 
-    def _with_each(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return gain, (images, N), and error, trace and spread with each draw, (laws, images, N).
-
-        The gain is the weight of the draw's residual in the predicted mean.
-        """
+    def with_each(self) -> Each:
+        """Return what choosing each draw would give."""
         scale = self.squares[0].masked_fill(self.taken, 1)
-        by_draw = self._of_residuals(self.level)
-        gain = -by_draw[0] / scale
-        error = self.error[..., None] + 2 * gain * by_draw + gain.square() * self.squares
-        share = self.squares / scale
-        crossed = (self.shared.square() / self.scales[:, None]).sum(dim=3)
-        spread = self.spread[..., None] + 2 * crossed / scale + share.square()
-        return gain, error, self.trace[..., None] + share, spread
+        gain, share = -self.level[0] / scale, self.squares / scale
+        error = self.error[..., None] + 2 * gain * self.level + gain.square() * self.squares
+        spread = self.spread[..., None] + 2 * self.crossed / scale + share.square()
+        return Each(gain, error, self.trace[..., None] + share, spread)
 
-    def _of_residuals(self, values: Tensor) -> Tensor:
-        """Return of values of draws, such as covariances, those of residuals: (laws, images, N)."""
-        of_chosen = values.take_along_dim(self.chosen[None], dim=2)
-        return values - (self.weights @ of_chosen[..., None])[..., 0]
-
-    def take(self, draws: Tensor) -> None:
-        """Choose a draw of each image, int64 (images,)."""
-        images = torch.arange(len(draws))
-        gain, error, trace, spread = (part[..., images, draws] for part in self._with_each())
-        weights, scale = self.weights[images, draws], self.squares[0, images, draws]
-        square = self.squares[:, images, draws, None]
+    def take(self, draws: Tensor, each: Each) -> None:
+        """Choose a draw of each image, int64 (images,), of which `with_each` has found `each`."""
+        n, images = self.n, self._images
+        gain, self.error, self.trace, self.spread = (part[..., images, draws] for part in each)
+        scale, square = self.squares[0, images, draws], self.squares[:, images, draws, None]
+        weights = self.weights[images, :n, draws]
         column = self.laws[:, images, draws]
-        with_all = column - (self.columns @ weights[..., None])[..., 0]
-        common = self._of_residuals(with_all)
+        with_all = column - _product(weights, self.columns[:, :, :n])
+        common = with_all - self._predicted(with_all)
         share = common[0] / scale[:, None]
-        self.level = self.level + gain[:, None] * with_all
-        self.error, self.trace, self.spread = error, trace, spread
+        self._share_out(share, common, draws, scale)
+        self.level = self.level + gain[:, None] * common
+        self.level = self.level - share * self.level[:, images, draws, None]
         self.squares = self.squares - 2 * share * common + share.square() * square
-        others = self.shared - share[..., None] * self.shared[:, images, draws, None]
-        self.shared = torch.cat([others, (common - share * square)[..., None]], dim=3)
-        self.scales = torch.cat([self.scales, scale[:, None]], dim=1)
-        others = self.weights - share[..., None] * weights[:, None]
-        self.weights = torch.cat([others, share[..., None]], dim=2)
-        self.columns = torch.cat([self.columns, column[..., None]], dim=3)
-        self.taken[images, draws] = True
-        self.chosen = torch.cat([self.chosen, draws[:, None]], dim=1)
+        self.weights[:, :n].addcmul_(weights[:, :, None], share[:, None], value=-1)
+        self.weights[:, n], self.columns[:, :, n] = share, column
+        self.taken[images, draws], self.chosen[:, n], self.n = True, draws, n + 1
+
+    def _predicted(self, values: Tensor) -> Tensor:
+        """Predict values of draws, such as covariances, from those of the chosen: as `values`."""
+        of_chosen = values.take_along_dim(self.chosen[None, :, : self.n], dim=2)
+        return (of_chosen.transpose(0, 1) @ self.weights[:, : self.n]).transpose(0, 1)
+
+    def _share_out(self, share: Tensor, common: Tensor, draws: Tensor, scale: Tensor) -> None:
+        """Take a draw's share, (images, N), out of what residuals have in common with chosen ones.
+
+        Args:
+            share: Weight of the draw's residual in each residual.
+            common: Covariance of the draw's residual with all, (laws, images, N).
+            draws: The draw that is chosen of each image, int64 (images,).
+            scale: Assumed variance of its residual, (images,).
+        """
+        images, last = self._images, self.n - 1
+        shared = self.shared[:, :, :last]
+        own = shared.take_along_dim(draws[None, :, None, None], dim=3)
+        crossed = _product(own[..., 0] / self.scales[:, :last], shared)
+        new = common - share * self.squares[:, images, draws, None]
+        of_own = self.crossed[:, images, draws, None]
+        self.crossed = self.crossed - 2 * share * crossed + share.square() * of_own
+        self.crossed = self.crossed + new.square() / scale[:, None]
+        shared.addcmul_(own, share[:, None], value=-1)
+        self.shared[:, :, last], self.scales[:, last] = new, scale
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply (..., n) with (laws, images, n, N), for each law and image: (laws, images, N)."""
+    return (left[..., None, :] @ right)[..., 0, :]

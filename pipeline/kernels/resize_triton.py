@@ -1,7 +1,8 @@
 """Passes of `resize` on CUDA: Pillow's integer sums, for boxes of many images in three launches.
 
 One kernel computes the weights of every box, in float64 and in Pillow's order of operations;
-another runs the two passes. A box travels to the device as a few integers.
+another runs the two passes. A box travels to the device as a few integers. Triton launches on the
+current device, which need not be that of the tensors, as operations of torch do not ask for it.
 
 With TRITON_INTERPRET=1 set before this module is imported, the same kernels run on the CPU.
 """
@@ -113,7 +114,8 @@ def taps_of(rows: Tensor, side: int, taps: int, cubic: bool) -> tuple[Tensor, Te
     first, weights = _empty_taps(rows, side, taps, cubic)
     width = triton.next_power_of_2(side)
     options = {"enable_fp_fusion": False}  # a fused sum would be rounded once, unlike Pillow's
-    _taps[(len(rows), 2)](rows, first, weights, side, taps, cubic, width, **options)
+    with torch.cuda.device_of(rows):
+        _taps[(len(rows), 2)](rows, first, weights, side, taps, cubic, width, **options)
     return first, weights
 
 
@@ -132,7 +134,8 @@ def first_pass(
     side = first.shape[2]
     grid = len(rows), triton.cdiv(3 * most * side, SUMS)
     common = rows, first, weights, side, weights.shape[2]
-    _pass[grid](pixels, between, shapes, *common, 0, SUMS)
+    with torch.cuda.device_of(pixels):
+        _pass[grid](pixels, between, shapes, *common, 0, SUMS)
     return between
 
 
@@ -143,7 +146,8 @@ def second_pass(between: Tensor, rows: Tensor, first: Tensor, weights: Tensor) -
     side = first.shape[2]
     grid = len(rows), triton.cdiv(3 * side * side, SUMS)
     common = rows, first, weights, side, weights.shape[2]
-    _pass[grid](between, out, rows, *common, 1, SUMS)
+    with torch.cuda.device_of(between):
+        _pass[grid](between, out, rows, *common, 1, SUMS)
     return out
 
 

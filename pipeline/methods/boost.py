@@ -57,6 +57,7 @@ class BoostAdapter(Tda):
 
         from pipeline.kernels.confidence import entropy
         from pipeline.kernels.matching import first_equal
+        from pipeline.kernels.sums import sums_at
         from pipeline.kernels.timeline import members
 
         texts, wanted = inputs.texts["tda"], self.views(inputs.config)
@@ -81,7 +82,7 @@ class BoostAdapter(Tda):
             by_views = self.gain((v @ f[..., None])[..., 0]) * enter
             unlike = (NEGATIVE_BETA * (f @ unsure.T - 1)).exp() * negative.present(now)
             result = scale * f @ means.T + raising @ raised - unlike @ lowered
-            return result.scatter_add(1, predicted, by_views) / scale
+            return (result + sums_at(predicted, by_views, len(means))) / scale
 
         return score
 

@@ -93,6 +93,7 @@ class Wca(Method):
         A square has one row, however often it was drawn from the pool.
         """
 
+        from pipeline.kernels.sums import sums_at
         from pipeline.kernels.weights import aligned_image_weights, aligned_text_weights
 
         relative, labels = inputs.config.scale / 100.0, inputs.texts["clip"].means()
@@ -107,7 +108,7 @@ class Wca(Method):
             squares = _taken(pool, drawn)
             scale = relative * math.exp(self.image_scale)
             by_draw = aligned_image_weights(image, squares, scale)
-            by_square = by_draw.new_zeros(pool.shape[:2]).scatter_add(1, drawn, by_draw)
+            by_square = sums_at(drawn, by_draw, pool.shape[1])
             return {"squares": by_square[..., None, None] * by_text}
 
         return weigh

@@ -72,6 +72,7 @@ class ZeroCrops(Method):
         import torch.nn.functional as F
 
         from pipeline.kernels.confidence import entropy
+        from pipeline.kernels.sums import sums_at
 
         count, classes = max(1, int(self.share * cosines.shape[1])), cosines.shape[2]
         order = entropy(scale * cosines).argsort(dim=1, stable=True)
@@ -86,7 +87,7 @@ class ZeroCrops(Method):
         decides = leading.gather(1, others)
         winner = others.gather(1, decides.int().argmax(dim=1, keepdim=True))
         half = torch.where(decides.any(dim=1, keepdim=True), 0.5, 0.0).to(votes.dtype)
-        return votes.scatter_add(1, winner, half)
+        return votes + sums_at(winner, half, classes)
 
 
 class Zero(ZeroCrops):

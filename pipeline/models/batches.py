@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +14,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.under_way import stretch
 from pipeline.kernels.transfer import to_device
 from pipeline.models.device import device_name
+from pipeline.models.side_by_side import side_by_side
 
 SIZES = {"cpu": 16}
 """Default batch size by type of device; on a CPU, images that stay in its caches."""
@@ -57,39 +58,46 @@ class Batches:
             full: Make all batches of one size, filling the last one with copies of its last row, so
                 that the result of a row does not depend on the number of rows. On a CPU the size is
                 then a multiple of 16: with 5 or 7 rows, results were seen to depend by rounding on
-                the row's place in the batch.
+                the row's place in the batch. There, batches run side by side.
             each: Memory that a value takes, in images; there are `size` images in a batch.
             least: Values up to which a smaller batch is filled, as if `full`; at most `size`.
 
         Raises:
             AbsError: If the device runs out of memory with batch size 1.
         """
-        parts, start = [], 0
+        if self._device.type != "cpu":
+            return torch.cat(list(self._in_turn(function, values, full, each, least)))
+        size = -(-self.size // 16) * 16 if full else self._size(each)
+        fill = size if full else min(least, size)
+        results = side_by_side(
+            lambda batch: _of_filled(function, batch, fill), values.split(size), alone=not full
+        )
+        return torch.cat(results)
+
+    def _in_turn(
+        self,
+        function: Callable[[Tensor], Tensor],
+        values: Tensor,
+        full: bool,
+        each: float,
+        least: int,
+    ) -> Iterator[Tensor]:
+        """Yield results batch by batch, of ever smaller ones if the device runs out of memory."""
+        start = 0
         while start < len(values):
-            size = self._whole if full else max(1, int(self.size / each))
+            size = self.size if full else self._size(each)
             batch = values[start : start + size]
             with stretch(start / len(values), (start + len(batch)) / len(values)):
-                rows = size if full else max(len(batch), min(least, size))
-                part = self._try(function, _filled(batch, rows))
+                part = _try(function, batch, size if full else min(least, size))
             if part is None:
                 self._halve()  # not in the handler, which holds the failed batch's tensors
             else:
-                parts.append(part[: len(batch)])
+                yield part
                 start += size
-        return torch.cat(parts)
 
-    @property
-    def _whole(self) -> int:
-        """Size of full batches."""
-        return -(-self.size // 16) * 16 if self._device.type == "cpu" else self.size
-
-    @staticmethod
-    def _try(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor | None:
-        """Run one batch; None if the device runs out of memory."""
-        try:
-            return function(batch)
-        except torch.OutOfMemoryError:
-            return None
+    def _size(self, each: float) -> int:
+        """Return the number of values in a batch, if one takes the memory of `each` images."""
+        return max(1, int(self.size / each))
 
     def _halve(self) -> None:
         """Halve the batch size and report it."""
@@ -100,11 +108,20 @@ class Batches:
         Reporter().say(f"out of memory; continuing with runtime.batch_size={self.size}")
 
 
-def _filled(batch: Tensor, size: int) -> Tensor:
-    """Fill a batch up to a size with copies of its last row."""
-    if len(batch) == size:
-        return batch
-    return torch.cat([batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])])
+def _try(function: Callable[[Tensor], Tensor], batch: Tensor, least: int) -> Tensor | None:
+    """Run one batch as `_of_filled`; None if the device runs out of memory."""
+    try:
+        return _of_filled(function, batch, least)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _of_filled(function: Callable[[Tensor], Tensor], batch: Tensor, least: int) -> Tensor:
+    """Run a batch, filled up to `least` rows with copies of its last one; return its own rows."""
+    if len(batch) >= least:
+        return function(batch)
+    copies = batch[-1:].expand(least - len(batch), *batch.shape[1:])
+    return function(torch.cat([batch, copies]))[: len(batch)]
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,7 +144,7 @@ class Rescored:
             return torch.tensor(sizes)[:, None, None] / self.config.n * score_view(view)
         ends = pairwise([0, *sizes])
         steps = [score_view(ViewVectors(view.vectors[:, start:end])) for start, end in ends]
-        return torch.stack(steps).cumsum(dim=0)
+        return torch.stack(list(accumulate(steps)))
 
     def _reader(self, name: str, count: int, chosen: np.ndarray, images: int) -> ViewReader:
         """Open the views of some images; draws of others are not read."""

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from pipeline.core.errors import ConfigError
 from pipeline.core.layers import known, layer, short
@@ -54,6 +55,11 @@ class Grid(Section):
     names: dict[str, str] = Field(default_factory=dict)
     """Names of values in the paper, where they differ from the values."""
 
+    @field_validator("over")
+    @classmethod
+    def _with_numbers(cls, over: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {name: list(map(_number, values)) for name, values in over.items()}
+
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield each combination as values by setting."""
         for values in itertools.product(*self.over.values()):
@@ -66,6 +72,13 @@ class Grid(Section):
             shown = int(value) if isinstance(value, bool) else value
             row = row.replace(f"{{{name}}}", self.names.get(str(value), str(shown)))
         return row
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a value such as `1e-5` states; YAML takes it for a text."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+", value):
+        return float(value)
+    return value
 
 
 class Experiment(Section):

@@ -16,6 +16,7 @@ from pipeline.kernels.statistics import Z, wilson
 from pipeline.plan import build, read
 from pipeline.settings import Settings
 from pipeline.stage import Stage
+from pipeline.views.readers import is_settled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,11 +85,21 @@ class SettlingCheck:
         return self.as_rare >= 0.01
 
 
+def refuse_without_effect(run: Run) -> None:
+    """Raise ConfigError if no image of a run can settle; nothing has to be computed for that."""
+    if run.settings.scores.settle is None:
+        raise ConfigError(
+            "scores.settle=null: there is nothing to compare with all crops; give a probability, "
+            "such as --p 0.001"
+        )
+    if not any(is_settled(stage) for stage in run.stages if stage.kind == "embeddings"):
+        *_, note = run.named("scores")[0].notes
+        raise ConfigError(f"{note}; choose methods that all settle, such as scores.methods=[abs]")
+
+
 def check_settling(settled: Run, whole: Run) -> list[SettlingCheck]:
-    """Compare two finished runs; ConfigError if no method of the first settles."""
+    """Compare two finished runs, of which the first settles."""
     tables = [run.store.open(run.named("scores")[0]).table("scores") for run in (settled, whole)]
-    if "crops_used" not in tables[0]:
-        raise ConfigError("scores.settle: no chosen method can settle under these settings")
     ours = tables[0][tables[0]["crops_used"].notna()]
     p, count = settled.settings.scores.settle, settled.settings.scores.n
     assert p is not None

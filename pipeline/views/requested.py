@@ -51,20 +51,25 @@ class RequestedViews:
         """Rows of `distinct` that are still to be embedded."""
         return np.asarray(self.distinct[self.missing])
 
-    def take(self, rows: np.ndarray, vectors: np.ndarray) -> None:
-        """Take the vectors of stored views that are missing here.
+    def find(self, rows: np.ndarray) -> np.ndarray:
+        """Look for the missing views among stored ones.
 
         Args:
-            rows: Image within the block, then place, of stored views, int64 (n, 1 +
-                columns).
-            vectors: Their embeddings, (n, dim).
+            rows: Image within the block, then place, of stored views, int64 (n, 1 + columns).
+
+        Returns:
+            Row in `rows` of each distinct view; -1 if it is not there, or not missing: int64 (m,).
         """
         _, ids = np.unique(np.concatenate([rows, self.distinct]), axis=0, return_inverse=True)
         stored, requested = np.split(ids.reshape(-1), [len(rows)])
         row_of = np.full(len(ids), -1)
         row_of[stored] = np.arange(len(rows))
-        reused = self.missing & (row_of[requested] >= 0)
-        self.vectors[reused] = vectors[row_of[requested][reused]]
+        return np.where(self.missing, row_of[requested], -1)
+
+    def take(self, found: np.ndarray, vectors: np.ndarray) -> None:
+        """Take the vectors of stored views, (n, dim), of which `find` returned the rows."""
+        reused = found >= 0
+        self.vectors[reused] = vectors[found[reused]]
         self.missing = self.missing & ~reused
 
     def fill(self, vectors: np.ndarray) -> None:
@@ -105,6 +110,10 @@ class ViewSource(Protocol):
         """Return the same views, of which no embedding is known."""
         ...
 
+    def remembering(self) -> ViewSource:
+        """Return the same views, for images that are asked for round after round."""
+        ...
+
 
 @dataclass(frozen=True)
 class DrawnViews:
@@ -130,5 +139,9 @@ class DrawnViews:
         return np.asarray(self.places[np.asarray(rows)][:, :count])
 
     def without_reuse(self) -> DrawnViews:
+        """Return these views."""
+        return self
+
+    def remembering(self) -> DrawnViews:
         """Return these views."""
         return self

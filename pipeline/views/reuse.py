@@ -9,8 +9,9 @@ that match their receipt are reused; reading never changes the other artifact.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.store.store import Store
     from pipeline.store.units import Unit
     from pipeline.views.sets import ViewSet
+
+MEMORY_BYTES = 2**27
+"""Bytes of tables of views that are remembered from round to round."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +71,21 @@ class StoredViews:
         """Read image and place of each view of a unit, as the function `places` does."""
         return places(self.views, unit, columns)
 
-    def read(
-        self, unit: Unit, receipt: Receipt, columns: Sequence[str], dim: int
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Read the views of a unit; None if it is unfinished or damaged.
+    def read(self, unit: Unit, receipt: Receipt, views: int, dim: int) -> np.ndarray | None:
+        """Read the embeddings of a unit's views, float16 (views, dim); None if it is damaged.
 
         Args:
             unit: Unit to read.
             receipt: Its receipt.
-            columns: Columns of a view's place.
+            views: Number of its views.
             dim: Length of an embedding.
-
-        Returns:
-            Image and place of each view, int64 (n, 5).
-            Their embeddings, float16 (n, dim).
         """
-        rows = self.places(unit, columns)
         chunk = self.vectors.ledger.content(receipt, "embeddings.zarr")
-        if not chunk or rows is None:
+        if not chunk:
             return None
         images = unit.rows.stop - unit.rows.start
-        stored = np.frombuffer(chunk, np.float16).reshape(-1, len(rows) // images, dim)
-        return rows, stored[:images].reshape(-1, dim)
+        stored = np.frombuffer(chunk, np.float16).reshape(-1, views // images, dim)
+        return stored[:images].reshape(-1, dim)
 
 
 @dataclass(frozen=True)
@@ -108,11 +105,28 @@ class SettledViews(StoredViews):
         """Read image and place of each view of a unit, as the function `places` does."""
         return places(self.vectors, unit, columns)
 
-    def read(
-        self, unit: Unit, receipt: Receipt, columns: Sequence[str], dim: int
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Read the views of a unit, as `StoredViews.read` does."""
-        return vector_table(self.vectors, unit, ["image", *columns], dim)
+    def read(self, unit: Unit, receipt: Receipt, views: int, dim: int) -> np.ndarray | None:
+        """Read the embeddings of a unit's views, as `StoredViews.read` does."""
+        table = stored_table(self.vectors, unit, "crops", ["vector"])
+        return None if table is None else _vectors(table, dim)
+
+
+@dataclass
+class Memory:
+    """Arrays that were read, as far as there is room: those that were read first."""
+
+    room: int
+    """Bytes that are left."""
+    _held: dict[Hashable, np.ndarray] = field(default_factory=dict)
+
+    def of(self, key: Hashable, read: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+        """Return what `read` returns for a key; nothing is remembered of None."""
+        if (found := self._held.get(key)) is None:
+            found = read()
+            if found is not None and found.nbytes <= self.room:
+                self._held[key] = found
+                self.room -= found.nbytes
+        return found
 
 
 @dataclass(frozen=True)
@@ -129,6 +143,12 @@ class ReusableViews:
     """Artifacts to search for identical views."""
     code: str
     """Code digest of the stage; embeddings made by other code are not reused."""
+    memory: Memory = field(default_factory=partial(Memory, 0), compare=False)
+    """Tables of views, of this artifact and the others, that are read more than once."""
+
+    def remembering(self) -> ReusableViews:
+        """Return the same views, for images that are asked for round after round."""
+        return replace(self, memory=Memory(MEMORY_BYTES))
 
     def without_reuse(self) -> ReusableViews:
         """Return the same views without artifacts to search."""
@@ -167,16 +187,33 @@ class ReusableViews:
         environment: Mapping[str, Any],
     ) -> None:
         """Take the embeddings of equal views from other artifacts, as long as any is missing."""
-        dim = requested.vectors.shape[1]
         for source in self.sources:
             for unit in source.units(self.grid, rows, crops):
                 if not requested.missing.any():
                     return
-                receipt = source.receipt(unit.name, self.code, environment)
-                stored = receipt and source.read(unit, receipt, self.columns, dim)
-                if stored:
-                    places, own = _of_images(stored[0], rows)
-                    requested.take(places, stored[1][own])
+                if receipt := source.receipt(unit.name, self.code, environment):
+                    self._take(requested, rows, source, unit, receipt)
+
+    def _take(
+        self,
+        requested: RequestedViews,
+        rows: Sequence[int],
+        source: StoredViews,
+        unit: Unit,
+        receipt: Receipt,
+    ) -> None:
+        """Take what a unit has of the views that are missing; most often that is nothing."""
+        key = source.vectors.path, unit.name, receipt.digest
+        stored = self.memory.of(key, partial(source.places, unit, self.columns))
+        if stored is None:
+            return
+        places, own = _of_images(stored, rows)
+        found = requested.find(places)
+        if (found < 0).all():
+            return
+        vectors = source.read(unit, receipt, len(stored), requested.vectors.shape[1])
+        if vectors is not None:
+            requested.take(found, vectors[own])
 
     def drawn(self, rows: Sequence[int], count: int) -> np.ndarray:
         """Return the places of the first views of some images, int64 (images, count, 4)."""
@@ -188,13 +225,23 @@ class ReusableViews:
         order = ["image", *(() if crops is None else ("crop",))]
         columns = [*order, *self.columns]
         units = self.grid.overlapping(rows, crops)
-        parts = [self.views.table("crops", unit, columns=columns).to_numpy() for unit in units]
+        parts = [self._table(unit, columns) for unit in units]
         table = np.concatenate(parts)
         if crops is not None:
             table = table[(table[:, 1] >= crops.start) & (table[:, 1] < crops.stop)]
             if len(parts) > 1:
                 table = table[np.lexsort((table[:, 1], table[:, 0]))]
-        return np.delete(table, slice(1, len(order)), axis=1).astype(np.int64)
+        return np.delete(table, slice(1, len(order)), axis=1)
+
+    def _table(self, unit: Unit, columns: list[str]) -> np.ndarray:
+        """Read columns of a unit's table of views, int64 (n, columns)."""
+
+        def read() -> np.ndarray:
+            return self.views.table("crops", unit, columns=columns).to_numpy().astype(np.int64)
+
+        found = self.memory.of((unit.name, *columns), read)
+        assert found is not None
+        return found
 
 
 def places(views: Artifact, unit: Unit, columns: Sequence[str]) -> np.ndarray | None:
@@ -236,9 +283,14 @@ def vector_table(
     table = stored_table(artifact, unit, "crops", [*columns, "vector"])
     if table is None:
         return None
+    return _integers(table.drop_columns("vector")), _vectors(table, dim)
+
+
+def _vectors(table: pa.Table, dim: int) -> np.ndarray:
+    """Return the column `vector` of a table, float16 (n, dim)."""
     values = table["vector"].combine_chunks()
     flat = values.flatten().to_numpy(zero_copy_only=False) if len(values) else np.empty(0)
-    return _integers(table.drop_columns("vector")), flat.astype(np.float16).reshape(-1, dim)
+    return flat.astype(np.float16).reshape(-1, dim)
 
 
 def sources(store: Store, stage: Stage, views: ViewSet) -> Iterator[StoredViews]:

@@ -30,6 +30,10 @@ class ViewWorker(Worker):
     """Worker that embeds views: all of a unit's images, or those of some images."""
 
     @abstractmethod
+    def expect_rounds(self) -> None:
+        """Remember what is read of the store: images are asked for round after round."""
+
+    @abstractmethod
     def inputs_at(self, rows: Sequence[int], places: np.ndarray) -> ViewInputs:
         """Return views of some images at given places, int64 (images, views, 4)."""
 

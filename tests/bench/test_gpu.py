@@ -12,6 +12,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from torch._utils import _get_device_index
 
 from pipeline.bench import case, gpu
 from pipeline.bench.case import Case
@@ -43,6 +44,23 @@ def test_without_a_card_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith("gpu: torch ")
     assert "finds no CUDA device" in said
     assert said.count("\n") == 1
+
+
+def test_the_card_has_a_number_which_limits_of_memory_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A device without one is refused by `torch.cuda.set_per_process_memory_fraction`."""
+    benches = []
+
+    def no_lines(bench: Bench, parts: object) -> list[Line]:
+        benches.append(bench)
+        return []
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "lines_of", no_lines)
+    monkeypatch.setattr(gpu, "machine", dict)
+    assert gpu.main(IMAGES) == 0
+    assert _get_device_index(benches[0].device) == 0
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ SMALL = ("--set", "scores.n=4")
         (["list"], 2, "Missing argument 'kind'"),
         (["crops-raw", "dmo"], 2, "unknown dataset 'dmo'; did you mean 'demo'?"),
         (["run", "-d", "dmo"], 2, "unknown dataset 'dmo'; did you mean 'demo'?"),
+        (["run", "./nofolder"], 2, "no file or folder at "),
         (["runn"], 2, "No such command 'runn'. Did you mean 'run'?"),
         (["run", "-d", "demo", "--bogus"], 2, "No such option: --bogus"),
         (["run", "-d", "demo", "--to", "scorse"], 2, "did you mean 'scores'?"),

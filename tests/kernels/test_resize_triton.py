@@ -6,9 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
+import torch
 
+from pipeline.kernels.resize import Resizer
 from tests.helpers.runs import ROOT
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; it comes with CUDA's torch")
@@ -31,6 +36,35 @@ def test_crops_of_many_images_have_the_bytes_of_pillow() -> None:
     found = json.loads(done.stdout)
     assert sum(boxes for boxes, _ in found) >= 100
     assert [bytes_ for _, bytes_ in found] == [0, 0, 0]
+
+
+def test_kernels_are_launched_on_the_device_of_their_tensors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which need not be the current one, such as `cuda:1`."""
+    from pipeline.kernels import resize_triton
+
+    current: list[torch.Tensor | None] = [None]
+    launched: list[torch.Tensor | None] = []
+
+    @contextmanager
+    def device_of(tensor: torch.Tensor) -> Iterator[None]:
+        current.append(tensor)
+        yield
+        current.pop()
+
+    class Kernel:
+        def __getitem__(self, grid: object) -> Callable[..., None]:
+            return lambda *_, **__: launched.append(current[-1])
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    for name in ("_taps", "_pass"):
+        monkeypatch.setattr(resize_triton, name, Kernel())
+    image, box = torch.zeros(3, 5, 5, dtype=torch.uint8), np.array([[0, 0, 5, 5]])
+    views, order = Resizer(4)._views(np.array([[5, 5]])), np.array([False])
+    resize_triton.resized([image], [box], views, order, 4, "bicubic", torch.device("cpu"))
+    assert len(launched) == 3
+    assert all(tensor is not None for tensor in launched)
 
 
 def compiled(kernel: str, types: dict[str, str], capability: int, **constants: int) -> str:

@@ -129,8 +129,8 @@ def test_a_run_in_half_precision_ends_like_one_in_single(run_of: Runner, made: R
 # --- Batches ---------------------------------------------------------------------------------
 
 
-def batches_of(size: int) -> Batches:
-    return Batches(Runtime(batch_size=size), torch.device("cpu"))
+def batches_of(size: int, device: str = "cpu") -> Batches:
+    return Batches(Runtime(batch_size=size), torch.device(device))
 
 
 def test_the_device_decides_how_many_images_a_batch_has() -> None:
@@ -189,7 +189,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return batch * 2
 
-    batches, values = batches_of(8), torch.arange(11)
+    batches, values = batches_of(8, "cuda"), torch.arange(11)
     assert torch.equal(batches(model, values), values * 2)
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
     assert batches.size == 2
@@ -201,7 +201,7 @@ def test_one_image_that_does_not_fit_is_an_error() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(AbsError, match="out of memory with batch size 1"):
-        batches_of(4)(model, torch.arange(4))
+        batches_of(4, "cuda")(model, torch.arange(4))
 
 
 # --- Preprocessing ---------------------------------------------------------------------------

@@ -24,17 +24,19 @@ from pipeline.methods.config import ScoresConfig
 from pipeline.methods.registry import METHODS
 from pipeline.models.clip.model import ClipModel
 from pipeline.run import Run
+from pipeline.store.artifact import Artifact
 from pipeline.store.units import by_round, round_units
-from pipeline.studies.experiments import Experiment
+from pipeline.studies.experiments import Experiment, grid_of
 from pipeline.studies.settling import check_settling, on_sample
 from pipeline.studies.sharing import crops_at_most
 from pipeline.studies.sweeps import Sweep
 from pipeline.texts.vectors import text_vectors
+from pipeline.views import reuse
 from pipeline.views.config import BOX
 from pipeline.views.readers import ExpectedReader, patch_probs
 from pipeline.views.settled import SettledReader, settling_views
 from stages.settled import SettledWorker
-from tests.helpers.runs import Runner, make_all
+from tests.helpers.runs import Runner, abs_command, make_all
 from tests.helpers.settled import SETTLED, N, P, run_in, run_of_both, settled_and_whole
 from tests.reference import settling
 from tests.reference.formulas import soft_scores
@@ -164,6 +166,39 @@ def test_a_sweep_compares_settled_images_with_all_crops(
     np.testing.assert_array_equal(stored, table["crops_used"])
 
 
+def test_values_that_yaml_takes_for_texts_are_numbers_of_a_sweep() -> None:
+    """As `1e-5`, which YAML 1.1 reads as a text: a table cannot hold it beside numbers."""
+    for grid in (
+        grid_of(["scores.settle=null,1e-5,1.5E-3,0.001"]),
+        Experiment.model_validate(
+            {"grids": [{"over": {"scores.settle": [None, "1e-5", "1.5E-3", 0.001]}}]}
+        ).grids[0],
+    ):
+        assert grid.over["scores.settle"] == [None, 1e-5, 1.5e-3, 0.001]
+    assert grid_of(["clip.precision=auto,1e", "crops.k=5"]).over == {
+        "clip.precision": ["auto", "1e"], "crops.k": [5],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--set", "scores.methods=[clip]"], "no view of clip may stop early"),
+        (["--set", "scores.settle=null"], "give a probability"),
+    ],
+)
+def test_a_check_that_would_compare_nothing_computes_nothing(
+    tiny: Path, tmp_path: Path, changes: list[str], message: str
+) -> None:
+    found = abs_command(
+        "check-settle", "--dataset", tiny, *changes, ABS_ARTIFACTS=str(tmp_path / "store")
+    )
+    assert (found.returncode, found.stdout) == (2, "")
+    assert message in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert not list((tmp_path / "store").rglob("*.parquet"))
+
+
 def test_settling_that_has_no_effect_is_said(run_of: Runner) -> None:
     def notes(*changes: str) -> list[str]:
         return run_of("scores.settle=0.001", *changes).named("scores")[0].notes
@@ -216,6 +251,68 @@ def test_both_kinds_lend_and_borrow(
     looks = after.store.open(after.named("embeddings-raw")[0]).table("looks")
     used = looks.groupby("image")["crops_used"].max().sum()
     assert 0 < sum(counts) <= 8 * N - used  # equal boxes of an image are embedded once
+
+
+@pytest.mark.slow
+def test_rounds_read_each_table_of_views_once_and_no_vector_in_vain(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images come round after round; what is known of their crops is not read again each time."""
+    settled, whole = run_in(copied, "whole", *SETTLED), run_of_both(copied, "whole")
+    stages = settled.named("embeddings-raw")
+    tables, chunks = [], []
+    stored, table, read = reuse.stored_table, Artifact.table, reuse.StoredViews.read
+
+    def counted_stored(artifact: Artifact, unit: Any, name: str, columns: list[str]) -> Any:
+        tables.append((artifact.path, unit.name, name, *columns))
+        return stored(artifact, unit, name, columns)
+
+    def counted_table(self: Artifact, name: str, unit: Any = None, **more: Any) -> Any:
+        tables.append((self.path, unit and unit.name, name, *(more.get("columns") or ())))
+        return table(self, name, unit, **more)
+
+    def counted_read(self: reuse.StoredViews, unit: Any, *more: Any) -> Any:
+        chunks.append(unit.name)
+        return read(self, unit, *more)
+
+    settled.execute(settled.stages[: settled.stages.index(stages[0])], [], quiet=True)
+    monkeypatch.setattr(reuse, "stored_table", counted_stored)
+    monkeypatch.setattr(Artifact, "table", counted_table)
+    monkeypatch.setattr(reuse.StoredViews, "read", counted_read)
+    settled.execute(stages, [], quiet=True)
+    views = whole.named("crops-raw")[0].key
+    of_views = [each for each in tables if each[0].name == views]
+    assert len(of_views) == len(set(of_views)) > 0
+    units, most = stages[0].units(settled.store), N // 2
+    taken = settled.store.open(stages[0]).table("crops")
+    wanted = sum(
+        len(own.assign(block=own["crop"] // 2)[["block"]].drop_duplicates())
+        for unit in units
+        for _, own in taken[
+            taken["image"].between(unit.rows.start, unit.rows.stop - 1)
+            & (taken.groupby("image").cumcount().between(unit.crops.start, unit.crops.stop - 1))
+        ].groupby(taken["image"] // 3)
+    )
+    assert len(chunks) == wanted < most * len(units)
+
+
+def test_a_memory_keeps_what_it_read_first_and_no_more_than_there_is_room_for() -> None:
+    memory, asked = reuse.Memory(100), []
+
+    def value(key: str, numbers: int | None) -> np.ndarray | None:
+        def read() -> np.ndarray | None:
+            asked.append(key)
+            return None if numbers is None else np.full(numbers, ord(key))
+
+        return memory.of(key, read)
+
+    for _ in range(2):
+        first, large, second, none = value("a", 6), value("b", 7), value("c", 6), value("d", None)
+        assert none is None
+        for found, key in ((first, "a"), (large, "b"), (second, "c")):
+            assert found is not None
+            assert set(found.tolist()) == {ord(key)}
+    assert "".join(asked) == "abcdbd"
 
 
 @pytest.mark.slow

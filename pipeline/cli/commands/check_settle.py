@@ -21,7 +21,7 @@ from pipeline.options import (
     print_json,
 )
 from pipeline.run import Run
-from pipeline.studies.settling import check_settling, on_sample
+from pipeline.studies.settling import check_settling, on_sample, refuse_without_effect
 
 
 @distributed
@@ -54,6 +54,7 @@ def command(
         raise ConfigError("--sample: runs in one process; leave out --workers and --scheduler")
     given, plan = list(overrides or ()), on_sample(sample) if sample else None
     settled = Run.of(dataset, profile, [f"scores.settle={p}", *given], weights_dir, plan)
+    refuse_without_effect(settled)
     whole = Run.of(dataset, profile, [*given, "scores.settle=null"], weights_dir, plan)
     for run in (whole, settled):
         run.execute(run.stages, [], quiet or as_json, engine=engine)

@@ -192,9 +192,9 @@ class ClipModel:
 
         def vectors(images: Tensor) -> Tensor:
             start, end = int(images[0]), int(images[-1]) + 1
-            return finish_windows(self._exact_end, tokens[start:end], on_device[start:end])
+            return finish_windows(exact_end, tokens[start:end], on_device[start:end])
 
-        on_device = to_device(windows, self.device)
+        exact_end, on_device = self._exact_end, to_device(windows, self.device)
         embeddings = self._in_batches(vectors, torch.arange(len(tokens)), each=each)
         return _unit(embeddings.flatten(0, 1))[place]
 
