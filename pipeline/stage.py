@@ -12,7 +12,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from pipeline.core.errors import AbsError, ConfigError
@@ -206,10 +206,16 @@ class Stage(ABC):
         return found
 
     def _hashed_fields(self) -> Iterator[tuple[str, Any]]:
-        hints = typing.get_type_hints(type(self), include_extras=True)
-        for each in fields(self):
-            if NOT_IN_KEY not in getattr(hints[each.name], "__metadata__", ()):
-                yield each.name, getattr(self, each.name)
+        for name in _hashed(type(self)):
+            yield name, getattr(self, name)
+
+
+@cache
+def _hashed(kind: type[Stage]) -> list[str]:
+    """Return the names of the fields that are part of the key."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    marks = {each.name: getattr(hints[each.name], "__metadata__", ()) for each in fields(kind)}
+    return [name for name, marked in marks.items() if NOT_IN_KEY not in marked]
 
 
 def problems(stages: list[Stage]) -> list[AbsError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.core.checksums import is_file
@@ -14,6 +14,7 @@ from pipeline.inspect.verify import Damage, VerifyReport
 from pipeline.stage import Stage
 from pipeline.store import arrays
 from pipeline.store.artifact import Artifact
+from pipeline.store.ledger import Receipt
 from pipeline.store.store import Store
 from pipeline.store.units import Unit
 from pipeline.store.writer import ArtifactWriter
@@ -33,20 +34,18 @@ def recompute(found: VerifyReport, store: Store, stages: list[Stage], reporter: 
             continue
         unit = random.choice(units)
         reporter.say(f"{stage.name}: computing unit {unit.name} again")
-        found.damage += differences_of_unit(store, stage, unit)
+        found.damage += differences(store, stage, [unit])
         found.again.append(f"{stage.name}/{unit.name}")
 
 
-def differences_of_unit(store: Store, stage: Stage, unit: Unit) -> Iterator[Damage]:
-    """One finished unit computed again in a folder of its own: files that come out otherwise.
+def differences(store: Store, stage: Stage, units: list[Unit]) -> Iterator[Damage]:
+    """Finished units computed again in a folder of their own: files that come out otherwise.
 
-    Where another device or batch size made it, vectors may differ by rounding, and tables of what
+    Where another device or batch size made one, vectors may differ by rounding, and tables of what
     was computed from such are not compared.
     """
     artifact = store.artifact(stage)
-    receipt = artifact.ledger.read(unit.name)
-    if receipt is None:
-        raise MissingInput(f"{artifact.path}: the receipt of unit {unit.name} is gone")
+    receipts = [_receipt(artifact, unit) for unit in units]
     worker = stage.worker(store)
     worker.disable_reuse()
     with tempfile.TemporaryDirectory() as folder:
@@ -55,17 +54,32 @@ def differences_of_unit(store: Store, stage: Stage, unit: Unit) -> Iterator[Dama
         writer.begin(stage.identity())
         for spec in worker.arrays():
             writer.create(spec)
-        written = writer.write(unit, worker.compute(unit, worker.read(unit)))
-        environment = worker.environment()
-        same_maker = {name: receipt.maker.get(name) for name in environment} == environment
-        for name in written:
-            _, checksum = receipt.files.get(name, (0, ""))
-            if is_file(again.path / name, checksum):
-                continue
-            if not same_maker and (name.endswith(".parquet") or _close(artifact, again, name)):
-                continue
-            made = " ".join(f"{key} {value}" for key, value in receipt.maker.items())
-            yield Damage(artifact, name, f"comes out otherwise now (made by {made})", unit.name)
+        for unit, receipt in zip(units, receipts, strict=True):
+            written = writer.write(unit, worker.compute(unit, worker.read(unit)))
+            environment = worker.environment()
+            same = {name: receipt.maker.get(name) for name in environment} == environment
+            for name in _differing(artifact, again, receipt, written, same):
+                made = " ".join(f"{key} {value}" for key, value in receipt.maker.items())
+                yield Damage(artifact, name, f"comes out otherwise now (made by {made})", unit.name)
+
+
+def _receipt(artifact: Artifact, unit: Unit) -> Receipt:
+    receipt = artifact.ledger.read(unit.name)
+    if receipt is None:
+        raise MissingInput(f"{artifact.path}: the receipt of unit {unit.name} is gone")
+    return receipt
+
+
+def _differing(
+    artifact: Artifact, again: Artifact, receipt: Receipt, written: Iterable[str], same_maker: bool
+) -> Iterator[str]:
+    """Return the files of a unit that came out otherwise."""
+    for name in written:
+        _, checksum = receipt.files.get(name, (0, ""))
+        if is_file(again.path / name, checksum):
+            continue
+        if same_maker or not (name.endswith(".parquet") or _close(artifact, again, name)):
+            yield name
 
 
 def _close(a: Artifact, b: Artifact, name: str) -> bool:

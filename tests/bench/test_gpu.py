@@ -18,6 +18,7 @@ from pipeline.bench import case, gpu
 from pipeline.bench.case import Case
 from pipeline.bench.gpu import Bench, Line
 from pipeline.bench.small import IMAGES
+from tests.helpers.small_models import clip_of_words
 
 SMALL = "local-dir:pipeline/demo/models/clip"
 SETTINGS = (
@@ -74,7 +75,8 @@ def test_every_part_but_that_of_memory_runs_on_a_cpu(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_the_plain_path_runs_on_a_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("CLIP", "ViT-S-32-alt"), ("VIT", "vit_tiny_patch16_224"), ("N", 2)):
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small", clip_of_words())
+    for name, value in (("CLIP", "small"), ("VIT", "vit_tiny_patch16_224"), ("N", 2)):
         monkeypatch.setattr(case, name, value)
     (line,) = gpu.outcome(replace(bench, few=2), "plain", gpu.plain_path)
     assert "images/s, N = 2" in line.result

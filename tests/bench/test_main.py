@@ -15,10 +15,10 @@ import pytest
 from pipeline.bench import case, main
 from pipeline.bench.case import Case
 from pipeline.bench.main import PARTS, Part
-from pipeline.bench.parts import cached, encoders, kernels, store
+from pipeline.bench.parts import cached, encoders, index, kernels, store
 from pipeline.bench.small import IMAGES
 from pipeline.core.errors import AbsError
-from tests.helpers.small_models import clip_config
+from tests.helpers.small_models import clip_of_words
 
 
 def test_a_comparison_lies_in_the_file_of_its_name() -> None:
@@ -32,12 +32,11 @@ def test_a_comparison_lies_in_the_file_of_its_name() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models and texts of a small size, and two crops a branch."""
-    config = clip_config(224, 16)
-    config["text_cfg"] |= {"context_length": 77, "vocab_size": 49408}
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small", config)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "small", clip_of_words())
     sizes = {"CLIP": "small", "VIT": "vit_tiny_patch16_224", "N": 2}
     sizes |= {"CLASSES": 100, "TEXTS_PER_CLASS": 50, "TEXTS": ["a photo"]}
-    for module in (case, main, kernels, store, encoders):
+    sizes |= {"ROWS": 64, "INNER": 32, "COLUMNS": 48, "FILES": 20}
+    for module in (case, main, kernels, store, encoders, index):
         for name in sizes.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, sizes[name])
     monkeypatch.setenv("ABS_ARTIFACTS", "")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,26 +11,13 @@ from pipeline.bench.small import run_all_stages as make_all
 from pipeline.run import Run
 
 __all__ = [
-    "ABS", "DEMO", "ROOT", "Runner", "abs_command", "digests", "make_all", "said", "write_dataset",
+    "DEMO", "ROOT", "Runner", "digests", "make_all", "said", "write_dataset",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "pipeline" / "demo"
-ABS = Path(sys.executable).with_name("abs")
 
 Runner = Callable[..., Run]
-
-
-def abs_command(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command `abs` in another process."""
-    return subprocess.run(
-        [str(ABS), *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        timeout=500,
-    )
 
 
 def bytes_of_arrays(run: Run, name: str) -> int:

@@ -104,6 +104,13 @@ def clip_config(side: int, patch: int, **vision: Any) -> dict[str, Any]:
     }
 
 
+def clip_of_words() -> dict[str, Any]:
+    """Return the configuration of a small CLIP with the image size and words of published ones."""
+    config = clip_config(224, 16)
+    config["text_cfg"] |= {"context_length": 77, "vocab_size": 49408}
+    return config
+
+
 def write_clip(
     folder: Path, side: int, patch: int, vision: dict[str, Any] | None = None, **preprocessing: str
 ) -> None:

@@ -18,17 +18,17 @@ from tests.helpers.forked import ended, start_abs
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SLOW = """
 import time
-from pipeline.models.batches import Batches
+from pipeline.models import batches
 
-quick = Batches._try
+quick = batches._of_filled
 
 
-def slow(function, batch):
+def slow(*given):
     time.sleep(0.6)
-    return quick(function, batch)
+    return quick(*given)
 
 
-Batches._try = staticmethod(slow)
+batches._of_filled = slow
 """
 """A program after which every batch of a model takes its time."""
 

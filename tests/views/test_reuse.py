@@ -86,7 +86,7 @@ def test_a_run_after_others_has_the_bytes_of_a_run_alone(
     encode: str,
 ) -> None:
     """Every distinct view is embedded once in all runs, as planned; stored bytes are equal."""
-    common = ("scores.n=12", f"windows.encode={encode}", "windows.k=null")
+    common = ("scores.n=6", f"windows.encode={encode}", "windows.k=null")
     changes = [(), *((each,) for each in SETTINGS)]
     runs = [run_of(*common, *each) for each in changes]
     digests = []

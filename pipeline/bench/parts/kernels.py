@@ -16,6 +16,8 @@ from pipeline.datasets.images import decode
 from pipeline.kernels.matching import Descriptions, soft_match
 from pipeline.kernels.resize import Resizer, planes
 
+ROWS, INNER, COLUMNS = 2048, 768, 3072
+"""Sizes of the matrices that are multiplied, as in a block of a ViT-B."""
 CLASSES, TEXTS_PER_CLASS, DIM = 1000, 50, 512
 """Size of the text set for soft matching, as for ImageNet."""
 
@@ -23,7 +25,7 @@ CLASSES, TEXTS_PER_CLASS, DIM = 1000, 50, 512
 def rows(case: Case, pairs: int) -> Iterator[Row]:
     """Compare matrix products, crops and soft matching."""
     device = case.plain.device
-    a, b = torch.randn(2048, 768, device=device), torch.randn(768, 3072, device=device)
+    a, b = torch.randn(ROWS, INNER, device=device), torch.randn(INNER, COLUMNS, device=device)
     half = a.bfloat16(), b.bfloat16()
     operations = 2 * a.numel() * b.shape[1]
     row = compare(
