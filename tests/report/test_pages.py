@@ -124,6 +124,18 @@ def test_text_stays_text(report: Path, run: StoredRun, tmp_path: Path) -> None:
             assert all(text in found.text for text in HOSTILE)
 
 
+def test_a_run_of_an_installed_package_is_of_no_commit(report: Path, run: StoredRun) -> None:
+    """Manifests have a commit only where the code is a checkout of git."""
+    page = data_of(report, "index.html")
+    page["reproduction"] |= {"code": {}, "machine": {}}
+    text = Parsed(write._rendered("index.html", run, page).decode()).text
+    assert "Code: commit" not in text
+    assert "Machine: unknown." in text
+    page["reproduction"]["code"] = {"commit": "0123abc", "dirty": True}
+    text = Parsed(write._rendered("index.html", run, page).decode()).text
+    assert "Code: commit 0123abc, with changes that are not committed." in text
+
+
 def test_a_store_is_only_read(finished: Path, tmp_path: Path) -> None:
     before = digests(finished)
     write_report(find_run("tiny", place=finished), tmp_path / "report", Choice(count=1), say=_quiet)
