@@ -37,7 +37,7 @@ from pipeline.views.deciding import Decider
 from pipeline.views.readers import ExpectedReader, patch_probs
 from pipeline.views.settled import settling_views
 from stages.settled import SettledWorker
-from tests.helpers.runs import Runner, abs_command, make_all
+from tests.helpers.runs import Runner, make_all, said
 from tests.helpers.settled import SETTLED, N, P, run_in, run_of_both, settled_and_whole
 from tests.reference import settling
 from tests.reference.formulas import soft_scores
@@ -189,11 +189,14 @@ def test_values_that_yaml_takes_for_texts_are_numbers_of_a_sweep() -> None:
     ],
 )
 def test_a_check_that_would_compare_nothing_computes_nothing(
-    tiny: Path, tmp_path: Path, changes: list[str], message: str
+    tiny: Path,
+    tmp_path: Path,
+    changes: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = abs_command(
-        "check-settle", "--dataset", tiny, *changes, ABS_ARTIFACTS=str(tmp_path / "store")
-    )
+    monkeypatch.setenv("ABS_ARTIFACTS", str(tmp_path / "store"))
+    found = said("check-settle", "--dataset", str(tiny), *changes)
     assert (found.returncode, found.stdout) == (2, "")
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
