@@ -17,11 +17,12 @@ RUN = "run", "--to", "attention", "-s", "layout.images=4", "-s", "runtime.batch_
 @pytest.mark.subprocess
 @pytest.mark.parametrize("engine", [(), ("--workers", "2")], ids=["here", "workers"])
 def test_the_live_line_counts_images_within_units_wherever_they_are_computed(
-    tiny: Path, tmp_path: Path, engine: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, engine: tuple[str, ...]
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SLOW)  # which workers find
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    shown = on_a_terminal(*RUN, "-d", tiny, *engine, folder=tmp_path, first=SLOW)
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    workers_find_it = f"import os\nos.environ['PYTHONPATH'] = {str(tmp_path)!r}\n"
+    first = workers_find_it + SLOW
+    shown = on_a_terminal(*RUN, "-d", tiny, *engine, folder=tmp_path, first=first)
     counts = {int(count) for count in re.findall(r"2/2 attention (\d)/8 images", shown)}
     assert counts - {0, 4, 8}, shown
     assert "attention: loading " in shown
