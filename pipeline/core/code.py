@@ -64,7 +64,7 @@ def _file(module: str) -> Path:
 
 
 class Source(NamedTuple):
-    """What the digest takes of a file."""
+    """Imports and code of a file, which the digest reads."""
 
     imported: list[str]
     """Modules of this project that it imports."""

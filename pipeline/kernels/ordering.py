@@ -78,11 +78,11 @@ class Each(NamedTuple):
     gain: Tensor
     """Weight of the draw's residual in the predicted mean, (images, N)."""
     error: Tensor
-    """As `Design.error`, (laws, images, N)."""
+    """Variance of the error of the predicted mean under each law, (laws, images, N)."""
     trace: Tensor
-    """As `Design.trace`, (laws, images, N)."""
+    """Mean of the estimated variance, times its degrees of freedom, (laws, images, N)."""
     spread: Tensor
-    """As `Design.spread`, (laws, images, N)."""
+    """Half the variance of that, (laws, images, N)."""
 
 
 class Design:

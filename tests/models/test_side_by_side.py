@@ -46,9 +46,10 @@ def test_batches_run_at_once() -> None:
     before, both = torch.get_num_threads(), threading.Barrier(2, timeout=60)
     torch.set_num_threads(2)
     try:
-        side_by_side(lambda batch: batch + both.wait(), BATCHES[:2], alone=False)
+        found = side_by_side(lambda batch: torch.tensor(both.wait()), BATCHES[:2], alone=False)
     finally:
         torch.set_num_threads(before)
+    assert {int(place) for place in found} == {0, 1}
 
 
 def test_a_single_batch_has_all_threads_unless_it_must_be_like_one_of_many(threads: int) -> None:
