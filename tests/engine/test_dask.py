@@ -19,6 +19,7 @@ from unittest.mock import Mock
 
 import psutil
 import pytest
+from distributed import Client
 
 from pipeline.core.errors import AbsError, ConfigError, UnitsFailed, Unreachable
 from pipeline.core.progress import Reporter
@@ -160,10 +161,29 @@ def test_workers_find_imported_what_takes_long_to_import() -> None:
         parents = set(connection.client.run(os.getppid).values())
         missing = connection.client.run(lambda: [m for m in IMPORTED if m not in sys.modules])
         thresholds = {first for first, *_ in connection.client.run(gc.get_threshold).values()}
+        compiled = connection.client.run(versions_of_machine_code)
     assert len(parents) == 1
     assert os.getpid() not in parents
     assert list(missing.values()) == [[], []]
     assert thresholds == {10_000}, "its parent did not import fork_parent"
+    assert list(compiled.values()) == [1, 1], "its parent did not import machine_code"
+
+
+def versions_of_machine_code() -> int:
+    """The types that this process has machine code for resizing for."""
+    from pipeline.kernels import resize_compiled
+
+    return len(resize_compiled._resize.signatures)
+
+
+@pytest.mark.cluster
+def test_the_command_line_of_dask_takes_what_nannies_load(address: str) -> None:
+    """It does not take it from the settings of Dask, so that workers would import for seconds."""
+    with Client(address, timeout=60, set_as_default=False) as client:
+        parents = client.run(lambda: psutil.Process(os.getppid()).cmdline())
+    assert len(parents) == 2
+    for words in parents.values():
+        assert all(repr(module) in words[-1] for module in IMPORTED)
 
 
 @pytest.mark.subprocess

@@ -42,11 +42,8 @@ def there(address: str) -> Cluster:
 
 
 DASK = Path(sys.executable).with_name("dask")
-FORKING = {
-    "DASK_DISTRIBUTED__NANNY__PRELOAD": '["tests.helpers.forking"]',
-    "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver",
-}
-"""Settings of `dask worker` with which its processes share their imports."""
+FORKING = {"DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "forkserver"}
+"""Settings of `dask worker` with which its processes share their imports, which a nanny loads."""
 
 
 def environment() -> dict[str, str]:
@@ -92,7 +89,8 @@ def started(folder: Path, workers: int = 2) -> Iterator[tuple[str, subprocess.Po
     """Start `dask scheduler` and `dask worker`; yield once all workers have connected."""
     count = "--nworkers", str(workers)
     with scheduler(folder) as (address, of_scheduler):
-        words = "worker", address, *count, "--nthreads", "3", "--no-dashboard"
+        words = ["worker", address, *count, "--nthreads", "3", "--no-dashboard"]
+        words += ["--preload-nanny", "tests.helpers.forking"]
         with process(str(DASK), *words, folder=folder):
             with Client(address, timeout=60, set_as_default=False) as client:
                 client.wait_for_workers(workers, timeout=60)
