@@ -6,6 +6,7 @@ import argparse
 import bz2
 import gzip
 import io
+import json
 import lzma
 import math
 import os
@@ -23,7 +24,7 @@ import open_clip.factory
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.core.errors import AbsError
@@ -396,6 +397,21 @@ def test_a_missing_tensor_is_an_error_and_not_left_random(tmp_path: Path) -> Non
     )
     with pytest.raises(AbsError, match=r"do not fit: .*blocks\.3\.norm1\.weight"):
         vit_source(tmp_path, SMALL, str(tmp_path / "w.pth")).load(CPU)
+
+
+def test_a_folder_with_other_classes_than_its_file_lacks_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    small_models.write_vit(folder, SMALL, img_size=64, depth=2, num_classes=7)
+    config = json.loads((folder / "config.json").read_text())
+    config["pretrained_cfg"] |= {"num_classes": 1000, "classifier": "head"}
+    (folder / "config.json").write_text(json.dumps(config))
+    plain = load_file(folder / "model.safetensors")
+    source = vit_source(tmp_path, f"local-dir:{folder}")
+    assert torch.equal(source.load(CPU)._model.norm.weight, plain["norm.weight"])
+    lost = {name: plain[name] for name in plain if name != "blocks.1.mlp.fc1.weight"}
+    save_file(lost, folder / "model.safetensors")
+    with pytest.raises(AbsError, match=r"do not fit: .*blocks\.1\.mlp\.fc1\.weight"):
+        vit_source(tmp_path, f"local-dir:{folder}").load(CPU)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pipeline.models.batches import Batches, Normalise
 from pipeline.models.cls_attention import NEEDS_CLASS_TOKEN, ClassRows, StopForward, fuse
 from pipeline.models.config import VitConfig
 from pipeline.models.device import device_of, quiet
+from pipeline.models.initial_values import shapes_alone, undrawn
 from pipeline.models.precision import dtype_of
 from pipeline.models.preprocessing import squashed
 from pipeline.models.resolved import Resolved
@@ -132,7 +133,7 @@ def check_name(name: str) -> None:
     Raises:
         ConfigError: If it has none.
     """
-    with torch.device("meta"), torch.inference_mode(), quiet():
+    with shapes_alone(), torch.inference_mode():
         try:
             model = timm.create_model(name).eval()
             prepare_for_attention(model, name)
@@ -148,7 +149,7 @@ def shape_of(name: str) -> tuple[int, int] | None:
 
     No values are computed. None for an architecture that cannot be built without values.
     """
-    with torch.device("meta"), quiet():
+    with shapes_alone():
         try:
             model: Any = timm.create_model(name, pretrained=False)
             return len(model.blocks), int(model.patch_embed.grid_size[0])
@@ -163,12 +164,17 @@ def _build(model: Resolved) -> tuple[Any, dict[str, str]]:
         The model, and what was taken of a file with several models (`weights.Found.choice`).
     """
     found = vit_weights.read(model.file, model) if model.file else None
-    # Given a state dict, timm translates names of the model's original release.
-    overlay = {"source": "", "state_dict": found.tensors} if found else None
+    # Given a state dict, timm translates names of the model's original release. Where it knows the
+    # classifier and the number of classes is another, it would load the rest as far as it is there.
+    overlay = {"source": "", "state_dict": found.tensors, "classifier": None} if found else None
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
-            with nullcontext() if vit_weights.chosen_sizes(model) else vit_weights.Unresampled():
+            resampled = vit_weights.chosen_sizes(model)
+            with (
+                nullcontext() if resampled else vit_weights.Unresampled(),
+                undrawn() if found else nullcontext(),
+            ):
                 built: Any = timm.create_model(
                     model.name, pretrained=bool(found), pretrained_cfg_overlay=overlay
                 )

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.core.errors import AbsError
 from pipeline.models import weights
-from pipeline.models.device import quiet
+from pipeline.models.initial_values import shapes_alone
 from pipeline.models.resolved import LOCAL, Resolved
 
 UNUSED = re.compile(
@@ -63,7 +63,7 @@ def read(file: Path, model: Resolved) -> weights.Found:
 def _expected(name: str) -> dict[str, Tensor]:
     """Return the tensors of a timm model without their values."""
     try:
-        with torch.device("meta"), quiet():
+        with shapes_alone():
             state: dict[str, Tensor] = timm.create_model(name).state_dict()
     except Exception as error:  # of many types, for a folder's configuration
         reason = weights.short_reason(error)

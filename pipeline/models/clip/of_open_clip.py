@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.core.errors import AbsError
 from pipeline.models import weights
 from pipeline.models.clip.weights import fill
 from pipeline.models.device import quiet
+from pipeline.models.initial_values import undrawn
 from pipeline.models.resolved import Resolved
 
 
@@ -33,7 +35,8 @@ def build(model: Resolved, found: weights.Found | None) -> tuple[Any, Compose]:
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(model.seed or 0)
         try:
-            built = kind(**config)
+            with undrawn() if found else nullcontext():
+                built = kind(**config)
             if found:
                 fill(built, found.tensors)
             cfg = PreprocessCfg(**{"size": built.visual.image_size, **preprocess})

@@ -15,6 +15,7 @@ from pipeline.models.clip.of_transformers.families import FAMILIES, padded, padd
 from pipeline.models.clip.of_transformers.texts import TextEncoder
 from pipeline.models.clip.of_transformers.towers import tower_of
 from pipeline.models.device import quiet
+from pipeline.models.initial_values import undrawn
 
 UNUSED = ("itm_head.", "text_model.pooler.")
 """Parts that no vector depends on, which a file may lack."""
@@ -78,7 +79,8 @@ def build(name: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
     Raises:
         AbsError: If the weights are not all of the model's, with their shapes, and no others.
     """
-    model = bare(config)
+    with undrawn():
+        model = bare(config)
     kept = {key: value for key, value in tensors.items() if not key.endswith("position_ids")}
     try:
         result = model.load_state_dict(kept, strict=False)
