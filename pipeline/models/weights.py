@@ -103,8 +103,8 @@ class Found:
     @property
     def without_value(self) -> str:
         """Return the first of its weights that has a NaN or an infinity; empty without one."""
-        weights = (name for name in self.tensors if name.endswith(WEIGHTS))
-        return next((name for name in weights if not self.tensors[name].isfinite().all()), "")
+        weights = ((n, value) for n, value in self.tensors.items() if n.endswith(WEIGHTS))
+        return next((name for name, value in weights if not _finite(value)), "")
 
     def agreement(self, model: Mapping[str, Tensor]) -> int:
         """Count the tensors of `model` that are here with the same shape, as floats or as not."""
@@ -289,6 +289,11 @@ def _models(mapping: Found, landmarks: tuple[str, ...]) -> Iterator[Found]:
 def _behind(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names begin with a prefix, without it."""
     return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+
+
+def _finite(values: Tensor) -> bool:
+    """Return whether no value is NaN or infinite: the least and the largest tell."""
+    return not values.numel() or bool(torch.stack(values.aminmax()).isfinite().all())
 
 
 def _alike(own: Tensor, wanted: Tensor) -> bool:

@@ -222,7 +222,7 @@ def test_vectors_are_those_of_transformers(folder: Path, tmp_path: Path) -> None
 
     theirs = CLIPModel.from_pretrained(folder, attn_implementation="eager").eval()
     clip = ClipModel(clip_source(tmp_path, f"local-dir:{folder}"), CPU)
-    tokens = clip._tokenizer(TEXTS)
+    tokens = clip._tokenizer.loaded(TEXTS)
     with torch.inference_mode():
         images = theirs.get_image_features(pixel_values=normalised(noise(3)).float())
         texts = theirs.get_text_features(input_ids=tokens)

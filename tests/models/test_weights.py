@@ -485,7 +485,7 @@ def test_quantised_weights_are_refused(tmp_path: Path, dtype: torch.dtype) -> No
     assert message.endswith(f"its weights are {str(dtype)[6:]}; only floats can be used")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_weights_without_a_value_are_refused(tmp_path: Path, value: float) -> None:
     plain = named(timm.create_model(SMALL))
     plain["blocks.1.attn.qkv.weight"][3, 5] = value

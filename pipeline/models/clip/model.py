@@ -79,7 +79,7 @@ class ClipModel:
         # which in bfloat16 is four times as fast.
         self._model = model.to(self.device).eval()
         self._tower, self._grid = tower.to(self.device).eval(), source.grid
-        self._tokenizer = Tokenizer.of(source.resolved).loaded
+        self._tokenizer = Tokenizer.of(source.resolved)
         self._in_batches, self._least = Batches(runtime, self.device), 0
         self._side = source.image_size
         resizer = Resizer(source.image_size, source.resize_mode, source.interpolation)
@@ -112,7 +112,7 @@ class ClipModel:
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Encode texts: (texts, dim)."""
-        tokens = self._tokenizer(texts)
+        tokens = self._tokenizer.loaded(texts)
         order, encode = text_encoder(self._model, tokens, self.device)
         return _unit(self._in_batches(encode, tokens[order]))[order.argsort()]
 
