@@ -35,12 +35,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield write_dataset(folder, images=2)
 
 
+@pytest.fixture(scope="module")
+def compared() -> set[str]:
+    """Keys of the artifacts in the common store that were computed again."""
+    return set()
+
+
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name != "siglip")) for name in FAMILIES],
 )
 def test_a_dataset_runs_from_end_to_end(
-    name: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, dataset: Path, compared: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files are as written; every unit is the same again; other units are other roundings."""
     family, folder = FAMILIES[name], tmp_path / "model"
@@ -65,8 +71,9 @@ def test_a_dataset_runs_from_end_to_end(
         run = run_of()
         run.execute(run.stages, [], quiet=True)
         assert said("verify", *words).returncode == 0
-        for stage in run.stages:
+        for stage in (each for each in run.stages if each.key not in compared):
             assert not list(differences(run.store, stage, stage.units(run.store)))
+        compared.update(stage.key for stage in run.stages)
         (scores,) = run.named("scores")
         assert list(scores.methods) == chosen
         assert np.isfinite(run.store.open(scores).array("logits")[:]).all()
