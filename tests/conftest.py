@@ -35,10 +35,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than cores for the whole suite: tests wait for others that they start."""
-    cores = os.cpu_count() or 1
-    return cores if config.option.markexpr else cores + 1
+def pytest_xdist_auto_num_workers() -> int:
+    """A process for each core; with one more, cores are never idle, but the suite takes longer."""
+    return os.cpu_count() or 1
 
 
 @pytest.hookimpl(wrapper=True)
