@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import dask
+import distributed
 from distributed import Client
 
 SETTINGS = {
@@ -52,7 +53,7 @@ def left(settings: dict[str, str], *options: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("distributed", __import__("distributed").__version__, "dask", dask.__version__)
+    print("distributed", distributed.__version__, "dask", dask.__version__)
     both = left(SETTINGS)
     option = left({}, "--preload-nanny", "for_nanny")
     print("given:   distributed.worker.preload and distributed.nanny.preload, each a module that leaves a file")

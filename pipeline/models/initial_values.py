@@ -1,6 +1,6 @@
 """Build models without the initial values that their weights replace.
 
-Libraries draw them all the same. For ViT-L/14 that takes as long as reading its weights.
+Libraries draw them all the same, which takes seconds for a large model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHANGES = DRAWS | {"erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_", "const
 
 
 class Instead(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-    """Context in which another function is called instead of some that change a tensor.
+    """Context in which another function is called in place of some that change a tensor.
 
     Args:
         names: Their names.

@@ -161,19 +161,10 @@ def test_workers_find_imported_what_takes_long_to_import() -> None:
         parents = set(connection.client.run(os.getppid).values())
         missing = connection.client.run(lambda: [m for m in IMPORTED if m not in sys.modules])
         thresholds = {first for first, *_ in connection.client.run(gc.get_threshold).values()}
-        compiled = connection.client.run(versions_of_machine_code)
     assert len(parents) == 1
     assert os.getpid() not in parents
     assert list(missing.values()) == [[], []]
     assert thresholds == {10_000}, "its parent did not import fork_parent"
-    assert list(compiled.values()) == [1, 1], "its parent did not import machine_code"
-
-
-def versions_of_machine_code() -> int:
-    """The types that this process has machine code for resizing for."""
-    from pipeline.kernels import resize_compiled
-
-    return len(resize_compiled._resize.signatures)
 
 
 @pytest.mark.cluster

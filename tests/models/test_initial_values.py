@@ -22,7 +22,11 @@ def vit() -> nn.Module:
     return timm.create_model("vit_tiny_patch16_224", depth=2)
 
 
-@pytest.mark.parametrize("build", [clip, vit])
+def rotary() -> nn.Module:
+    return timm.create_model("eva02_tiny_patch14_224", depth=2)
+
+
+@pytest.mark.parametrize("build", [clip, vit, rotary])
 def test_what_is_not_drawn_is_in_the_weights(build: Callable[[], nn.Module]) -> None:
     drawn = build()
     with undrawn():

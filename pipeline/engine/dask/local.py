@@ -48,7 +48,7 @@ CONFIG = {
 IMPORTED = ["distributed", "distributed.nanny", "open_clip", "timm", "pandas", "pyarrow", "zarr"]
 """Modules that workers find imported; none of them starts a thread or touches a GPU by that."""
 
-PRELOADED = ["pipeline.engine.dask.fork_parent", *IMPORTED, "pipeline.engine.dask.machine_code"]
+PRELOADED = ["pipeline.engine.dask.fork_parent", *IMPORTED]
 """Modules that the process imports from which workers are forked."""
 
 
